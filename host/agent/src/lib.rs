@@ -1,0 +1,1 @@
+//! The agent: registration, checkpoints, runners, sandboxes and the data plane.

@@ -1,0 +1,1 @@
+//! The deterministic state machine that owns the pool and the offer loop.

@@ -1,0 +1,448 @@
+//! Resources: amounts of kinds, in piles that differ in their terms.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use crate::{Amount, Ranges, RoleName};
+
+mod parse;
+
+pub use parse::ParseResourcesError;
+
+/// What one pile holds: the five well-known kinds in fields, any other by name.
+///
+/// Amounts here are never negative; operations keep it so.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Bundle {
+    /// Processors.
+    pub cpus: Amount,
+    /// Memory, in MiB.
+    pub mem: Amount,
+    /// Disk, in MiB.
+    pub disk: Amount,
+    /// Accelerators.
+    pub gpus: Amount,
+    /// Ports.
+    pub ports: Ranges,
+    /// Kinds that the host does not know itself. No empty quantities.
+    pub other: BTreeMap<Arc<str>, Quantity>,
+}
+
+/// An amount of a kind: a scalar, a set of numbers, or a set of names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Quantity {
+    /// Divisible.
+    Scalar(Amount),
+    /// Numbers, each at most once.
+    Ranges(Ranges),
+    /// Names, each at most once.
+    Items(BTreeSet<Arc<str>>),
+}
+
+/// What sets a pile apart from plain resources. The default is plain.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Terms {
+    /// Roles that it is reserved to, outermost first; the last is the one that it belongs to.
+    pub reserved: Vec<RoleName>,
+    /// The author's label of the reservation.
+    pub label: String,
+    /// The persistent volume that it is, or empty.
+    pub volume: String,
+    /// The indivisible disk that it is on, or empty.
+    pub disk: String,
+    /// See [`Marks`].
+    pub marks: Marks,
+}
+
+/// Yes-or-no terms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Marks {
+    /// The reservation was made at run time.
+    pub dynamic: bool,
+    /// May be taken back at any time.
+    pub revocable: bool,
+    /// A volume that several may hold at once.
+    pub shared: bool,
+    /// Taken whole or not at all.
+    pub indivisible: bool,
+}
+
+/// Piles by their terms; piles that differ in anything but amounts never merge. No empty piles.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Resources(BTreeMap<Terms, Bundle>);
+
+/// What was missing when something did not fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResourcesShortfall {
+    /// Wanted and not there, per terms.
+    pub short: Resources,
+}
+
+impl fmt::Display for ResourcesShortfall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "short of {}", self.short)
+    }
+}
+
+impl std::error::Error for ResourcesShortfall {}
+
+impl Terms {
+    /// Whether these are plain, unreserved resources.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Quantity {
+    /// Whether there is none of it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Scalar(amount) => amount.is_zero(),
+            Self::Ranges(ranges) => ranges.is_empty(),
+            Self::Items(items) => items.is_empty(),
+        }
+    }
+
+    /// The amount, items counted.
+    #[must_use]
+    pub fn amount(&self) -> Amount {
+        match self {
+            Self::Scalar(amount) => *amount,
+            Self::Ranges(ranges) => ranges.amount(),
+            Self::Items(items) => {
+                Amount::from_units(i64::try_from(items.len()).unwrap_or(i64::MAX))
+            }
+        }
+    }
+
+    fn contains(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Scalar(a), Self::Scalar(b)) => a >= b,
+            (Self::Ranges(a), Self::Ranges(b)) => a.contains(b),
+            (Self::Items(a), Self::Items(b)) => a.is_superset(b),
+            _ => other.is_empty(),
+        }
+    }
+
+    /// Sum; a kind that is a scalar here and a set there stays what it was (the set is refused by
+    /// whoever checks inputs, never met in the ledger).
+    fn plus(&self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::Scalar(a), Self::Scalar(b)) => Self::Scalar(*a + *b),
+            (Self::Ranges(a), Self::Ranges(b)) => Self::Ranges(a.union(b)),
+            (Self::Items(a), Self::Items(b)) => Self::Items(a | b),
+            _ => self.clone(),
+        }
+    }
+
+    fn minus_down_to_zero(&self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::Scalar(a), Self::Scalar(b)) => Self::Scalar((*a - *b).max(Amount::ZERO)),
+            (Self::Ranges(a), Self::Ranges(b)) => Self::Ranges(a.difference(b)),
+            (Self::Items(a), Self::Items(b)) => Self::Items(a - b),
+            _ => self.clone(),
+        }
+    }
+}
+
+impl Bundle {
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.cpus.is_zero()
+            && self.mem.is_zero()
+            && self.disk.is_zero()
+            && self.gpus.is_zero()
+            && self.ports.is_empty()
+            && self.other.is_empty()
+    }
+
+    /// Whether `other` is all in `self`.
+    #[must_use]
+    pub fn contains(&self, other: &Self) -> bool {
+        self.cpus >= other.cpus
+            && self.mem >= other.mem
+            && self.disk >= other.disk
+            && self.gpus >= other.gpus
+            && self.ports.contains(&other.ports)
+            && other.other.iter().all(|(kind, wanted)| {
+                wanted.is_empty() || self.other.get(kind).is_some_and(|own| own.contains(wanted))
+            })
+    }
+
+    /// Adds `other`. Sets are united: an item counts once.
+    pub fn add(&mut self, other: &Self) {
+        self.cpus += other.cpus;
+        self.mem += other.mem;
+        self.disk += other.disk;
+        self.gpus += other.gpus;
+        if !other.ports.is_empty() {
+            self.ports = self.ports.union(&other.ports);
+        }
+        for (kind, quantity) in &other.other {
+            match self.other.get_mut(kind) {
+                Some(own) => *own = own.plus(quantity),
+                None => {
+                    self.other.insert(Arc::clone(kind), quantity.clone());
+                }
+            }
+        }
+    }
+
+    /// `self` without `other`, each kind at least nothing.
+    #[must_use]
+    pub fn minus_down_to_zero(&self, other: &Self) -> Self {
+        let mut left = self.clone();
+        left.take_down_to_zero(other);
+        left
+    }
+
+    /// Takes `other` away, each kind at least nothing.
+    fn take_down_to_zero(&mut self, other: &Self) {
+        let floor = |a: Amount, b: Amount| (a - b).max(Amount::ZERO);
+        self.cpus = floor(self.cpus, other.cpus);
+        self.mem = floor(self.mem, other.mem);
+        self.disk = floor(self.disk, other.disk);
+        self.gpus = floor(self.gpus, other.gpus);
+        if !other.ports.is_empty() {
+            self.ports = self.ports.difference(&other.ports);
+        }
+        for (kind, quantity) in &other.other {
+            if let Some(own) = self.other.get_mut(kind) {
+                *own = own.minus_down_to_zero(quantity);
+                if own.is_empty() {
+                    self.other.remove(kind);
+                }
+            }
+        }
+    }
+
+    /// Every kind with its amount, items of sets counted, in the order cpus, mem, disk, gpus, ports,
+    /// then by name. Kinds of which there is nothing are left out.
+    pub fn amounts(&self) -> impl Iterator<Item = (&str, Amount)> {
+        [
+            ("cpus", self.cpus),
+            ("mem", self.mem),
+            ("disk", self.disk),
+            ("gpus", self.gpus),
+            ("ports", self.ports.amount()),
+        ]
+        .into_iter()
+        .chain(
+            self.other
+                .iter()
+                .map(|(kind, quantity)| (&**kind, quantity.amount())),
+        )
+        .filter(|(_, amount)| !amount.is_zero())
+    }
+}
+
+impl Resources {
+    /// Nothing.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// One plain, unreserved pile.
+    #[must_use]
+    pub fn plain(bundle: Bundle) -> Self {
+        Self::pile(Terms::default(), bundle)
+    }
+
+    /// One pile.
+    #[must_use]
+    pub fn pile(terms: Terms, bundle: Bundle) -> Self {
+        let mut resources = Self::default();
+        resources.add_pile(&terms, &bundle);
+        resources
+    }
+
+    /// The piles, by terms.
+    pub fn piles(&self) -> impl Iterator<Item = (&Terms, &Bundle)> {
+        self.0.iter()
+    }
+
+    /// The pile under these terms, if there is anything in it.
+    #[must_use]
+    pub fn get(&self, terms: &Terms) -> Option<&Bundle> {
+        self.0.get(terms)
+    }
+
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether `other` is all in `self`, pile by pile.
+    #[must_use]
+    pub fn contains(&self, other: &Self) -> bool {
+        other
+            .0
+            .iter()
+            .all(|(terms, wanted)| self.0.get(terms).is_some_and(|own| own.contains(wanted)))
+    }
+
+    /// Adds a pile.
+    pub fn add_pile(&mut self, terms: &Terms, bundle: &Bundle) {
+        if bundle.is_empty() {
+            return;
+        }
+        match self.0.get_mut(terms) {
+            Some(own) => own.add(bundle),
+            None => {
+                self.0.insert(terms.clone(), bundle.clone());
+            }
+        }
+    }
+
+    /// Adds `other`, pile by pile.
+    pub fn add(&mut self, other: &Self) {
+        for (terms, bundle) in &other.0 {
+            self.add_pile(terms, bundle);
+        }
+    }
+
+    /// The sum of both.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        let mut sum = self.clone();
+        sum.add(other);
+        sum
+    }
+
+    /// Takes `other` away if it is all there, and does nothing if not.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn take(&mut self, other: &Self) -> Result<(), ResourcesShortfall> {
+        if !self.contains(other) {
+            return Err(ResourcesShortfall {
+                short: other.minus_down_to_zero(self),
+            });
+        }
+        self.take_down_to_zero(other);
+        Ok(())
+    }
+
+    /// `self` without `other`, each kind of each pile at least nothing.
+    #[must_use]
+    pub fn minus_down_to_zero(&self, other: &Self) -> Self {
+        let mut left = self.clone();
+        left.take_down_to_zero(other);
+        left
+    }
+
+    fn take_down_to_zero(&mut self, other: &Self) {
+        for (terms, bundle) in &other.0 {
+            if let Some(own) = self.0.get_mut(terms) {
+                own.take_down_to_zero(bundle);
+                if own.is_empty() {
+                    self.0.remove(terms);
+                }
+            }
+        }
+    }
+
+    /// All piles' amounts together, whatever their terms.
+    #[must_use]
+    pub fn total(&self) -> Bundle {
+        let mut total = Bundle::default();
+        for bundle in self.0.values() {
+            total.add(bundle);
+        }
+        total
+    }
+}
+
+impl fmt::Display for Bundle {
+    /// `cpus:4;mem:8192;ports:[31000-32000]`; nothing is `nothing`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("nothing");
+        }
+        let mut separator = "";
+        for (kind, amount) in self.amounts() {
+            write!(f, "{separator}{kind}:")?;
+            separator = ";";
+            match (kind, self.other.get(kind)) {
+                (_, Some(Quantity::Items(items))) => {
+                    let names: Vec<&str> = items.iter().map(|item| &**item).collect();
+                    write!(f, "{{{}}}", names.join(","))?;
+                }
+                (_, Some(Quantity::Ranges(ranges))) => write!(f, "{ranges}")?,
+                ("ports", None) => write!(f, "{}", self.ports)?,
+                _ => write!(f, "{amount}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Resources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("nothing");
+        }
+        let mut separator = "";
+        for (terms, bundle) in &self.0 {
+            write!(f, "{separator}{bundle}")?;
+            separator = " + ";
+            if let Some(role) = terms.reserved.last() {
+                write!(f, " reserved to {role}")?;
+            }
+            if terms.marks.revocable {
+                f.write_str(" revocable")?;
+            }
+            if !terms.volume.is_empty() {
+                write!(f, " volume {}", terms.volume)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(text: &str) -> Resources {
+        Resources::plain(text.parse().unwrap())
+    }
+
+    #[test]
+    fn piles_of_other_terms_never_merge() {
+        let reserved = Terms {
+            reserved: vec![RoleName::new("eng").unwrap()],
+            ..Terms::default()
+        };
+        let mut all = plain("cpus:1");
+        all.add_pile(&reserved, &"cpus:2".parse().unwrap());
+        assert_eq!(all.to_string(), "cpus:1 + cpus:2 reserved to eng");
+        assert!(!all.contains(&plain("cpus:2")));
+        assert_eq!(all.total(), "cpus:3".parse().unwrap());
+    }
+
+    #[test]
+    fn take_is_all_or_nothing_and_names_what_is_short() {
+        let mut have = plain("cpus:4;mem:100;ports:[1-10]");
+        let short = have.take(&plain("cpus:5;ports:[10-11]")).unwrap_err();
+        assert_eq!(short.to_string(), "short of cpus:1;ports:[11-11]");
+        assert_eq!(have, plain("cpus:4;mem:100;ports:[1-10]"));
+        have.take(&plain("cpus:4;mem:100;ports:[1-10]")).unwrap();
+        assert!(have.is_empty());
+    }
+
+    #[test]
+    fn custom_kinds_behave_like_the_known_ones() {
+        let mut have = plain("licenses:{a,b};tokens:3;slots:[1-4]");
+        have.take(&plain("licenses:{a};tokens:1.5;slots:[2-3]"))
+            .unwrap();
+        assert_eq!(have.to_string(), "licenses:{b};slots:[1-1,4-4];tokens:1.5");
+        have.take(&plain("licenses:{a}")).unwrap_err();
+    }
+}

@@ -1,0 +1,1 @@
+//! Facts and framework state, made durable.

@@ -1,0 +1,1 @@
+//! MapReduce as a framework component.

@@ -1,0 +1,1 @@
+//! Dominant resource fairness over roles and frameworks, as a component.

@@ -1,0 +1,1 @@
+//! What an allocation policy is made of: the trait, the cluster model kept from the changes, reference policies.

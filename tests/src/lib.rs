@@ -1,0 +1,1 @@
+//! Whole-system tests, misbehaving guests, benchmarks and tidy checks.
