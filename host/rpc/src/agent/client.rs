@@ -1,0 +1,98 @@
+//! The agent's side of a connection.
+
+use proffer_model::agent::{FromAgent, ToAgent};
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Streaming};
+
+use crate::proto::agent::v0 as wire;
+use crate::proto::agent::v0::agent_service_client::AgentServiceClient;
+use crate::token::Token;
+use crate::transport::{self, ConnectError, MESSAGE_MAX, PeerAddress, Tls};
+
+/// Messages that wait for the network. An agent has one update in flight per launch, so this is
+/// many launches' worth; past it the connection is as good as dead.
+const TO_HOST_QUEUE: usize = 4_096;
+
+/// An agent's connection to its host.
+#[derive(Debug)]
+pub struct HostConnection {
+    to_host: mpsc::Sender<FromAgent>,
+    from_host: Streaming<wire::ToAgent>,
+}
+
+/// Why a connection to the host is over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HostConnectionLost {
+    /// The host or the network ended it.
+    #[error("the host closed the connection: {0}")]
+    Closed(String),
+    /// The token is wrong.
+    #[error("the host refused the token: {0}")]
+    Unauthenticated(String),
+    /// The host sent what is no message.
+    #[error("the host sent a malformed message: {0}")]
+    Malformed(String),
+    /// The queue to the host is full.
+    #[error("the host takes no more messages")]
+    Overflow,
+}
+
+/// Connects to a host. Registering is the caller's first message.
+///
+/// # Errors
+/// If the host cannot be reached or refuses the token.
+pub async fn connect(
+    address: &PeerAddress,
+    token: &Token,
+    tls: &Tls,
+) -> Result<HostConnection, ConnectError> {
+    let channel = transport::connect(address, token, tls).await?;
+    let mut client = AgentServiceClient::new(channel)
+        .max_decoding_message_size(MESSAGE_MAX)
+        .max_encoding_message_size(MESSAGE_MAX);
+    let (to_host, queue) = mpsc::channel(TO_HOST_QUEUE);
+    let messages = ReceiverStream::new(queue).map(|message| wire::FromAgent::from(&message));
+    let response = client
+        .connect(messages)
+        .await
+        .map_err(|status| transport::failure(address, &status))?;
+    Ok(HostConnection {
+        to_host,
+        from_host: response.into_inner(),
+    })
+}
+
+impl HostConnection {
+    /// Queues a message; never waits.
+    ///
+    /// # Errors
+    /// If the connection is over or so slow that it must be taken for dead.
+    pub fn send(&self, message: FromAgent) -> Result<(), HostConnectionLost> {
+        self.to_host.try_send(message).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => HostConnectionLost::Overflow,
+            mpsc::error::TrySendError::Closed(_) => {
+                HostConnectionLost::Closed("nothing more can be sent".to_owned())
+            }
+        })
+    }
+
+    /// The next message. Waits as long as the connection lasts: the caller sets the deadline that the
+    /// host told it. Cancel-safe: a message is taken whole or not at all.
+    ///
+    /// # Errors
+    /// If the connection is over.
+    pub async fn receive(&mut self) -> Result<ToAgent, HostConnectionLost> {
+        match self.from_host.message().await {
+            Ok(Some(message)) => message
+                .try_into()
+                .map_err(|error| HostConnectionLost::Malformed(format!("{error}"))),
+            Ok(None) => Err(HostConnectionLost::Closed("it said no more".to_owned())),
+            Err(status) if status.code() == Code::Unauthenticated => Err(
+                HostConnectionLost::Unauthenticated(status.message().to_owned()),
+            ),
+            Err(status) => Err(HostConnectionLost::Closed(status.message().to_owned())),
+        }
+    }
+}
