@@ -1,1 +1,11 @@
-//! Hosts policies and frameworks as WebAssembly components; the only crate that knows wasmtime.
+//! Hosts policies, frameworks and Wasm tasks as WebAssembly components; the only crate that knows
+//! wasmtime.
+
+mod cache;
+mod memory;
+mod ticker;
+
+pub mod command;
+mod compiled;
+
+pub use cache::OpenCacheError;

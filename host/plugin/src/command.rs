@@ -1,0 +1,434 @@
+//! Tasks: `wasi:cli/command` components, run to their end with nothing but what is given to them.
+//!
+//! A task has its arguments, its environment, the directories that are opened for it, two files to
+//! write to, real clocks and real randomness. No sockets, no names, no standard input, none of the
+//! host's own environment. Its memory is limited; it is ended by a [`KillSwitch`], wherever it is.
+//!
+//! Each run has a thread of tokio's blocking pool to itself, so tasks share processors as the
+//! operating system shares them, and a task that spins delays nobody's messages.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use wasmtime::component::{Component, Linker, ResourceTable};
+use wasmtime::{Config, Engine, Store, Trap, UpdateDeadline};
+use wasmtime_wasi::cli::OutputFile;
+use wasmtime_wasi::p2::bindings::{Command, CommandPre};
+use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+
+use crate::cache::{self, OpenCacheError};
+use crate::compiled::CompiledCommands;
+use crate::memory::{MemoryExceeded, MemoryLimiter};
+use crate::ticker::Ticker;
+
+/// How often a running task looks whether it is to be killed. A task may run for hours: it should
+/// not look more often than anybody would notice.
+const TICK: Duration = Duration::from_millis(5);
+
+/// The most bytes that a task may hand to the host in one call: its largest write.
+const HOSTCALL_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Open files, streams and other handles of one task.
+const HANDLES_MAX: usize = 4_096;
+
+/// Compiles and runs tasks. Cheap to clone; clones share what is compiled.
+#[derive(Clone)]
+pub struct CommandRunner {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    engine: Engine,
+    linker: Linker<TaskState>,
+    ticker: Ticker,
+    compiled: CompiledCommands,
+}
+
+/// One task to run.
+#[derive(Debug)]
+pub struct CommandConfig {
+    /// The component.
+    pub component: CommandComponent,
+    /// Its arguments, the program's name first.
+    pub args: Vec<String>,
+    /// Its whole environment.
+    pub env: Vec<(String, String)>,
+    /// What it can see of the file system.
+    pub directories: Vec<OpenedDirectory>,
+    /// All its linear memories together.
+    pub memory_bytes_max: u64,
+    /// Where its standard output goes; none: nowhere.
+    pub stdout: Option<File>,
+    /// Where its standard error goes; none: nowhere.
+    pub stderr: Option<File>,
+}
+
+/// Where a task's component is.
+#[derive(Clone, Debug)]
+pub enum CommandComponent {
+    /// In a file. Read again only when its identity, size or time of change differ.
+    File(PathBuf),
+    /// Here.
+    Bytes(Arc<[u8]>),
+}
+
+/// A directory that a task can see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenedDirectory {
+    /// On this machine.
+    pub host: PathBuf,
+    /// As the task knows it: `.`, or an absolute path such as `/in`.
+    pub guest: String,
+    /// What it may do there.
+    pub access: DirectoryAccess,
+}
+
+/// What a task may do in a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DirectoryAccess {
+    /// List and read.
+    ReadOnly,
+    /// Everything.
+    ReadWrite,
+}
+
+/// How a task ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommandEnd {
+    /// By itself, with this status.
+    Exited(i32),
+    /// It wanted more memory than it may have.
+    OutOfMemory {
+        /// What it may have.
+        bytes_max: u64,
+    },
+    /// It trapped: its own bug.
+    Trapped {
+        /// What and where, for people.
+        message: String,
+    },
+    /// The switch was used.
+    Killed,
+}
+
+/// Why a task could not be run. Nothing of it has run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunCommandError {
+    /// Its component cannot be read.
+    #[error("cannot read the component {}", path.display())]
+    Read {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Its component is too large.
+    #[error("the component has {bytes} bytes, more than {max}")]
+    TooLarge {
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// It is not a component that can be run.
+    #[error("not a wasi:cli/command component: {problem}")]
+    NotACommand {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A directory cannot be opened.
+    #[error("cannot open {} for the task: {problem}", path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        problem: String,
+    },
+    /// It could not be started, or something of ours failed under it.
+    #[error("the task could not be run: {problem}")]
+    Start {
+        /// Why.
+        problem: String,
+    },
+}
+
+/// Why there is no runner.
+#[derive(Debug, thiserror::Error)]
+pub enum MakeRunnerError {
+    /// The cache.
+    #[error(transparent)]
+    Cache(#[from] OpenCacheError),
+    /// The ticker's thread.
+    #[error("cannot start the runner's clock thread")]
+    Thread(#[from] std::io::Error),
+    /// wasmtime.
+    #[error("cannot make the engine: {problem}")]
+    Engine {
+        /// Why.
+        problem: String,
+    },
+}
+
+/// Ends a task. Clones are of the same switch; using it twice, or before the start, is fine.
+#[derive(Clone, Debug)]
+pub struct KillSwitch {
+    used: watch::Sender<bool>,
+}
+
+struct TaskState {
+    wasi: WasiCtx,
+    table: ResourceTable,
+    memory: MemoryLimiter,
+}
+
+impl WasiView for TaskState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl Default for KillSwitch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl KillSwitch {
+    /// A switch that has not been used.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            used: watch::Sender::new(false),
+        }
+    }
+
+    /// Ends the task.
+    pub fn kill(&self) {
+        self.used.send_replace(true);
+    }
+
+    /// Whether it was used.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        *self.used.borrow()
+    }
+
+    async fn used(&self) {
+        // Fails only when every sender is gone, and one is in `self`.
+        if self.used.subscribe().wait_for(|used| *used).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl std::fmt::Debug for CommandRunner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CommandRunner").finish_non_exhaustive()
+    }
+}
+
+impl CommandRunner {
+    /// A runner that keeps compiled code in `cache` (which it makes), or only in memory.
+    ///
+    /// # Errors
+    /// See [`MakeRunnerError`].
+    pub fn new(cache: Option<PathBuf>) -> Result<Self, MakeRunnerError> {
+        let failed = |error: wasmtime::Error| MakeRunnerError::Engine {
+            problem: format!("{error:#}"),
+        };
+        let mut config = Config::new();
+        config.epoch_interruption(true);
+        if let Some(cache) = cache {
+            config.cache(Some(cache::open(&cache)?));
+        }
+        let engine = Engine::new(&config).map_err(failed)?;
+        let mut linker = Linker::new(&engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(failed)?;
+        let ticker = Ticker::start(&engine, TICK)?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                engine,
+                linker,
+                ticker,
+                compiled: CompiledCommands::default(),
+            }),
+        })
+    }
+
+    /// Compiles a component, so that a later run of it starts at once.
+    ///
+    /// # Errors
+    /// If it cannot be read or is no command.
+    pub async fn prepare(&self, component: CommandComponent) -> Result<(), RunCommandError> {
+        let shared = Arc::clone(&self.shared);
+        on_a_thread(move || shared.command(&component).map(|_| ())).await
+    }
+
+    /// Runs a task to its end. Must be called inside a tokio runtime.
+    ///
+    /// If the future is dropped the task is ended.
+    ///
+    /// # Errors
+    /// If it could not be started; whatever it does itself is a [`CommandEnd`].
+    pub async fn run(
+        &self,
+        config: CommandConfig,
+        kill: KillSwitch,
+    ) -> Result<CommandEnd, RunCommandError> {
+        let shared = Arc::clone(&self.shared);
+        let runtime = tokio::runtime::Handle::current();
+        let mut abandoned = KillOnDrop(Some(kill.clone()));
+        let end = on_a_thread(move || {
+            let command = shared.command(&config.component)?;
+            let store = shared.store(config)?;
+            runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    () = kill.used() => Ok(CommandEnd::Killed),
+                    end = shared.call(&command, store) => end,
+                }
+            })
+        })
+        .await;
+        abandoned.0 = None;
+        end
+    }
+}
+
+/// Uses the switch when the future that waits for the task is dropped.
+struct KillOnDrop(Option<KillSwitch>);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        if let Some(kill) = &self.0 {
+            kill.kill();
+        }
+    }
+}
+
+/// Runs blocking work of one task; a panic in it is that task's failure only.
+async fn on_a_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RunCommandError> + Send + 'static,
+) -> Result<T, RunCommandError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(RunCommandError::Start {
+            problem: format!("a bug in the host: {error}"),
+        }),
+    }
+}
+
+impl Shared {
+    fn command(
+        &self,
+        component: &CommandComponent,
+    ) -> Result<CommandPre<TaskState>, RunCommandError> {
+        let component = self.compiled.get(&self.engine, component)?;
+        self.linker
+            .instantiate_pre(&component)
+            .and_then(CommandPre::new)
+            .map_err(|error| RunCommandError::NotACommand {
+                problem: format!("{error:#}"),
+            })
+    }
+
+    fn store(&self, config: CommandConfig) -> Result<Store<TaskState>, RunCommandError> {
+        let mut builder = WasiCtxBuilder::new();
+        builder
+            .args(&config.args)
+            .envs(&config.env)
+            .allow_tcp(false)
+            .allow_udp(false)
+            .allow_ip_name_lookup(false)
+            // It has the thread to itself.
+            .allow_blocking_current_thread(true);
+        if let Some(stdout) = config.stdout {
+            builder.stdout(OutputFile::new(stdout));
+        }
+        if let Some(stderr) = config.stderr {
+            builder.stderr(OutputFile::new(stderr));
+        }
+        for directory in &config.directories {
+            let permissions = match directory.access {
+                DirectoryAccess::ReadOnly => FsPerms::ReadOnly,
+                DirectoryAccess::ReadWrite => FsPerms::ReadWrite,
+            };
+            builder
+                .preopened_dir(&directory.host, &directory.guest, permissions)
+                .map_err(|error| RunCommandError::Directory {
+                    path: directory.host.clone(),
+                    problem: format!("{error:#}"),
+                })?;
+        }
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(HANDLES_MAX);
+        let state = TaskState {
+            wasi: builder.build(),
+            table,
+            memory: MemoryLimiter::new(config.memory_bytes_max),
+        };
+        let mut store = Store::new(&self.engine, state);
+        store.limiter(|state| &mut state.memory);
+        store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
+        store.set_epoch_deadline(1);
+        // Each tick gives the thread back for a moment, and so lets the kill switch be seen.
+        store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));
+        Ok(store)
+    }
+
+    async fn call(
+        &self,
+        command: &CommandPre<TaskState>,
+        mut store: Store<TaskState>,
+    ) -> Result<CommandEnd, RunCommandError> {
+        let _ticking = self.ticker.ticking();
+        let command: Command = match command.instantiate_async(&mut store).await {
+            Ok(command) => command,
+            Err(error) => return end_of(&error).ok_or_else(|| start_failed(&error)),
+        };
+        match command.wasi_cli_run().call_run(&mut store).await {
+            Ok(Ok(())) => Ok(CommandEnd::Exited(0)),
+            Ok(Err(())) => Ok(CommandEnd::Exited(1)),
+            Err(error) => Ok(end_of(&error).unwrap_or_else(|| CommandEnd::Trapped {
+                message: format!("{error:#}"),
+            })),
+        }
+    }
+}
+
+fn start_failed(error: &wasmtime::Error) -> RunCommandError {
+    RunCommandError::Start {
+        problem: format!("{error:#}"),
+    }
+}
+
+/// What an error out of a guest means, if it is the guest's own doing.
+fn end_of(error: &wasmtime::Error) -> Option<CommandEnd> {
+    if let Some(I32Exit(status)) = error.downcast_ref() {
+        return Some(CommandEnd::Exited(*status));
+    }
+    if let Some(MemoryExceeded { bytes_max }) = error.downcast_ref() {
+        return Some(CommandEnd::OutOfMemory {
+            bytes_max: *bytes_max,
+        });
+    }
+    error
+        .downcast_ref::<Trap>()
+        .map(|trap| CommandEnd::Trapped {
+            message: trap.to_string(),
+        })
+}
+
+/// Reads a component's bytes.
+pub(crate) fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, RunCommandError> {
+    Component::new(engine, bytes).map_err(|error| RunCommandError::NotACommand {
+        problem: format!("{error:#}"),
+    })
+}
