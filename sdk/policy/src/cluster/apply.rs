@@ -1,0 +1,354 @@
+//! Taking changes into the picture, row by row.
+
+use proffer_model::policy::{
+    Cells, Changes, ChangesPart, Client, Demand, Filters, Masks, Noun, Removed, Totals,
+};
+
+use super::agent::{AgentRow, Cell, Refusal};
+use super::{ClientRow, Cluster};
+
+impl Cluster {
+    /// Takes changes in, in the order of their fields. Values are absolute, so a row may come
+    /// twice. A snapshot after a whole snapshot begins anew.
+    pub fn apply(&mut self, changes: &Changes) {
+        if changes.part != ChangesPart::Delta && self.complete {
+            let ignored = self.ignored;
+            *self = Self::default();
+            self.ignored = ignored;
+        }
+        for removed in &changes.removed {
+            self.remove(*removed);
+        }
+        self.describe(changes);
+        self.set_masks(&changes.masks);
+        self.set_totals(&changes.totals);
+        self.set_cells(&changes.cells);
+        for demand in &changes.demands {
+            self.put_demand(demand);
+        }
+        self.put_filters(&changes.filters);
+        if changes.part == ChangesPart::SnapshotLast {
+            self.complete = true;
+        }
+    }
+
+    fn ignore(&mut self, rows: usize) {
+        self.ignored = self.ignored.saturating_add(rows as u64);
+    }
+
+    fn describe(&mut self, changes: &Changes) {
+        for kind in &changes.kinds {
+            match self.kinds.place(kind.handle) {
+                Some(place) => *place = Some(kind.clone()),
+                None => self.ignore(1),
+            }
+        }
+        for terms in &changes.terms {
+            match self.terms.place(terms.handle) {
+                Some(place) => *place = Some(terms.clone()),
+                None => self.ignore(1),
+            }
+        }
+        for agent in &changes.agents {
+            match self.agents.place(agent.handle) {
+                Some(Some(row)) => row.agent = agent.clone(),
+                Some(place) => *place = Some(AgentRow::new(agent.clone())),
+                None => self.ignore(1),
+            }
+        }
+        for role in &changes.roles {
+            self.structure = self.structure.wrapping_add(1);
+            match self.roles.place(role.handle) {
+                Some(place) => *place = Some(role.clone()),
+                None => self.ignore(1),
+            }
+        }
+        for client in &changes.clients {
+            self.put_client(client);
+        }
+    }
+
+    fn put_client(&mut self, client: &Client) {
+        self.structure = self.structure.wrapping_add(1);
+        match self.clients.place(client.handle) {
+            Some(Some(row)) => row.client = client.clone(),
+            Some(place) => {
+                *place = Some(ClientRow {
+                    client: client.clone(),
+                    held: Vec::new(),
+                    demands: Vec::new(),
+                });
+            }
+            None => self.ignore(1),
+        }
+    }
+
+    fn set_masks(&mut self, masks: &Masks) {
+        let Masks {
+            mask,
+            agent,
+            admits,
+        } = masks;
+        let rows = mask.len();
+        if agent.len() != rows || admits.len() != rows {
+            return self.ignore(rows.max(agent.len()).max(admits.len()));
+        }
+        for ((&mask, &agent), &admits) in mask.iter().zip(agent).zip(admits) {
+            if mask == 0 || self.agents.get(agent).is_none() {
+                self.ignore(1);
+                continue;
+            }
+            match self.masks.place(mask) {
+                Some(place) => place.get_or_insert_default().set(agent, admits != 0),
+                None => self.ignore(1),
+            }
+        }
+    }
+
+    fn set_totals(&mut self, totals: &Totals) {
+        let Totals {
+            agent,
+            terms,
+            kind,
+            total,
+        } = totals;
+        let rows = agent.len();
+        if terms.len() != rows || kind.len() != rows || total.len() != rows {
+            return self.ignore(rows.max(terms.len()).max(kind.len()).max(total.len()));
+        }
+        for (((&agent, &terms), &kind), &total) in agent.iter().zip(terms).zip(kind).zip(total) {
+            let known = self.terms.get(terms).is_some() && self.kinds.get(kind).is_some();
+            let Some(row) = self.agents.get_mut(agent).filter(|_| known && total >= 0) else {
+                self.ignore(1);
+                continue;
+            };
+            let grown = row.set_total(terms, kind, total);
+            self.add_total(kind, grown);
+        }
+    }
+
+    fn add_total(&mut self, kind: u32, grown: i64) {
+        let index = kind as usize;
+        if index >= self.totals.len() {
+            self.totals.resize(index + 1, 0);
+        }
+        self.totals[index] = self.totals[index].saturating_add(grown);
+    }
+
+    fn set_cells(&mut self, cells: &Cells) {
+        let rows = cells.agent.len();
+        let lengths = [
+            cells.client.len(),
+            cells.terms.len(),
+            cells.kind.len(),
+            cells.offered.len(),
+            cells.used.len(),
+            cells.kept.len(),
+        ];
+        if lengths.iter().any(|&length| length != rows) {
+            return self.ignore(lengths.into_iter().fold(rows, usize::max));
+        }
+        for row in 0..rows {
+            let cell = Cell {
+                client: cells.client[row],
+                terms: cells.terms[row],
+                kind: cells.kind[row],
+                offered: cells.offered[row],
+                used: cells.used[row],
+                kept: cells.kept[row],
+            };
+            self.set_cell(cells.agent[row], cell);
+        }
+    }
+
+    fn set_cell(&mut self, agent: u32, cell: Cell) {
+        let sound = cell.offered >= 0 && cell.used >= 0 && cell.kept >= 0;
+        let known = sound && self.kinds.get(cell.kind).is_some();
+        let (Some(row), Some(client), Some(terms), true) = (
+            self.agents.get_mut(agent),
+            self.clients.get_mut(cell.client),
+            self.terms.get(cell.terms),
+            known,
+        ) else {
+            return self.ignore(1);
+        };
+        let grown = row.set_cell(cell, terms.marks.shared);
+        client.add_held(cell.kind, grown);
+    }
+
+    fn put_demand(&mut self, demand: &Demand) {
+        let sound = demand.pieces.iter().all(|piece| piece.amount.milli() >= 0);
+        if !sound || self.clients.get(demand.client).is_none() {
+            return self.ignore(1);
+        }
+        let mut demand = demand.clone();
+        // Nothing of a kind is no condition.
+        demand.pieces.retain(|piece| !piece.amount.is_zero());
+        demand.near.sort_unstable();
+        let handle = demand.handle;
+        let mut touched = vec![demand.client];
+        match self.demands.place(handle) {
+            Some(place) => {
+                let old = place.replace(Box::new(demand));
+                touched.extend(old.map(|old| old.client));
+            }
+            None => return self.ignore(1),
+        }
+        for client in touched {
+            self.sort_demands(client, handle);
+        }
+    }
+
+    /// Puts a demand that is new, changed or gone into its place among its client's.
+    fn sort_demands(&mut self, client: u32, handle: u32) {
+        let demands = &self.demands;
+        let Some(row) = self.clients.get_mut(client) else {
+            return;
+        };
+        row.demands.retain(|&other| other != handle);
+        if demands
+            .get(handle)
+            .is_some_and(|demand| demand.client == client)
+        {
+            row.demands.push(handle);
+        }
+        row.demands.sort_by_key(|&handle| {
+            let demand = demands.get(handle);
+            (
+                std::cmp::Reverse(demand.map_or(i32::MIN, |demand| demand.priority)),
+                demand.map_or(u64::MAX, |demand| demand.since.0),
+                handle,
+            )
+        });
+    }
+
+    fn put_filters(&mut self, filters: &Filters) {
+        let rows = filters.handle.len();
+        let pieces: usize = filters.pieces.iter().map(|&count| count as usize).sum();
+        let equal = filters.client.len() == rows
+            && filters.agent.len() == rows
+            && filters.inside.len() == rows
+            && filters.pieces.len() == rows
+            && filters.terms.len() == pieces
+            && filters.kind.len() == pieces
+            && filters.amount.len() == pieces;
+        if !equal {
+            return self.ignore(rows.max(1));
+        }
+        let mut next = 0;
+        for row in 0..rows {
+            let end = next + filters.pieces[row] as usize;
+            let mut refused: Vec<(u32, u32, i64)> = (next..end)
+                .map(|at| (filters.terms[at], filters.kind[at], filters.amount[at]))
+                .collect();
+            next = end;
+            refused.sort_unstable();
+            let refusal = Refusal {
+                handle: filters.handle[row],
+                client: filters.client[row],
+                inside: filters.inside[row] != 0,
+                pieces: refused,
+            };
+            self.put_filter(filters.agent[row], refusal);
+        }
+    }
+
+    fn put_filter(&mut self, agent: u32, refusal: Refusal) {
+        if self.clients.get(refusal.client).is_none() || self.agents.get(agent).is_none() {
+            return self.ignore(1);
+        }
+        let place = (agent, refusal.client);
+        let old = self.filters.insert(refusal.handle, place);
+        if let Some((agent, client)) = old.filter(|old| *old != place)
+            && let Some(row) = self.agents.get_mut(agent)
+        {
+            row.remove_refusal(client, refusal.handle);
+        }
+        if let Some(row) = self.agents.get_mut(agent) {
+            row.put_refusal(refusal);
+        }
+    }
+
+    fn remove(&mut self, removed: Removed) {
+        let handle = removed.handle;
+        let known = match removed.what {
+            Noun::Agent => self.remove_agent(handle),
+            Noun::Role => {
+                self.structure = self.structure.wrapping_add(1);
+                self.roles.remove(handle).is_some()
+            }
+            Noun::Client => self.remove_client(handle),
+            Noun::Terms => self.terms.remove(handle).is_some(),
+            // These two go with their client and agent, perhaps before the host says so.
+            Noun::Demand => {
+                if let Some(demand) = self.demands.remove(handle) {
+                    self.sort_demands(demand.client, handle);
+                }
+                true
+            }
+            Noun::Filter => {
+                if let Some((agent, client)) = self.filters.remove(&handle)
+                    && let Some(row) = self.agents.get_mut(agent)
+                {
+                    row.remove_refusal(client, handle);
+                }
+                true
+            }
+            // Not kept here, so there is nothing to check them against.
+            Noun::Task | Noun::Reclaim => true,
+        };
+        if !known {
+            self.ignore(1);
+        }
+    }
+
+    fn remove_agent(&mut self, handle: u32) -> bool {
+        let Some(row) = self.agents.remove(handle) else {
+            return false;
+        };
+        for pile in row.piles() {
+            self.add_total(pile.kind, pile.total.saturating_neg());
+        }
+        for cell in row.cells() {
+            if let Some(client) = self.clients.get_mut(cell.client) {
+                client.add_held(cell.kind, cell.held().saturating_neg());
+            }
+        }
+        for refusal in row.refusals() {
+            self.filters.remove(&refusal.handle);
+        }
+        for (_, mask) in self.masks.iter_mut() {
+            mask.set(handle, false);
+        }
+        true
+    }
+
+    fn remove_client(&mut self, handle: u32) -> bool {
+        let Some(row) = self.clients.remove(handle) else {
+            return false;
+        };
+        self.structure = self.structure.wrapping_add(1);
+        for demand in row.demands {
+            self.demands.remove(demand);
+        }
+        for (_, agent) in self.agents.iter_mut() {
+            for cell in agent.emptied_cells_of(handle) {
+                let shared = self
+                    .terms
+                    .get(cell.terms)
+                    .is_some_and(|terms| terms.marks.shared);
+                agent.set_cell(cell, shared);
+            }
+            let gone: Vec<u32> = agent
+                .refusals_of(handle)
+                .iter()
+                .map(|refusal| refusal.handle)
+                .collect();
+            for filter in gone {
+                agent.remove_refusal(handle, filter);
+                self.filters.remove(&filter);
+            }
+        }
+        true
+    }
+}

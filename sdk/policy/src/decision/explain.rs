@@ -1,0 +1,206 @@
+//! Why a client is not granted something: the decision's own predicates, asked again.
+
+use std::collections::BTreeMap;
+
+use proffer_model::policy::{Cycle, Finding, NONE, Piece, Place, Question};
+use proffer_model::{Amount, Reason, Remedy, Timestamp, code};
+
+use crate::cluster::Cluster;
+use crate::draft::{Draft, Rules, Verdict};
+
+/// Said of gangs.
+const GANG_SHORT: &str = "the whole gang does not fit into the pool at once";
+
+/// At most so many clients are asked whether they come first: the answer is for people, and a pool
+/// may have thousands.
+const BEFORE_MAX: usize = 64;
+
+/// Answers for each agent of the question, at the time of the last cycle.
+pub(super) fn explain(
+    cluster: &Cluster,
+    rules: &Rules,
+    now: Timestamp,
+    question: &Question,
+    places: impl FnOnce() -> Vec<Place>,
+) -> Vec<Finding> {
+    let before = clients_before(question.client, &places());
+    let cycle = |agents| Cycle {
+        number: 0,
+        now,
+        seed: 0,
+        agents,
+        grants_max: u32::MAX,
+    };
+    let mut draft = Draft::new(cluster, rules, &cycle(Some(question.agents.clone())));
+    let mut found = BTreeMap::new();
+    while let Some(agent) = draft.next_agent() {
+        let finding = match draft.probe(question.client, question.demand) {
+            Ok(()) => {
+                let first = before
+                    .iter()
+                    .filter(|&&other| draft.probe(other, NONE).is_ok());
+                (offerable(first.count()), Vec::new())
+            }
+            Err(Verdict::NoFit) => (reason(Verdict::NoFit), short(&draft, question, agent)),
+            Err(verdict) => (reason(verdict), Vec::new()),
+        };
+        found.insert(agent, finding);
+    }
+    // One agent, or a few, is not where a gang need fit.
+    let mut pool = Draft::new(cluster, rules, &cycle(None));
+    pool.next_agent();
+    let gang_fits = pool.probe(question.client, question.demand).is_ok();
+    let finding = |&agent: &u32| {
+        let (why, short) = match found.get(&agent) {
+            Some((why, _)) if why.text == GANG_SHORT && gang_fits => (offerable(0), Vec::new()),
+            Some((why, short)) => (why.clone(), short.clone()),
+            None => (reason(absent(cluster, agent)), Vec::new()),
+        };
+        Finding { agent, why, short }
+    };
+    question.agents.iter().map(finding).collect()
+}
+
+/// Why an agent takes no part.
+fn absent(cluster: &Cluster, agent: u32) -> Verdict {
+    match cluster.agent(agent) {
+        Some(_) => Verdict::AgentInactive,
+        None => Verdict::Unknown,
+    }
+}
+
+/// Who would be served before this client.
+fn clients_before(client: u32, places: &[Place]) -> Vec<u32> {
+    let order = places.iter().filter(|place| place.client != NONE);
+    order
+        .map(|place| place.client)
+        .take_while(|&other| other != client)
+        .take(BEFORE_MAX)
+        .collect()
+}
+
+/// By how much a unit of the demand in question, or of the first, does not fit.
+fn short(draft: &Draft<'_>, question: &Question, agent: u32) -> Vec<Piece> {
+    let cluster = draft.cluster();
+    let (Some(row), Some(place)) = (cluster.client(question.client), cluster.agent(agent)) else {
+        return Vec::new();
+    };
+    let asked = match question.demand {
+        NONE => row.demands().first().copied(),
+        demand => Some(demand),
+    };
+    let Some(demand) = asked.and_then(|demand| cluster.demand(demand)) else {
+        return Vec::new();
+    };
+    let lacking = |piece: &Piece| {
+        let free = draft.free_for(row, place, demand, (piece.terms, piece.kind));
+        let lacking = piece.amount.milli().saturating_sub(free);
+        (lacking > 0).then_some(Piece {
+            amount: Amount::from_milli(lacking),
+            ..*piece
+        })
+    };
+    demand.pieces.iter().filter_map(lacking).collect()
+}
+
+fn offerable(before: usize) -> Reason {
+    match before {
+        0 => Reason::new(
+            code::OFFERABLE,
+            Remedy::Retry,
+            "an offer for it would be made now",
+        ),
+        1 => Reason::new(
+            code::TURN,
+            Remedy::Retry,
+            "one client with a smaller share can use this agent and comes first",
+        ),
+        before => Reason::new(
+            code::TURN,
+            Remedy::Retry,
+            format!("{before} clients with smaller shares can use this agent and come first"),
+        ),
+    }
+}
+
+fn reason(verdict: Verdict) -> Reason {
+    let (code, remedy, text) = match verdict {
+        Verdict::Unknown => (
+            code::UNKNOWN,
+            Remedy::ChooseAnew,
+            "the policy does not know it",
+        ),
+        Verdict::ClientInactive => (
+            code::FRAMEWORK_INACTIVE,
+            Remedy::Retry,
+            "the framework does not take part now",
+        ),
+        Verdict::Suppressed => (
+            code::SUPPRESSED,
+            Remedy::Mend,
+            "the framework suppressed the role; it gets offers after a revive",
+        ),
+        Verdict::NoDemand => (
+            code::NO_DEMAND,
+            Remedy::Mend,
+            "the framework demands nothing",
+        ),
+        Verdict::DemandMet => (
+            code::DEMAND_MET,
+            Remedy::Retry,
+            "all that it demands is on offer already",
+        ),
+        Verdict::AgentBound => (
+            code::DEMAND_MET,
+            Remedy::Retry,
+            "all that it demands for one agent is on offer here already",
+        ),
+        Verdict::AgentInactive => (
+            code::AGENT_INACTIVE,
+            Remedy::Retry,
+            "the agent is not offered now: inactive, or not on the list of allowed agents",
+        ),
+        Verdict::Constraint => (
+            code::CONSTRAINT,
+            Remedy::Denied,
+            "the agent fails the constraints or lacks the fixed ports",
+        ),
+        Verdict::Elsewhere => (
+            code::CONSTRAINT,
+            Remedy::Retry,
+            "the demand waits for its preferred places first",
+        ),
+        Verdict::GpuGuard => (
+            code::GPU_GUARD,
+            Remedy::Denied,
+            "the agent has gpus and is kept for frameworks that ask for gpus",
+        ),
+        Verdict::Region => (
+            code::CONSTRAINT,
+            Remedy::Denied,
+            "the agent is of another region and the framework does not know of regions",
+        ),
+        Verdict::Filtered => (
+            code::FILTERED,
+            Remedy::Retry,
+            "the framework declined as much on this agent, and its filter still holds",
+        ),
+        Verdict::BelowMinimum => (
+            code::BELOW_MINIMUM,
+            Remedy::Retry,
+            "what is free is less than is worth an offer",
+        ),
+        Verdict::NoFit => (
+            code::NO_FIT,
+            Remedy::Retry,
+            "too little is free here that it may have",
+        ),
+        Verdict::GangShort => (code::NO_FIT, Remedy::Retry, GANG_SHORT),
+        Verdict::CycleFull => (
+            code::TURN,
+            Remedy::Retry,
+            "the cycle has as many grants as it may have",
+        ),
+    };
+    Reason::new(code, remedy, text)
+}

@@ -1,0 +1,554 @@
+//! A proposal in the making: what is still free while grants are being made, and whether a client
+//! may have what it would be granted.
+//!
+//! The agents of a cycle are visited one after the other in an order shuffled by its seed
+//! ([`Draft::next_agent`]). On the agent at hand the author picks clients ([`Draft::serve`]); the
+//! draft knows the rules: who may have what (reservations, revocable resources, gpus, masks), what
+//! is demanded and how much of it is left, what was refused, what is worth an offer. So an author
+//! decides only who comes next.
+
+mod gang;
+mod room;
+mod rules;
+
+use std::collections::BTreeMap;
+
+use proffer_model::Timestamp;
+use proffer_model::policy::{Cycle, Demand, Grants, NONE, Proposal};
+
+use crate::cluster::{AgentRow, ClientRow, Cluster};
+use crate::random::Random;
+
+use room::Room;
+pub use rules::{DemandUse, Rules};
+
+/// Why a client is not served on an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The host has not described it.
+    Unknown,
+    /// The framework does not take part.
+    ClientInactive,
+    /// It suppressed the role.
+    Suppressed,
+    /// It has said that it wants nothing.
+    NoDemand,
+    /// All that it demands is on offer, or was granted in this cycle.
+    DemandMet,
+    /// All that it demands for one agent is on offer or granted here.
+    AgentBound,
+    /// Inactive, or not on the operator's list.
+    AgentInactive,
+    /// The agent fails the client's constraints, or the demand's.
+    Constraint,
+    /// The demand's preferred places come first for now.
+    Elsewhere,
+    /// The agent has gpus and the client did not ask for any.
+    GpuGuard,
+    /// The agent is of another region.
+    Region,
+    /// What could be granted was refused.
+    Filtered,
+    /// Less than is worth an offer.
+    BelowMinimum,
+    /// Too little is free.
+    NoFit,
+    /// It fits here, but not the whole gang at once.
+    GangShort,
+    /// The cycle has as many grants as it may have.
+    CycleFull,
+}
+
+/// Rows of one (client, demand) on the agent at hand: one grant in the end, however many turns.
+#[derive(Debug)]
+struct OpenRow {
+    client: u32,
+    demand: u32,
+    /// Units per turn.
+    turn: u32,
+    /// By terms and kind.
+    pieces: Vec<(u32, u32, i64)>,
+}
+
+/// What is about to be granted on one agent.
+#[derive(Debug, Default)]
+struct Plan {
+    /// Pile's index and amount.
+    takes: Vec<(usize, i64)>,
+    /// It is all that the client may have there.
+    everything: bool,
+}
+
+/// A proposal in the making.
+#[derive(Debug)]
+pub struct Draft<'a> {
+    cluster: &'a Cluster,
+    rules: &'a Rules,
+    /// The rules' minimum by kind handle.
+    minimum: Vec<Vec<(u32, i64)>>,
+    now: Timestamp,
+    order: Vec<u32>,
+    /// How many of `order` have been begun.
+    visited: usize,
+    room: Room,
+    /// Units still to be granted, by demand.
+    left: Vec<u32>,
+    /// Units granted, of demands that are bounded per agent.
+    given: BTreeMap<(u32, u32), u32>,
+    open: Vec<OpenRow>,
+    plan: Plan,
+    gained: Vec<(u32, i64)>,
+    grants: Grants,
+    grants_max: usize,
+    gangs: u32,
+    /// Nothing is granted: it is only asked whether it would be.
+    dry: bool,
+}
+
+impl<'a> Draft<'a> {
+    /// For one cycle: over the active and allowed agents of its scope.
+    #[must_use]
+    pub fn new(cluster: &'a Cluster, rules: &'a Rules, cycle: &Cycle) -> Self {
+        let offerable = |handle: &u32| {
+            let row = cluster.agent(*handle);
+            row.is_some_and(|row| row.agent.active && row.agent.allowed)
+        };
+        let mut order: Vec<u32> = match &cycle.agents {
+            Some(agents) => agents.iter().copied().filter(offerable).collect(),
+            None => (cluster.agents().map(|row| row.agent.handle))
+                .filter(offerable)
+                .collect(),
+        };
+        // Twice the same agent would be two visits, and the second one's merging of rows is lost.
+        order.sort_unstable();
+        order.dedup();
+        Random::new(cycle.seed).shuffle(&mut order);
+        let left = (0..cluster.demands_bound()).map(|handle| {
+            let demand = cluster.demand(handle as u32);
+            demand.map_or(0, |demand| demand.count.saturating_sub(demand.offered))
+        });
+        Self {
+            cluster,
+            rules,
+            minimum: rules.minimum_by_kind(cluster),
+            now: cycle.now,
+            order,
+            visited: 0,
+            room: Room::new(cluster),
+            left: left.collect(),
+            given: BTreeMap::new(),
+            open: Vec::new(),
+            plan: Plan::default(),
+            gained: Vec::new(),
+            grants: Grants::default(),
+            grants_max: cycle.grants_max as usize,
+            gangs: 0,
+            dry: false,
+        }
+    }
+
+    /// The cluster as it is; the draft's own grants are not in it.
+    #[must_use]
+    pub fn cluster(&self) -> &'a Cluster {
+        self.cluster
+    }
+
+    /// Goes on to the next agent; none after the last, or when the cycle has as many grants as it
+    /// may have.
+    pub fn next_agent(&mut self) -> Option<u32> {
+        self.close_rows();
+        if self.is_full() {
+            return None;
+        }
+        let agent = self.order.get(self.visited).copied()?;
+        self.visited += 1;
+        self.room.enter(self.cluster, agent);
+        Some(agent)
+    }
+
+    /// Whether nothing at all is free on the agent at hand, for anybody.
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        self.agent_at_hand()
+            .is_none_or(|agent| self.room.is_empty(self.cluster, agent))
+    }
+
+    /// What is free of a kind on the agent at hand, under whatever terms and for whomever.
+    #[must_use]
+    pub fn free(&self, kind: u32) -> i64 {
+        self.agent_at_hand()
+            .map_or(0, |agent| self.room.free(self.cluster, agent, kind))
+    }
+
+    /// Whether a client takes part at all and wants something that it has not been granted.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn wants(&self, client: u32) -> Result<(), Verdict> {
+        let row = self.cluster.client(client).ok_or(Verdict::Unknown)?;
+        let marks = row.client.marks;
+        if !marks.known || !marks.active {
+            return Err(Verdict::ClientInactive);
+        }
+        if marks.suppressed {
+            return Err(Verdict::Suppressed);
+        }
+        if self.rules.demand == DemandUse::Ignore {
+            return Ok(());
+        }
+        let mut verdict = Verdict::NoDemand;
+        for &demand in row.demands() {
+            if self.left_of(demand) > 0 {
+                return Ok(());
+            }
+            let asked = self.cluster.demand(demand);
+            if asked.is_some_and(|demand| demand.count > 0) {
+                verdict = Verdict::DemandMet;
+            }
+        }
+        Err(verdict)
+    }
+
+    /// Grants something of the agent at hand to a client: of its first demand that can be met here,
+    /// at most `units` (0: a fair turn's worth), or the whole rest of the agent if that is what is
+    /// demanded or demand is not looked at. What it gained is then in [`Draft::gained`].
+    ///
+    /// # Errors
+    /// Nothing was granted, and why: the reason of its first demand that could be served elsewhere.
+    pub fn serve(&mut self, client: u32, units: u32) -> Result<Served, Verdict> {
+        self.serve_any(client, units, NONE)
+    }
+
+    /// Whether [`Draft::serve`] would grant one unit now; `demand`: of which, or [`NONE`] for any.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn probe(&mut self, client: u32, demand: u32) -> Result<(), Verdict> {
+        self.wants(client)?;
+        self.dry = true;
+        let answer = self.serve_any(client, 1, demand);
+        self.dry = false;
+        answer.map(|_| ())
+    }
+
+    fn serve_any(&mut self, client: u32, units: u32, only: u32) -> Result<Served, Verdict> {
+        let agent = self.agent_at_hand().ok_or(Verdict::AgentInactive)?;
+        self.gained.clear();
+        let (row, place) = self.admit(client, agent)?;
+        if self.rules.demand == DemandUse::Ignore {
+            return self.serve_whole(row, place, NONE);
+        }
+        let mut verdict = None;
+        for &handle in row.demands() {
+            let Some(demand) = self.cluster.demand(handle) else {
+                continue;
+            };
+            if only != NONE && only != handle {
+                continue;
+            }
+            match self.serve_demand(row, place, demand, units) {
+                Ok(served) => return Ok(served),
+                Err(Verdict::DemandMet) => {}
+                Err(other) => verdict = verdict.or(Some(other)),
+            }
+        }
+        match verdict {
+            Some(verdict) => Err(verdict),
+            None => Err(self.wants(client).err().unwrap_or(Verdict::NoDemand)),
+        }
+    }
+
+    /// What the last [`Draft::serve`] granted: kind and amount, on all agents of a gang together.
+    #[must_use]
+    pub fn gained(&self) -> &[(u32, i64)] {
+        &self.gained
+    }
+
+    /// The grants so far. Ends the visit of the agent at hand.
+    pub fn rows(&mut self) -> &Grants {
+        self.close_rows();
+        &self.grants
+    }
+
+    /// The proposal.
+    #[must_use]
+    pub fn finish(mut self) -> Proposal {
+        self.close_rows();
+        Proposal {
+            grants: self.grants,
+            reclaims: Vec::new(),
+            withdraw: Vec::new(),
+        }
+    }
+
+    fn agent_at_hand(&self) -> Option<u32> {
+        let index = self.visited.checked_sub(1)?;
+        self.order.get(index).copied()
+    }
+
+    fn is_full(&self) -> bool {
+        self.grants.len() + self.open.len() >= self.grants_max
+    }
+
+    fn left_of(&self, demand: u32) -> u32 {
+        self.left.get(demand as usize).copied().unwrap_or(0)
+    }
+
+    fn use_up(&mut self, demand: u32, units: u32) {
+        if let Some(left) = self.left.get_mut(demand as usize) {
+            *left = left.saturating_sub(units);
+        }
+    }
+
+    /// Whether a client may be offered anything of an agent, whatever it wants.
+    fn admit(&self, client: u32, agent: u32) -> Result<(&'a ClientRow, &'a AgentRow), Verdict> {
+        let row = self.cluster.client(client).ok_or(Verdict::Unknown)?;
+        let place = self.cluster.agent(agent).ok_or(Verdict::Unknown)?;
+        if !place.agent.active || !place.agent.allowed {
+            return Err(Verdict::AgentInactive);
+        }
+        if !self.cluster.mask_admits(row.client.mask, agent) {
+            return Err(Verdict::Constraint);
+        }
+        if self.rules.gpu_guard && place.agent.has_gpus && !row.client.marks.gpus {
+            return Err(Verdict::GpuGuard);
+        }
+        if self.rules.is_foreign(&place.agent.region) && !row.client.marks.region_aware {
+            return Err(Verdict::Region);
+        }
+        Ok((row, place))
+    }
+
+    fn serve_demand(
+        &mut self,
+        row: &ClientRow,
+        place: &AgentRow,
+        demand: &Demand,
+        units: u32,
+    ) -> Result<Served, Verdict> {
+        if self.left_of(demand.handle) == 0 {
+            return Err(Verdict::DemandMet);
+        }
+        if demand.gang > 1 {
+            return self.serve_gang(row, demand);
+        }
+        let most = self.units_bound(row, place, demand)?;
+        if demand.pieces.is_empty() {
+            return self.serve_whole(row, place, demand.handle);
+        }
+        self.serve_units(row, place, demand, (units, most))
+    }
+
+    /// How many units of a demand may be granted on an agent by everything but what is free there.
+    fn units_bound(
+        &self,
+        row: &ClientRow,
+        place: &AgentRow,
+        demand: &Demand,
+    ) -> Result<u32, Verdict> {
+        let agent = place.agent.handle;
+        if !self.cluster.mask_admits(demand.mask, agent) {
+            return Err(Verdict::Constraint);
+        }
+        let mut most = self.left_of(demand.handle);
+        if demand.per_agent == 0 && self.now >= demand.near_until {
+            return Ok(most);
+        }
+        let given = self.given.get(&(agent, demand.handle)).copied();
+        let here = given
+            .unwrap_or(0)
+            .saturating_add(units_on_offer(row, place, demand));
+        if demand.per_agent > 0 {
+            most = most.min(demand.per_agent.saturating_sub(here));
+            if most == 0 {
+                return Err(Verdict::AgentBound);
+            }
+        }
+        if self.now < demand.near_until && !demand.near.is_empty() {
+            let near = demand.near.binary_search_by_key(&agent, |near| near.0);
+            let wanted = near.map_or(0, |index| demand.near[index].1);
+            most = most.min(wanted.saturating_sub(here));
+            if most == 0 {
+                return Err(Verdict::Elsewhere);
+            }
+        }
+        Ok(most)
+    }
+
+    fn note_given(&mut self, agent: u32, demand: &Demand, units: u32) {
+        self.use_up(demand.handle, units);
+        if demand.per_agent > 0 || self.now < demand.near_until {
+            let given = self.given.entry((agent, demand.handle)).or_default();
+            *given = given.saturating_add(units);
+        }
+    }
+
+    fn serve_whole(
+        &mut self,
+        row: &ClientRow,
+        place: &AgentRow,
+        demand: u32,
+    ) -> Result<Served, Verdict> {
+        if self.is_full() {
+            return Err(Verdict::CycleFull);
+        }
+        self.plan_whole(row, place, demand)?;
+        if self.dry {
+            return Ok(Served::Whole);
+        }
+        self.take_plan(place, row.client.handle);
+        self.push_plan(place, row.client.handle, demand, 0);
+        self.use_up(demand, 1);
+        Ok(Served::Whole)
+    }
+
+    /// `units`: how many in one turn (0: a fair turn's worth), and how many at most.
+    fn serve_units(
+        &mut self,
+        row: &ClientRow,
+        place: &AgentRow,
+        demand: &Demand,
+        units: (u32, u32),
+    ) -> Result<Served, Verdict> {
+        let client = row.client.handle;
+        let (turn, most) = units;
+        let fit = self.fit(row, place, demand, most);
+        if fit == 0 {
+            return Err(Verdict::NoFit);
+        }
+        let open = self
+            .open
+            .iter()
+            .position(|open| open.client == client && open.demand == demand.handle);
+        let turn = match (turn, open) {
+            (0, Some(index)) => self.open[index].turn,
+            (0, None) => fit.div_ceil(TURNS_PER_AGENT),
+            (turn, _) => turn,
+        };
+        let mut units = turn.min(fit);
+        if open.is_none() {
+            if self.is_full() {
+                return Err(Verdict::CycleFull);
+            }
+            // A filter refuses subsets: more than was refused may be granted, if it is there.
+            if !self.plan_unrefused(row, place, demand, units) {
+                units = fit;
+                if !self.plan_unrefused(row, place, demand, units) {
+                    return Err(Verdict::Filtered);
+                }
+            }
+        } else if !self.plan_units(row, place, demand, units) {
+            return Err(Verdict::NoFit);
+        }
+        if self.dry {
+            return Ok(Served::Units(units));
+        }
+        self.take_plan(place, client);
+        let index = open.unwrap_or_else(|| {
+            self.open.push(OpenRow {
+                client,
+                demand: demand.handle,
+                turn,
+                pieces: Vec::new(),
+            });
+            self.open.len() - 1
+        });
+        for &(pile, amount) in &self.plan.takes {
+            let pile = &place.piles()[pile];
+            let pieces = &mut self.open[index].pieces;
+            match pieces
+                .iter_mut()
+                .find(|(terms, kind, _)| (*terms, *kind) == (pile.terms, pile.kind))
+            {
+                Some(piece) => piece.2 = piece.2.saturating_add(amount),
+                None => pieces.push((pile.terms, pile.kind, amount)),
+            }
+        }
+        self.note_given(place.agent.handle, demand, units);
+        Ok(Served::Units(units))
+    }
+
+    /// Takes what is planned out of what is free, and into [`Draft::gained`].
+    fn take_plan(&mut self, place: &AgentRow, client: u32) {
+        for &(index, amount) in &self.plan.takes {
+            self.room.take(place, client, index, amount);
+            let kind = place.piles()[index].kind;
+            match self.gained.iter_mut().find(|gained| gained.0 == kind) {
+                Some(gained) => gained.1 = gained.1.saturating_add(amount),
+                None => self.gained.push((kind, amount)),
+            }
+        }
+    }
+
+    /// Makes a grant of what is planned.
+    fn push_plan(&mut self, place: &AgentRow, client: u32, demand: u32, gang: u32) {
+        let pieces: Vec<(u32, u32, i64)> = if self.plan.everything {
+            Vec::new()
+        } else {
+            let piece = |&(index, amount): &(usize, i64)| {
+                let pile = &place.piles()[index];
+                (pile.terms, pile.kind, amount)
+            };
+            self.plan.takes.iter().map(piece).collect()
+        };
+        self.push_grant((place.agent.handle, client, demand), gang, &pieces);
+    }
+
+    fn push_grant(&mut self, whom: (u32, u32, u32), gang: u32, pieces: &[(u32, u32, i64)]) {
+        let grants = &mut self.grants;
+        grants.agent.push(whom.0);
+        grants.client.push(whom.1);
+        grants.demand.push(whom.2);
+        grants.gang.push(gang);
+        grants.lease.push(0);
+        grants
+            .pieces
+            .push(u32::try_from(pieces.len()).unwrap_or(u32::MAX));
+        for &(terms, kind, amount) in pieces {
+            grants.terms.push(terms);
+            grants.kind.push(kind);
+            grants.amount.push(amount);
+        }
+    }
+
+    fn close_rows(&mut self) {
+        let Some(agent) = self.agent_at_hand() else {
+            return;
+        };
+        for open in std::mem::take(&mut self.open) {
+            self.push_grant((agent, open.client, open.demand), 0, &open.pieces);
+        }
+    }
+}
+
+/// In how many turns an agent is given to one client that could have all of it: the grain of
+/// fairness on one agent. With more turns shares are closer at the end, and a cycle is longer.
+const TURNS_PER_AGENT: u32 = 16;
+
+/// What [`Draft::serve`] granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// All that the client may have on the agent.
+    Whole,
+    /// So many units of a demand.
+    Units(u32),
+    /// So many units of a demand on this and later agents, together or not at all.
+    Gang(u32),
+}
+
+/// How many units of a demand a client has on offer on an agent: by what it is offered there under
+/// any of its demands, for offers do not say to the policy which they answer.
+fn units_on_offer(row: &ClientRow, place: &AgentRow, demand: &Demand) -> u32 {
+    let cells = place.cells_of(row.client.handle);
+    if cells.iter().all(|cell| cell.offered == 0) {
+        return 0;
+    }
+    let units = demand.pieces.iter().map(|piece| {
+        let of_piece = cells.iter().filter(|cell| {
+            cell.kind == piece.kind && (piece.terms == NONE || piece.terms == cell.terms)
+        });
+        let offered: i64 = of_piece.map(|cell| cell.offered).sum();
+        offered / piece.amount.milli().max(1)
+    });
+    u32::try_from(units.min().unwrap_or(1)).unwrap_or(u32::MAX)
+}

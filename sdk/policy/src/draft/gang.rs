@@ -1,0 +1,89 @@
+//! Gangs: so many units at once, or none.
+
+use proffer_model::policy::Demand;
+
+use super::{Draft, Served, Verdict};
+use crate::cluster::ClientRow;
+
+impl Draft<'_> {
+    /// Grants one gang over the agent at hand and those not yet visited. If it does not fit, the
+    /// demand is out of this cycle: what is free only gets less.
+    ///
+    /// A gang takes its whole turn at once, so its client may then be further above the others than
+    /// a turn's worth; it waits the longer afterwards.
+    pub(super) fn serve_gang(
+        &mut self,
+        row: &ClientRow,
+        demand: &Demand,
+    ) -> Result<Served, Verdict> {
+        let gang = demand.gang;
+        let placed = match self.left_of(demand.handle) >= gang {
+            true => self.place_gang(row, demand, gang),
+            false => Vec::new(),
+        };
+        let whole: u32 = placed.iter().map(|place| place.1).sum();
+        if self.dry {
+            return match whole < gang {
+                true => Err(Verdict::GangShort),
+                false => Ok(Served::Gang(gang)),
+            };
+        }
+        if whole < gang {
+            self.use_up(demand.handle, u32::MAX);
+            return Err(Verdict::GangShort);
+        }
+        if self.grants.len() + self.open.len() + placed.len() > self.grants_max {
+            return Err(Verdict::CycleFull);
+        }
+        self.gangs += 1;
+        for (agent, units) in placed {
+            let Some(place) = self.cluster.agent(agent) else {
+                continue;
+            };
+            // Planned a moment ago, with nothing taken since on this agent.
+            let planned = match demand.pieces.is_empty() {
+                true => self.plan_whole(row, place, demand.handle).is_ok(),
+                false => self.plan_units(row, place, demand, units),
+            };
+            if planned {
+                self.take_plan(place, row.client.handle);
+                self.push_plan(place, row.client.handle, demand.handle, self.gangs);
+                self.note_given(agent, demand, units);
+            }
+        }
+        Ok(Served::Gang(gang))
+    }
+
+    /// Agents and units of a gang; fewer than a gang if it does not fit.
+    fn place_gang(&mut self, row: &ClientRow, demand: &Demand, gang: u32) -> Vec<(u32, u32)> {
+        let mut placed = Vec::new();
+        let mut missing = gang;
+        for index in self.visited.saturating_sub(1)..self.order.len() {
+            let agent = self.order[index];
+            let Ok((_, place)) = self.admit(row.client.handle, agent) else {
+                continue;
+            };
+            let Ok(most) = self.units_bound(row, place, demand) else {
+                continue;
+            };
+            self.room.enter(self.cluster, agent);
+            let units = if demand.pieces.is_empty() {
+                u32::from(self.plan_whole(row, place, demand.handle).is_ok())
+            } else {
+                let units = self.fit(row, place, demand, most.min(missing));
+                match units > 0 && self.plan_unrefused(row, place, demand, units) {
+                    true => units,
+                    false => 0,
+                }
+            };
+            if units > 0 {
+                placed.push((agent, units));
+                missing -= units;
+            }
+            if missing == 0 {
+                break;
+            }
+        }
+        placed
+    }
+}

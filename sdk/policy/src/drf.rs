@@ -1,0 +1,194 @@
+//! Dominant resource fairness over roles and frameworks: who holds the smallest part of what it
+//! holds most of comes next.
+//!
+//! The order is Mesos's (shares over weights in a tree of roles, then the number of allocations so
+//! far, then the path); what is granted is what was demanded, a turn's worth at a time, unless the
+//! pool's rules say that demand is not looked at: then each agent goes whole to the first who can
+//! take it, as in Mesos.
+
+mod carry;
+mod counts;
+mod share;
+mod tree;
+
+use proffer_model::policy::{Changes, NONE, Place, Section};
+
+use crate::cluster::Cluster;
+use crate::decision::{Decision, Modelled, Setting, refuse_unknown};
+use crate::draft::{Draft, Served};
+
+use counts::{Counts, Ranks};
+use share::Measure;
+pub use share::compare_fractions;
+use tree::Tree;
+
+/// The reference policy: natively the host's last fallback, as a component the default.
+pub type Drf = Modelled<DominantShare>;
+
+/// The decision of [`Drf`].
+#[derive(Clone, Debug, Default)]
+pub struct DominantShare {
+    /// Kinds that count in no share.
+    excluded: Vec<String>,
+    counts: Counts,
+    ranks: Ranks,
+    /// Grants of the last proposal, by row: whom they count for as an allocation, or [`NONE`].
+    proposed: Vec<u32>,
+}
+
+impl Decision for DominantShare {
+    fn configure(&mut self, settings: Vec<(String, Setting)>) -> Result<(), String> {
+        let mut excluded = Vec::new();
+        refuse_unknown(&settings, &["fair-exclude"])?;
+        for (_, setting) in settings {
+            let Setting::List(list) = setting else {
+                return Err(
+                    "the setting 'fair-exclude' is a list of kinds, as in [\"gpus\"]".to_owned(),
+                );
+            };
+            excluded = list;
+        }
+        self.excluded = excluded;
+        Ok(())
+    }
+
+    fn changed(&mut self, cluster: &Cluster, changes: &Changes) {
+        self.ranks.refresh(cluster);
+        for rejected in &changes.rejected {
+            if let Some(client) = self.proposed.get_mut(rejected.index as usize) {
+                *client = NONE;
+            }
+        }
+        for client in std::mem::take(&mut self.proposed) {
+            if client != NONE {
+                self.counts.add(cluster, &self.ranks, client);
+            }
+        }
+    }
+
+    fn decide(&mut self, draft: &mut Draft<'_>) {
+        let cluster = draft.cluster();
+        let measure = Measure::new(cluster, &self.excluded);
+        let tables = (&self.counts, &self.ranks);
+        let mut tree = Tree::new(cluster, measure, tables, |client| {
+            draft.wants(client).is_ok()
+        });
+        let mut visit = 0;
+        while tree.leaves() > 0
+            && let Some(_agent) = draft.next_agent()
+        {
+            visit += 1;
+            serve_agent(draft, &mut tree, visit);
+        }
+        self.proposed = first_rows(draft);
+    }
+
+    fn places(&self, cluster: &Cluster) -> Vec<Place> {
+        let measure = Measure::new(cluster, &self.excluded);
+        let known = |client: u32| {
+            cluster
+                .client(client)
+                .is_some_and(|row| row.client.marks.known)
+        };
+        let tree = Tree::new(cluster, measure, (&self.counts, &self.ranks), known);
+        let mut places: Vec<Place> = tree
+            .standings()
+            .into_iter()
+            .map(|standing| Place {
+                role: standing.role,
+                client: standing.client,
+                active: cluster
+                    .client(standing.client)
+                    .is_some_and(|row| row.client.marks.active && !row.client.marks.suppressed),
+                share_micro: standing.share_micro,
+                count: standing.count,
+            })
+            .collect();
+        self.mark_active_roles(&mut places);
+        places
+    }
+
+    fn carry(&self, cluster: &Cluster) -> Vec<Section> {
+        vec![carry::write(cluster, &self.counts)]
+    }
+
+    fn adopt(&mut self, cluster: &Cluster, sections: &[Section]) -> Result<Vec<String>, String> {
+        self.ranks.refresh(cluster);
+        carry::read(cluster, &mut self.counts, sections)
+    }
+}
+
+impl DominantShare {
+    /// A role takes part if somebody in or below it does.
+    fn mark_active_roles(&self, places: &mut [Place]) {
+        let mut active: Vec<u32> = places
+            .iter()
+            .filter(|place| place.active)
+            .flat_map(|place| self.ranks.way_up(place.role))
+            .collect();
+        active.sort_unstable();
+        for place in places.iter_mut().filter(|place| place.client == NONE) {
+            place.active = active.binary_search(&place.role).is_ok();
+        }
+    }
+}
+
+/// Gives out one agent. Whole rests are handed out in the order at the beginning of the visit, as
+/// Mesos does; units move their client to its new place at once, so that turns alternate.
+fn serve_agent(draft: &mut Draft<'_>, tree: &mut Tree, visit: u32) {
+    let mut served: Vec<u32> = Vec::new();
+    let mut late: Vec<u32> = Vec::new();
+    while !draft.is_exhausted()
+        && let Some(leaf) = tree.first(visit)
+    {
+        let client = tree.client(leaf);
+        // Whoever is alone needs no turns.
+        let units = if tree.leaves() == 1 { u32::MAX } else { 0 };
+        match draft.serve(client, units) {
+            Ok(granted) => {
+                let first = !served.contains(&leaf);
+                tree.charge(leaf, draft.gained(), first);
+                if first {
+                    served.push(leaf);
+                }
+                if granted == Served::Whole {
+                    tree.pass_over(leaf, visit);
+                    late.push(leaf);
+                } else {
+                    tree.settle(leaf);
+                }
+                if draft.wants(client).is_err() {
+                    tree.remove(leaf);
+                }
+            }
+            Err(_) => {
+                tree.pass_over(leaf, visit);
+                // A gang that does not fit is out of the cycle.
+                if draft.wants(client).is_err() {
+                    tree.remove(leaf);
+                }
+            }
+        }
+    }
+    for leaf in late {
+        tree.settle(leaf);
+    }
+}
+
+/// By row of the proposal: the client if it is its first row on that agent, [`NONE`] otherwise, for
+/// several demands met on one agent are one allocation.
+fn first_rows(draft: &mut Draft<'_>) -> Vec<u32> {
+    let grants = draft.rows();
+    let mut seen = std::collections::BTreeSet::new();
+    let mut agent_at_hand = NONE;
+    let rows = grants.agent.iter().zip(&grants.client);
+    rows.map(|(&agent, &client)| {
+        // Rows of one agent stand together but for gangs, whose members count one by one.
+        if agent != agent_at_hand {
+            seen.clear();
+            agent_at_hand = agent;
+        }
+        if seen.insert(client) { client } else { NONE }
+    })
+    .collect()
+}

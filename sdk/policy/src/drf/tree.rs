@@ -1,0 +1,413 @@
+//! The order of service: a tree of roles with clients as leaves, siblings ordered by dominant share
+//! over weight, then by the number of allocations so far, then by path.
+//!
+//! A role that has clients and sub-roles is an extra leaf of itself, `.` in its path, with weight
+//! one: its own clients stand together against its sub-roles.
+//!
+//! Siblings are kept sorted. Within a cycle shares only grow, so a node that was served moves
+//! towards the end by one rotation, and nothing is sorted again.
+
+use std::cmp::Ordering;
+
+use proffer_model::policy::NONE;
+
+use super::counts::{Counts, Ranks};
+use super::share::{Measure, Share, Weight};
+use crate::cluster::Cluster;
+
+const ROOT: u32 = 0;
+/// Of `done`: never. Visits of agents count from 1.
+const NEVER: u32 = 0;
+
+/// A role, a role's own clients, or a client.
+#[derive(Clone, Debug)]
+struct Node {
+    parent: u32,
+    /// Its children, in order, begin here in `children`.
+    first: u32,
+    children: u32,
+    /// The visit in which nothing more is to be had below it.
+    done: u32,
+    /// Client handle, or [`NONE`].
+    client: u32,
+    /// Role handle; the client's role.
+    role: u32,
+    /// It is the role's own clients, apart from its sub-roles.
+    direct: bool,
+    rank: u32,
+    weight: Weight,
+    share: Share,
+    count: u64,
+}
+
+/// Who comes next.
+#[derive(Debug)]
+pub(super) struct Tree {
+    nodes: Vec<Node>,
+    children: Vec<u32>,
+    /// By node and kind of the measure.
+    held: Vec<i64>,
+    measure: Measure,
+    leaves: usize,
+}
+
+/// A node in the order of service, for people.
+pub(super) struct Standing {
+    pub(super) role: u32,
+    /// [`NONE`] for the role itself.
+    pub(super) client: u32,
+    pub(super) share_micro: u64,
+    pub(super) count: u64,
+}
+
+impl Tree {
+    /// Of the clients that take part; what the others hold counts for their roles all the same.
+    pub(super) fn new(
+        cluster: &Cluster,
+        measure: Measure,
+        (counts, ranks): (&Counts, &Ranks),
+        takes_part: impl Fn(u32) -> bool,
+    ) -> Self {
+        let mut tree = Self {
+            nodes: Vec::new(),
+            children: Vec::new(),
+            held: Vec::new(),
+            measure,
+            leaves: 0,
+        };
+        let roots = tree.add_roles(cluster, (counts, ranks), &takes_part);
+        tree.add_clients(cluster, (counts, ranks), &takes_part, &roots);
+        tree.link();
+        tree.weigh();
+        tree
+    }
+
+    /// How many clients are left.
+    pub(super) fn leaves(&self) -> usize {
+        self.leaves
+    }
+
+    /// The first client for which this visit is not over.
+    pub(super) fn first(&mut self, visit: u32) -> Option<u32> {
+        let mut at = ROOT;
+        loop {
+            let node = &self.nodes[at as usize];
+            if node.client != NONE {
+                return Some(at);
+            }
+            let (from, count) = (node.first as usize, node.children as usize);
+            let next = self.children[from..from + count]
+                .iter()
+                .find(|&&child| self.nodes[child as usize].done != visit);
+            match next {
+                Some(&child) => at = child,
+                None => {
+                    self.nodes[at as usize].done = visit;
+                    if at == ROOT {
+                        return None;
+                    }
+                    at = ROOT;
+                }
+            }
+        }
+    }
+
+    /// The client of a leaf.
+    pub(super) fn client(&self, leaf: u32) -> u32 {
+        self.nodes[leaf as usize].client
+    }
+
+    /// Nothing more for this leaf in this visit.
+    pub(super) fn pass_over(&mut self, leaf: u32, visit: u32) {
+        self.nodes[leaf as usize].done = visit;
+    }
+
+    /// Nothing more for this leaf in this cycle.
+    pub(super) fn remove(&mut self, leaf: u32) {
+        self.leaves -= 1;
+        let mut at = leaf;
+        while at != ROOT {
+            let parent = self.nodes[at as usize].parent;
+            let position = self.position(at);
+            let siblings = self.siblings_mut(parent);
+            if position < siblings.len() {
+                siblings[position..].rotate_left(1);
+                self.nodes[parent as usize].children -= 1;
+            }
+            if self.nodes[parent as usize].children > 0 {
+                break;
+            }
+            at = parent;
+        }
+    }
+
+    /// Charges a leaf and all above it with what it gained. Its place does not change yet, see
+    /// [`Tree::settle`]. `first`: it is its first gain in this visit, which counts as an
+    /// allocation.
+    pub(super) fn charge(&mut self, leaf: u32, gained: &[(u32, i64)], first: bool) {
+        let kinds = self.measure.kinds();
+        let mut at = leaf;
+        loop {
+            let held = &mut self.held[at as usize * kinds..][..kinds];
+            for &(kind, amount) in gained {
+                if let Some(index) = self.measure.index_of(kind) {
+                    held[index] = held[index].saturating_add(amount);
+                }
+            }
+            let node = &mut self.nodes[at as usize];
+            node.share = self.measure.share(held, node.weight);
+            node.count += u64::from(first);
+            if at == ROOT {
+                break;
+            }
+            at = node.parent;
+        }
+    }
+
+    /// Moves a leaf that was charged, and all above it, to their places.
+    pub(super) fn settle(&mut self, leaf: u32) {
+        let mut at = leaf;
+        while at != ROOT {
+            let position = self.position(at);
+            let parent = self.nodes[at as usize].parent;
+            let node = &self.nodes[at as usize];
+            let siblings = self.siblings(parent);
+            if let Some(behind) = siblings.get(position + 1..) {
+                let passed = behind
+                    .partition_point(|&other| order(&self.nodes[other as usize], node).is_lt());
+                if passed > 0 {
+                    let siblings = self.siblings_mut(parent);
+                    siblings[position..=position + passed].rotate_left(1);
+                }
+            }
+            at = parent;
+        }
+    }
+
+    /// Everybody in the order of service.
+    pub(super) fn standings(&self) -> Vec<Standing> {
+        let mut standings = Vec::new();
+        let mut stack: Vec<u32> = self.siblings(ROOT).iter().rev().copied().collect();
+        while let Some(at) = stack.pop() {
+            let node = &self.nodes[at as usize];
+            if !node.direct {
+                standings.push(Standing {
+                    role: node.role,
+                    client: node.client,
+                    share_micro: self.measure.micro(&node.share),
+                    count: node.count,
+                });
+            }
+            if node.client == NONE {
+                stack.extend(self.siblings(at).iter().rev());
+            }
+        }
+        standings
+    }
+
+    fn siblings(&self, parent: u32) -> &[u32] {
+        let node = &self.nodes[parent as usize];
+        &self.children[node.first as usize..][..node.children as usize]
+    }
+
+    fn siblings_mut(&mut self, parent: u32) -> &mut [u32] {
+        let node = &self.nodes[parent as usize];
+        &mut self.children[node.first as usize..][..node.children as usize]
+    }
+
+    /// Where a node is among its siblings; past them if it was removed.
+    fn position(&self, at: u32) -> usize {
+        let siblings = self.siblings(self.nodes[at as usize].parent);
+        let found = siblings.iter().position(|&other| other == at);
+        found.unwrap_or(siblings.len())
+    }
+
+    fn add_node(&mut self, node: Node) -> u32 {
+        let index = u32::try_from(self.nodes.len()).unwrap_or(NONE);
+        self.nodes.push(node);
+        self.held.resize(self.nodes.len() * self.measure.kinds(), 0);
+        index
+    }
+
+    /// Adds the root, the roles that have somebody who takes part in or below them, and their own
+    /// clients' nodes. Answers where a role's clients go; roles that are not in it have nobody.
+    fn add_roles(
+        &mut self,
+        cluster: &Cluster,
+        (counts, ranks): (&Counts, &Ranks),
+        takes_part: &impl Fn(u32) -> bool,
+    ) -> Vec<u32> {
+        let bound = cluster.roles_bound();
+        // Per role: whether anybody takes part in it, and whether anybody does below it.
+        let mut alive = vec![(false, false); bound];
+        for row in cluster.clients() {
+            if !takes_part(row.client.handle) {
+                continue;
+            }
+            for (step, role) in ranks.way_up(row.client.role).enumerate() {
+                if let Some(alive) = alive.get_mut(role as usize) {
+                    alive.0 |= step == 0;
+                    alive.1 |= step > 0;
+                }
+            }
+        }
+        let node = |parent, role, rank, weight, count| Node {
+            parent,
+            first: 0,
+            children: 0,
+            done: NEVER,
+            client: NONE,
+            role,
+            direct: false,
+            rank,
+            weight,
+            share: Share::NOTHING,
+            count,
+        };
+        self.add_node(node(ROOT, NONE, 0, Weight::ONE, 0));
+        let mut of_role = vec![NONE; bound];
+        let mut of_clients = vec![NONE; bound];
+        // From the top down, so that a parent's node is there before its children's.
+        for &role in ranks.downwards() {
+            let Some(&(own, below)) = alive.get(role as usize) else {
+                continue;
+            };
+            let Some(row) = cluster.role(role).filter(|_| own || below) else {
+                continue;
+            };
+            let parent = ranks
+                .parent(role)
+                .and_then(|parent| of_role.get(parent as usize));
+            let parent = parent.copied().filter(|&parent| parent != NONE);
+            let count = counts.of_role(role);
+            let index = self.add_node(node(
+                parent.unwrap_or(ROOT),
+                role,
+                ranks.of_role(role).0,
+                Weight::from_milli(row.weight.milli()),
+                count.0,
+            ));
+            of_role[role as usize] = index;
+            of_clients[role as usize] = index;
+            if own && below {
+                let rank = ranks.of_role(role).1;
+                let direct = self.add_node(Node {
+                    direct: true,
+                    ..node(index, role, rank, Weight::ONE, count.1)
+                });
+                of_clients[role as usize] = direct;
+            }
+        }
+        of_clients
+    }
+
+    /// Adds the clients that take part, and charges everybody's holdings to the roles.
+    fn add_clients(
+        &mut self,
+        cluster: &Cluster,
+        (counts, ranks): (&Counts, &Ranks),
+        takes_part: &impl Fn(u32) -> bool,
+        of_clients: &[u32],
+    ) {
+        let kinds: Vec<u32> = self.measure.handles().collect();
+        for row in cluster.clients() {
+            let client = &row.client;
+            if !client.marks.known {
+                continue;
+            }
+            // The nearest role up that has a node: others in a role without one hold things too.
+            let own = of_clients
+                .get(client.role as usize)
+                .copied()
+                .unwrap_or(NONE);
+            let above = || {
+                let mut way = ranks.way_up(client.role).skip(1);
+                way.find_map(|role| {
+                    let node = of_clients.get(role as usize).copied()?;
+                    let node = (node != NONE).then_some(node)?;
+                    // What is held below a role is not its own clients'.
+                    Some(match self.nodes[node as usize].direct {
+                        true => self.nodes[node as usize].parent,
+                        false => node,
+                    })
+                })
+            };
+            let parent = match own {
+                NONE => above().unwrap_or(ROOT),
+                own => own,
+            };
+            let mut at = parent;
+            if takes_part(client.handle) && own != NONE {
+                self.leaves += 1;
+                at = self.add_node(Node {
+                    parent,
+                    first: 0,
+                    children: 0,
+                    done: NEVER,
+                    client: client.handle,
+                    role: client.role,
+                    direct: false,
+                    rank: ranks.of_client(client.handle),
+                    weight: Weight::ONE,
+                    share: Share::NOTHING,
+                    count: counts.of_client(client.handle),
+                });
+            }
+            loop {
+                let held = &mut self.held[at as usize * kinds.len()..][..kinds.len()];
+                for (held, &kind) in held.iter_mut().zip(&kinds) {
+                    *held = held.saturating_add(row.held(kind));
+                }
+                if at == ROOT {
+                    break;
+                }
+                at = self.nodes[at as usize].parent;
+            }
+        }
+    }
+
+    /// Gives each node its part of `children`.
+    fn link(&mut self) {
+        for index in 1..self.nodes.len() {
+            let parent = self.nodes[index].parent as usize;
+            self.nodes[parent].children += 1;
+        }
+        let mut next = 0;
+        for node in &mut self.nodes {
+            node.first = next;
+            next += node.children;
+            node.children = 0;
+        }
+        self.children = vec![0; next as usize];
+        for index in 1..self.nodes.len() {
+            let parent = self.nodes[index].parent as usize;
+            let parent = &mut self.nodes[parent];
+            let place = parent.first + parent.children;
+            parent.children += 1;
+            self.children[place as usize] = u32::try_from(index).unwrap_or(NONE);
+        }
+    }
+
+    /// Works out all shares and sorts all siblings.
+    fn weigh(&mut self) {
+        let kinds = self.measure.kinds();
+        for (index, node) in self.nodes.iter_mut().enumerate() {
+            let held = &self.held[index * kinds..][..kinds];
+            node.share = self.measure.share(held, node.weight);
+        }
+        let nodes = &self.nodes;
+        for node in nodes {
+            let siblings = &mut self.children[node.first as usize..][..node.children as usize];
+            siblings.sort_unstable_by(|&one, &other| {
+                order(&nodes[one as usize], &nodes[other as usize])
+            });
+        }
+    }
+}
+
+/// The order of siblings. Ranks differ, so no two are equal.
+fn order(one: &Node, other: &Node) -> Ordering {
+    (one.share.compare(&other.share))
+        .then_with(|| one.count.cmp(&other.count))
+        .then_with(|| one.rank.cmp(&other.rank))
+}

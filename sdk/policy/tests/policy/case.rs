@@ -1,0 +1,502 @@
+//! A small pool that a test describes in words: it feeds a policy the changes that a host would,
+//! and keeps account of what becomes of the proposals.
+
+use std::collections::BTreeMap;
+
+use proffer_model::policy::{
+    Agent, Cells, Changes, ChangesPart, Client, ClientMarks, Cycle, Demand, Filters, Finding, Kind,
+    NONE, Noun, Piece, Proposal, Question, Removed, Role, TERMS_PLAIN, Terms, TermsMarks, kind,
+};
+use proffer_model::{Amount, Bundle, RevocableUse, Timestamp};
+use proffer_policy::{Drf, Policy};
+
+/// Offered, used and kept of one pile, for one client on one agent.
+pub(crate) type Holding = (i64, i64, i64);
+
+/// A pool and its policy.
+pub(crate) struct Case<P = Drf> {
+    pub(crate) policy: P,
+    pub(crate) pending: Changes,
+    pub(crate) agents: Vec<String>,
+    pub(crate) clients: Vec<String>,
+    roles: Vec<String>,
+    kinds: Vec<String>,
+    terms: u32,
+    demands: BTreeMap<String, Demand>,
+    filters: u32,
+    /// (agent, client, terms, kind).
+    pub(crate) held: BTreeMap<(u32, u32, u32, u32), Holding>,
+    pub(crate) totals: BTreeMap<(u32, u32, u32), i64>,
+    pub(crate) seed: u64,
+    pub(crate) now: u64,
+    cycles: u64,
+}
+
+impl Case<Drf> {
+    pub(crate) fn new() -> Self {
+        Self::with(Drf::default(), "")
+    }
+
+    pub(crate) fn configured(config: &str) -> Self {
+        Self::with(Drf::default(), config)
+    }
+}
+
+impl<P: Policy> Case<P> {
+    pub(crate) fn with(mut policy: P, config: &str) -> Self {
+        policy.configure(config).unwrap();
+        let kinds = ["cpus", "mem", "disk", "gpus", "ports"].map(str::to_owned);
+        let mut case = Self {
+            policy,
+            pending: Changes {
+                part: ChangesPart::SnapshotLast,
+                ..Changes::default()
+            },
+            agents: Vec::new(),
+            clients: Vec::new(),
+            roles: Vec::new(),
+            kinds: Vec::new(),
+            terms: 1,
+            demands: BTreeMap::new(),
+            filters: 0,
+            held: BTreeMap::new(),
+            totals: BTreeMap::new(),
+            seed: 1,
+            now: 1_000,
+            cycles: 0,
+        };
+        for kind in kinds {
+            case.kind(&kind);
+        }
+        case
+    }
+
+    pub(crate) fn kind(&mut self, name: &str) -> u32 {
+        let position = self.kinds.iter().position(|kind| kind == name);
+        let handle = u32::try_from(position.unwrap_or(self.kinds.len())).unwrap();
+        if position.is_none() {
+            self.kinds.push(name.to_owned());
+            self.pending.kinds.push(Kind {
+                handle,
+                name: name.to_owned(),
+                counted: handle == kind::PORTS,
+            });
+        }
+        handle
+    }
+
+    pub(crate) fn agent(&mut self, name: &str, resources: &str) -> u32 {
+        self.agent_with(name, resources, |_| {})
+    }
+
+    pub(crate) fn agent_with(
+        &mut self,
+        name: &str,
+        resources: &str,
+        change: impl FnOnce(&mut Agent),
+    ) -> u32 {
+        let handle = u32::try_from(self.agents.len()).unwrap();
+        self.agents.push(name.to_owned());
+        let pieces = self.pieces(TERMS_PLAIN, resources);
+        let mut agent = Agent {
+            handle,
+            name: name.to_owned(),
+            region: String::new(),
+            zone: String::new(),
+            active: true,
+            allowed: true,
+            has_gpus: pieces.iter().any(|piece| piece.kind == kind::GPUS),
+            down: None,
+        };
+        change(&mut agent);
+        self.pending.agents.push(agent);
+        self.total(handle, &pieces);
+        handle
+    }
+
+    /// Adds to an agent's total, under these terms.
+    pub(crate) fn more(&mut self, agent: u32, terms: u32, resources: &str) {
+        let pieces = self.pieces(terms, resources);
+        self.total(agent, &pieces);
+    }
+
+    fn total(&mut self, agent: u32, pieces: &[Piece]) {
+        for piece in pieces {
+            let total = self
+                .totals
+                .entry((agent, piece.terms, piece.kind))
+                .or_default();
+            *total += piece.amount.milli();
+            let totals = &mut self.pending.totals;
+            totals.agent.push(agent);
+            totals.terms.push(piece.terms);
+            totals.kind.push(piece.kind);
+            totals.total.push(*total);
+        }
+    }
+
+    pub(crate) fn terms(&mut self, reserved: &[&str], marks: TermsMarks) -> u32 {
+        let handle = self.terms;
+        self.terms += 1;
+        let reserved = reserved.iter().map(|role| self.role(role, 1)).collect();
+        self.pending.terms.push(Terms {
+            handle,
+            reserved,
+            marks,
+        });
+        handle
+    }
+
+    /// A role and those around it, of this weight if it is new.
+    pub(crate) fn role(&mut self, name: &str, weight: i64) -> u32 {
+        if let Some(index) = self.roles.iter().position(|role| role == name) {
+            return u32::try_from(index).unwrap();
+        }
+        let parent = name
+            .rsplit_once('/')
+            .map_or(NONE, |(parent, _)| self.role(parent, 1));
+        let handle = u32::try_from(self.roles.len()).unwrap();
+        self.roles.push(name.to_owned());
+        self.pending.roles.push(Role {
+            handle,
+            name: name.to_owned(),
+            parent,
+            weight: Amount::from_units(weight),
+            delegated: false,
+            quotas: Vec::new(),
+        });
+        handle
+    }
+
+    pub(crate) fn client(&mut self, role: &str, name: &str) -> u32 {
+        self.client_with(role, name, |_| {})
+    }
+
+    pub(crate) fn client_with(
+        &mut self,
+        role: &str,
+        name: &str,
+        change: impl FnOnce(&mut Client),
+    ) -> u32 {
+        let role = self.role(role, 1);
+        let known = self.clients.iter().position(|client| client == name);
+        let handle = u32::try_from(known.unwrap_or(self.clients.len())).unwrap();
+        if known.is_none() {
+            self.clients.push(name.to_owned());
+        }
+        let mut client = Client {
+            handle,
+            framework: handle,
+            name: name.to_owned(),
+            role,
+            marks: ClientMarks {
+                known: true,
+                active: true,
+                ..ClientMarks::default()
+            },
+            mask: 0,
+            least: None,
+        };
+        change(&mut client);
+        self.pending.clients.push(client);
+        handle
+    }
+
+    /// A demand of a client; the key is the client's name, then whatever.
+    pub(crate) fn demand(&mut self, client: u32, key: &str, shape: &str, count: u32) {
+        self.demand_with(client, key, shape, count, |_| {});
+    }
+
+    pub(crate) fn demand_with(
+        &mut self,
+        client: u32,
+        key: &str,
+        shape: &str,
+        count: u32,
+        change: impl FnOnce(&mut Demand),
+    ) -> u32 {
+        let handle = u32::try_from(self.demands.len()).unwrap();
+        let old = self.demands.get(key);
+        let (handle, offered) = old.map_or((handle, 0), |old| (old.handle, old.offered));
+        let mut demand = Demand {
+            handle,
+            client,
+            count,
+            offered,
+            gang: 0,
+            per_agent: 0,
+            priority: 0,
+            since: Timestamp(self.now),
+            pieces: self.pieces(NONE, shape),
+            mask: 0,
+            near: Vec::new(),
+            near_until: Timestamp::default(),
+            revocable: RevocableUse::Never,
+        };
+        change(&mut demand);
+        self.pending.demands.push(demand.clone());
+        self.demands.insert(key.to_owned(), demand);
+        handle
+    }
+
+    pub(crate) fn pieces(&mut self, terms: u32, resources: &str) -> Vec<Piece> {
+        let bundle: Bundle = resources.parse().unwrap();
+        let amounts: Vec<(String, Amount)> = bundle
+            .amounts()
+            .map(|(kind, amount)| (kind.to_owned(), amount))
+            .collect();
+        let piece = |(name, amount): (String, Amount)| Piece {
+            terms,
+            kind: self.kind(&name),
+            amount,
+        };
+        amounts.into_iter().map(piece).collect()
+    }
+
+    pub(crate) fn mask(&mut self, mask: u32, agents: &[u32]) {
+        for &agent in agents {
+            self.pending.masks.mask.push(mask);
+            self.pending.masks.agent.push(agent);
+            self.pending.masks.admits.push(1);
+        }
+    }
+
+    /// The client refuses these resources on the agent; answers the filter.
+    pub(crate) fn refuse(&mut self, client: u32, agent: u32, terms: u32, resources: &str) -> u32 {
+        let pieces = self.pieces(terms, resources);
+        let handle = self.filters;
+        self.filters += 1;
+        let filters = &mut self.pending.filters;
+        filters.handle.push(handle);
+        filters.client.push(client);
+        filters.agent.push(agent);
+        filters.inside.push(1);
+        push_pieces(filters, &pieces);
+        handle
+    }
+
+    pub(crate) fn remove(&mut self, what: Noun, handle: u32) {
+        self.pending.removed.push(Removed { what, handle });
+    }
+
+    /// Sets what a client holds of one pile.
+    pub(crate) fn hold(
+        &mut self,
+        agent: u32,
+        client: u32,
+        terms: u32,
+        kind: u32,
+        holding: Holding,
+    ) {
+        self.held.insert((agent, client, terms, kind), holding);
+        state_cell(
+            &mut self.pending.cells,
+            (agent, client, terms, kind),
+            holding,
+        );
+    }
+
+    /// Feeds what has changed and asks for a proposal over all agents.
+    pub(crate) fn decide(&mut self) -> Proposal {
+        self.decide_over(None, u32::MAX)
+    }
+
+    pub(crate) fn decide_over(&mut self, agents: Option<Vec<u32>>, grants_max: u32) -> Proposal {
+        let changes = std::mem::take(&mut self.pending);
+        self.policy.apply(&changes);
+        self.cycles += 1;
+        self.policy.decide(&Cycle {
+            number: self.cycles,
+            now: Timestamp(self.now),
+            seed: self.seed,
+            agents,
+            grants_max,
+        })
+    }
+
+    /// What a proposal's grants come to: (agent, client, terms, kind) and amount, by row.
+    pub(crate) fn amounts(&self, proposal: &Proposal) -> Vec<Vec<((u32, u32, u32, u32), i64)>> {
+        let grants = &proposal.grants;
+        let mut taken: BTreeMap<(u32, u32, u32), i64> = BTreeMap::new();
+        let mut next = 0;
+        let mut rows = Vec::new();
+        for row in 0..grants.len() {
+            let (agent, client) = (grants.agent[row], grants.client[row]);
+            let count = grants.pieces[row] as usize;
+            let mut pieces: Vec<((u32, u32), i64)> = (next..next + count)
+                .map(|at| ((grants.terms[at], grants.kind[at]), grants.amount[at]))
+                .collect();
+            next += count;
+            if count == 0 {
+                pieces = self
+                    .totals
+                    .keys()
+                    .filter(|key| key.0 == agent && key.1 == TERMS_PLAIN)
+                    .map(|&(_, terms, kind)| {
+                        let already = taken.get(&(agent, terms, kind)).copied().unwrap_or(0);
+                        (
+                            (terms, kind),
+                            self.free(agent, client, terms, kind) - already,
+                        )
+                    })
+                    .filter(|piece| piece.1 > 0)
+                    .collect();
+            }
+            for &((terms, kind), amount) in &pieces {
+                *taken.entry((agent, terms, kind)).or_default() += amount;
+            }
+            let cells = pieces
+                .into_iter()
+                .map(|((terms, kind), amount)| ((agent, client, terms, kind), amount));
+            rows.push(cells.collect());
+        }
+        rows
+    }
+
+    /// Free for a client by the case's own account.
+    pub(crate) fn free(&self, agent: u32, client: u32, terms: u32, kind: u32) -> i64 {
+        let total = self.totals.get(&(agent, terms, kind)).copied().unwrap_or(0);
+        let others = self
+            .held
+            .iter()
+            .filter(|((at, _, under, of), _)| (*at, *under, *of) == (agent, terms, kind));
+        let taken: i64 = others
+            .map(|((_, who, ..), (offered, used, kept))| {
+                offered + used + if *who == client { 0 } else { *kept }
+            })
+            .sum();
+        total - taken
+    }
+
+    /// The host commits all of a proposal.
+    pub(crate) fn commit(&mut self, proposal: &Proposal) {
+        for row in self.amounts(proposal) {
+            for (key, amount) in row {
+                let (offered, used, kept) = self.held.get(&key).copied().unwrap_or_default();
+                let holding = (offered + amount, used, kept);
+                self.hold(key.0, key.1, key.2, key.3, holding);
+            }
+        }
+        let grants = &proposal.grants;
+        for (row, &handle) in grants.demand.iter().enumerate() {
+            let units = self.units_of(proposal, row);
+            if let Some(demand) = self
+                .demands
+                .values_mut()
+                .find(|demand| demand.handle == handle)
+            {
+                demand.offered += units;
+                self.pending.demands.push(demand.clone());
+            }
+        }
+    }
+
+    /// How many units of its demand a row of a proposal is.
+    pub(crate) fn units_of(&self, proposal: &Proposal, row: usize) -> u32 {
+        let handle = proposal.grants.demand[row];
+        let Some(demand) = self.demands.values().find(|demand| demand.handle == handle) else {
+            return 0;
+        };
+        let Some(piece) = demand.pieces.first() else {
+            return 1;
+        };
+        let granted: i64 = self.amounts(proposal)[row]
+            .iter()
+            .filter(|((.., kind), _)| *kind == piece.kind)
+            .map(|(_, amount)| amount)
+            .sum();
+        u32::try_from(granted / piece.amount.milli()).unwrap()
+    }
+
+    pub(crate) fn demand_of(&self, handle: u32) -> Option<&Demand> {
+        self.demands.values().find(|demand| demand.handle == handle)
+    }
+
+    /// Everything on offer comes back; nobody refuses anything.
+    pub(crate) fn release_all(&mut self) {
+        let keys: Vec<_> = self.held.keys().copied().collect();
+        for key in keys {
+            let (_, used, kept) = self.held[&key];
+            self.hold(key.0, key.1, key.2, key.3, (0, used, kept));
+        }
+        for demand in self.demands.values_mut() {
+            demand.offered = 0;
+            self.pending.demands.push(demand.clone());
+        }
+    }
+
+    /// A proposal in words: `AGENT CLIENT cpus:1;mem:2`, sorted; `*` for all that it may have.
+    pub(crate) fn words(&self, proposal: &Proposal) -> Vec<String> {
+        let grants = &proposal.grants;
+        let mut next = 0;
+        let mut lines = Vec::new();
+        for row in 0..grants.len() {
+            let count = grants.pieces[row] as usize;
+            let mut pieces: Vec<String> = (next..next + count)
+                .map(|at| {
+                    let kind = &self.kinds[grants.kind[at] as usize];
+                    let amount = Amount::from_milli(grants.amount[at]);
+                    match grants.terms[at] {
+                        TERMS_PLAIN => format!("{kind}:{amount}"),
+                        terms => format!("{kind}({terms}):{amount}"),
+                    }
+                })
+                .collect();
+            next += count;
+            if pieces.is_empty() {
+                pieces.push("*".to_owned());
+            }
+            let gang = match grants.gang[row] {
+                0 => String::new(),
+                gang => format!(" gang {gang}"),
+            };
+            lines.push(format!(
+                "{} {} {}{gang}",
+                self.agents[grants.agent[row] as usize],
+                self.clients[grants.client[row] as usize],
+                pieces.join(";")
+            ));
+        }
+        lines.sort();
+        lines
+    }
+
+    /// Decides, commits, and says what was granted.
+    pub(crate) fn step(&mut self) -> Vec<String> {
+        let proposal = self.decide();
+        let words = self.words(&proposal);
+        self.commit(&proposal);
+        words
+    }
+
+    /// Why the client is not granted each agent: codes, agent by agent.
+    pub(crate) fn explain(&mut self, client: u32) -> Vec<Finding> {
+        let changes = std::mem::take(&mut self.pending);
+        self.policy.apply(&changes);
+        self.policy.explain(&Question {
+            client,
+            demand: NONE,
+            agents: (0..u32::try_from(self.agents.len()).unwrap()).collect(),
+        })
+    }
+}
+
+/// States one cell in the columns.
+pub(crate) fn state_cell(cells: &mut Cells, key: (u32, u32, u32, u32), holding: Holding) {
+    cells.agent.push(key.0);
+    cells.client.push(key.1);
+    cells.terms.push(key.2);
+    cells.kind.push(key.3);
+    cells.offered.push(holding.0);
+    cells.used.push(holding.1);
+    cells.kept.push(holding.2);
+}
+
+fn push_pieces(filters: &mut Filters, pieces: &[Piece]) {
+    filters.pieces.push(u32::try_from(pieces.len()).unwrap());
+    for piece in pieces {
+        filters.terms.push(piece.terms);
+        filters.kind.push(piece.kind);
+        filters.amount.push(piece.amount.milli());
+    }
+}

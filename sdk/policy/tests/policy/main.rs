@@ -1,0 +1,5 @@
+//! The policy layer from outside: what is granted, and why not.
+
+mod case;
+mod demands;
+mod order;
