@@ -172,7 +172,10 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, InspectError> {
     let mut encoding = Encoding::Module;
     walk(bytes, |depth, payload| {
         if depth == 0 {
-            if let Payload::Version { encoding: found, .. } = payload {
+            if let Payload::Version {
+                encoding: found, ..
+            } = payload
+            {
                 encoding = *found;
             }
             collect_items(payload, &mut imports, &mut exports)?;
@@ -216,12 +219,11 @@ fn names_of(items: &[Item]) -> Vec<String> {
 fn has_only_types(types: &Types, item: Option<&ComponentItem>) -> bool {
     let Some(item) = item else { return false };
     match item.ty {
-        ComponentEntityType::Instance(id) => types.get(id).is_some_and(|instance| {
-            instance
-                .exports
-                .values()
-                .all(|export| matches!(export.ty, ComponentEntityType::Type { .. }))
-        }),
+        // The id comes from these very types, so it is there.
+        ComponentEntityType::Instance(id) => types[id]
+            .exports
+            .values()
+            .all(|export| matches!(export.ty, ComponentEntityType::Type { .. })),
         _ => false,
     }
 }

@@ -250,7 +250,12 @@ impl CargoManifest {
     }
 
     /// The directories of its path dependencies, those inherited from the workspace included.
-    fn path_dependencies(&self, dir: &Path, root: &Path, workspace: &CargoManifest) -> Vec<PathBuf> {
+    fn path_dependencies(
+        &self,
+        dir: &Path,
+        root: &Path,
+        workspace: &CargoManifest,
+    ) -> Vec<PathBuf> {
         let inherited = workspace.workspace.as_ref();
         let mut found = Vec::new();
         for tables in std::iter::once(&self.dependencies).chain(self.target.values()) {
@@ -289,7 +294,11 @@ fn workspace_root(dir: &Path, manifest: &CargoManifest) -> Result<PathBuf, ReadP
         }
         if let Some(workspace) = CargoManifest::read(ancestor)?.workspace {
             let inside = dir.strip_prefix(ancestor).unwrap_or(dir);
-            if !workspace.exclude.iter().any(|path| inside.starts_with(path)) {
+            if !workspace
+                .exclude
+                .iter()
+                .any(|path| inside.starts_with(path))
+            {
                 return Ok(ancestor.to_owned());
             }
         }

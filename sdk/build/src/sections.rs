@@ -46,14 +46,15 @@ pub(crate) fn walk<'a>(
     let mut parents = Vec::new();
     let mut rest = bytes;
     loop {
-        // Not saying that the input ends here is what tells a truncated file from a bad one.
-        let chunk = parser.parse(rest, false).map_err(ReadWasmError::Invalid)?;
-        let (consumed, payload) = match chunk {
-            Chunk::NeedMoreData(_) if rest.is_empty() && parents.is_empty() => return Ok(()),
-            Chunk::NeedMoreData(_) => {
+        // The parser is told of the end of the input only when it has consumed all: before that, its
+        // wish for more is what tells a truncated file from a bad one.
+        let at_end = rest.is_empty();
+        let (consumed, payload) = match parser.parse(rest, at_end) {
+            Ok(Chunk::Parsed { consumed, payload }) => (consumed, payload),
+            Err(error) if !at_end => return Err(ReadWasmError::Invalid(error)),
+            Ok(Chunk::NeedMoreData(_)) | Err(_) => {
                 return Err(ReadWasmError::Truncated { size: bytes.len() });
             }
-            Chunk::Parsed { consumed, payload } => (consumed, payload),
         };
         rest = rest.get(consumed..).unwrap_or_default();
         visit(parents.len(), &payload).map_err(ReadWasmError::Invalid)?;
