@@ -47,6 +47,8 @@ pub mod framework;
 
 pub mod log;
 
+pub mod policy;
+
 pub mod testkit;
 
 /// The runtime that generated bindings call; not for authors.
