@@ -1,1 +1,52 @@
-//! The deterministic state machine that owns the pool and the offer loop.
+//! The core decides, the shell acts.
+//!
+//! One deterministic state machine owns agents, offers, frameworks and tasks:
+//! [`Core::handle`]`(now, event, outbox)`. It has no clock, randomness, thread, `async` or I/O;
+//! calling a plug-in is an [`Action`], its answer an [`Event`]. The same events at the same times
+//! give the same actions, byte for byte.
+//!
+//! What must survive a crash leaves as [`Fact`](proffer_model::fact::Fact)s in
+//! [`Action::Persist`]; effects that depend on facts are held back here until
+//! [`Event::Persisted`] says that those are durable.
+//!
+//! # Invariants
+//! Checked by [`Core::check_invariants`] after every event in tests:
+//! - for every agent and terms, exactly: total + deficit = free + offered + used;
+//! - what is offered is the sum of outstanding offers, what is used the sum of tasks that have not
+//!   ended by the agent's latest word;
+//! - a final task state never changes, and no update of a task is queued twice;
+//! - an offer belongs to a framework that may use its role, and is queued, delivered or kept.
+
+mod accept;
+mod account;
+mod action;
+mod agenda;
+mod agents;
+mod allocation;
+mod book;
+mod commands;
+mod config;
+mod constraint;
+mod demands;
+mod event;
+mod explain;
+mod feed;
+mod framework;
+mod handles;
+mod invariants;
+mod launches;
+mod machine;
+mod operators;
+mod recovery;
+mod steps;
+mod tasks;
+mod view;
+
+pub use action::{Action, Outbox, PolicySeat, Reply, Seq};
+pub use config::{Allocation, CoreConfig};
+pub use event::{ConnectionId, Event, NewFramework, PolicyIdentity, Ticket};
+pub use explain::{AgentReason, DemandReport, FrameworkReport, TaskReport};
+pub use invariants::InvariantBroken;
+pub use machine::Core;
+pub use recovery::RecoverError;
+pub use view::{AgentView, Counters, FrameworkView, OfferView, PolicyView, Pool, TaskView};

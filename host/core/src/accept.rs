@@ -1,0 +1,409 @@
+//! Accept: offers become tasks, in plan and deed apart, so that all-or-nothing is easy.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use proffer_model::fact::{Effect, LaunchRecord};
+use proffer_model::framework::{Accept, Act, Event as Told, OperationState, OperationUpdate, Part};
+use proffer_model::{
+    AgentId, Duration, Executor, LaunchNumber, OfferId, Reason, Remedy, Resources, RoleName,
+    Source, TaskId, TaskSpec, TaskState, code,
+};
+
+use crate::book::Ending;
+use crate::commands::StepRun;
+use crate::handles::ClientId;
+use crate::machine::Core;
+use crate::tasks::host_update;
+
+/// What will become of one part.
+#[derive(Debug)]
+struct Plan {
+    place: Option<Place>,
+    /// Offers named that are really ours, whatever becomes of the part.
+    offers: Vec<OfferId>,
+    /// Groups of tasks to launch; a task by itself is a group of one.
+    groups: Vec<Vec<TaskSpec>>,
+    /// Tasks that will not run, and why.
+    failed: Vec<(TaskId, TaskState, Reason)>,
+    /// Things that cannot be told by a task's update: the subject, and why.
+    rejected: Vec<(String, Reason)>,
+    /// Operations that are not done: token and why.
+    undone: Vec<(String, Reason)>,
+    left: Resources,
+}
+
+/// Where a part's offers are.
+#[derive(Clone, Debug)]
+struct Place {
+    agent: AgentId,
+    role: RoleName,
+    client: ClientId,
+}
+
+impl Plan {
+    fn is_clean(&self) -> bool {
+        self.place.is_some()
+            && self.failed.is_empty()
+            && self.rejected.is_empty()
+            && self.undone.is_empty()
+    }
+}
+
+impl Core {
+    pub(crate) fn accept(&mut self, run: &mut StepRun, accept: Accept) {
+        let mut named = BTreeSet::new();
+        let mut ids = BTreeSet::new();
+        let plans: Vec<Plan> = accept
+            .parts
+            .into_iter()
+            .map(|part| self.plan(run, part, &mut named, &mut ids))
+            .collect();
+        if accept.whole && !plans.iter().all(Plan::is_clean) {
+            for plan in plans {
+                self.undo(run, plan);
+            }
+            return;
+        }
+        for plan in plans {
+            self.perform(run, plan, accept.refuse);
+        }
+    }
+
+    /// What a part would do. Changes nothing.
+    fn plan(
+        &self,
+        run: &StepRun,
+        part: Part,
+        named: &mut BTreeSet<OfferId>,
+        ids: &mut BTreeSet<TaskId>,
+    ) -> Plan {
+        let mut plan = Plan {
+            place: None,
+            offers: Vec::new(),
+            groups: Vec::new(),
+            failed: Vec::new(),
+            rejected: Vec::new(),
+            undone: Vec::new(),
+            left: Resources::none(),
+        };
+        let fault = self.pool_offers(run, &part, named, &mut plan);
+        for operation in part.operations {
+            match operation.act {
+                Act::Launch(tasks) => {
+                    for task in tasks {
+                        self.plan_group(run, vec![task], fault.as_ref(), ids, &mut plan);
+                    }
+                }
+                Act::LaunchGroup(tasks) => {
+                    self.plan_group(run, tasks, fault.as_ref(), ids, &mut plan)
+                }
+                Act::Malformed(tasks, why) => {
+                    for task in tasks {
+                        match TaskId::new(task.id.clone()) {
+                            Ok(id) if self.task(run.framework, &id).is_none() => {
+                                plan.failed.push((id, TaskState::Error, task.why));
+                            }
+                            _ => plan.rejected.push((task.id, task.why)),
+                        }
+                    }
+                    plan.undone.push((operation.token, why));
+                }
+                Act::Reserve(_)
+                | Act::Unreserve(_)
+                | Act::CreateVolume(_)
+                | Act::DestroyVolume(_) => {
+                    let text = "this host does no reservations and volumes yet";
+                    plan.undone.push((
+                        operation.token,
+                        Reason::new(code::UNSUPPORTED, Remedy::Unsupported, text),
+                    ));
+                }
+            }
+        }
+        plan
+    }
+
+    /// Pools a part's offers; answers what is wrong with them.
+    fn pool_offers(
+        &self,
+        run: &StepRun,
+        part: &Part,
+        named: &mut BTreeSet<OfferId>,
+        plan: &mut Plan,
+    ) -> Option<Reason> {
+        let mut problem = part
+            .offers
+            .is_empty()
+            .then(|| "it names no offer".to_owned());
+        for id in &part.offers {
+            let open = self.offers.get(id).filter(|_| run.unsettled.contains(id));
+            let Some(open) = open else {
+                problem = Some(format!("{id} is not outstanding"));
+                continue;
+            };
+            if !named.insert(*id) {
+                problem = Some(format!("{id} is named twice"));
+                continue;
+            }
+            plan.offers.push(*id);
+            let place = Place {
+                agent: open.offer.agent,
+                role: open.offer.role.clone(),
+                client: open.client,
+            };
+            let elsewhere = plan
+                .place
+                .as_ref()
+                .is_some_and(|p| p.agent != place.agent || p.role != place.role);
+            if elsewhere {
+                problem = Some("its offers are of different agents or roles".to_owned());
+            }
+            plan.place.get_or_insert(place);
+            plan.left.add(&open.offer.resources);
+        }
+        let problem = problem?;
+        plan.place = None;
+        Some(Reason::new(
+            code::INVALID_OFFERS,
+            Remedy::ChooseAnew,
+            problem,
+        ))
+    }
+
+    /// Tasks that run together or not at all.
+    fn plan_group(
+        &self,
+        run: &StepRun,
+        tasks: Vec<TaskSpec>,
+        fault: Option<&Reason>,
+        ids: &mut BTreeSet<TaskId>,
+        plan: &mut Plan,
+    ) {
+        let mut left = plan.left.clone();
+        let mut problems: Vec<Option<(TaskState, Reason)>> = Vec::new();
+        let mut group_failed = tasks.is_empty();
+        for task in &tasks {
+            if self.task(run.framework, &task.id).is_some() || !ids.insert(task.id.clone()) {
+                let text = "the task id is in use: the host still remembers a task of this id";
+                let why = Reason::new(code::DUPLICATE_TASK, Remedy::ChooseAnew, text);
+                plan.rejected.push((task.id.to_string(), why));
+                problems.push(None);
+                group_failed = true;
+                continue;
+            }
+            let problem = match fault {
+                Some(fault) => Some((TaskState::Dropped, fault.clone())),
+                None => problem_of(task)
+                    .map(|why| (TaskState::Error, why))
+                    .or_else(|| {
+                        let short = left.take(&task.resources).err()?;
+                        let text = format!("the offers do not hold the task: {short}");
+                        Some((
+                            TaskState::Error,
+                            Reason::new(code::INSUFFICIENT_RESOURCES, Remedy::ChooseAnew, text),
+                        ))
+                    }),
+            };
+            group_failed |= problem.is_some();
+            problems.push(problem.or_else(|| Some((TaskState::Dropped, group_reason()))));
+        }
+        if !group_failed {
+            plan.left = left;
+            plan.groups.push(tasks);
+            return;
+        }
+        for (task, problem) in tasks.into_iter().zip(problems) {
+            if let Some((state, why)) = problem {
+                plan.failed.push((task.id, state, why));
+            }
+        }
+    }
+
+    /// Does what was planned.
+    fn perform(&mut self, run: &mut StepRun, mut plan: Plan, refuse: Option<Duration>) {
+        let groups = std::mem::take(&mut plan.groups);
+        let place = plan.place.clone();
+        let left = std::mem::take(&mut plan.left);
+        let launches = !groups.is_empty();
+        self.tell_undone(run, &plan);
+        let Some(place) = place.filter(|_| launches) else {
+            // Nothing of it runs: the offers go back, without a filter if they were invalid.
+            let refuse = if plan.place.is_some() {
+                refuse
+            } else {
+                Some(Duration::ZERO)
+            };
+            return self.give_back(run, plan.offers, refuse);
+        };
+        for id in plan.offers {
+            run.unsettled.remove(&id);
+            self.close_offer(id);
+            self.counters_mut(run.framework).offers_accepted += 1;
+        }
+        for group in groups {
+            self.launch_group(run, &place, group);
+        }
+        let (agent, client) = (place.agent, place.client);
+        self.with_account(agent, client, |account| account.withdraw(client, &left));
+        if !left.is_empty() {
+            self.refuse(agent, client, left, refuse);
+            self.agent_has_more(agent);
+        }
+    }
+
+    fn launch_group(&mut self, run: &mut StepRun, place: &Place, group: Vec<TaskSpec>) {
+        let mut first = None;
+        for task in group {
+            let launch = LaunchNumber(self.next_id());
+            let group = *first.get_or_insert(launch);
+            let client = place.client;
+            self.with_account(place.agent, client, |account| {
+                account.use_offered(client, &task.resources)
+            });
+            let record = LaunchRecord {
+                launch,
+                agent: place.agent,
+                role: place.role.clone(),
+                task: Arc::new(task),
+                group,
+                at: self.now,
+            };
+            self.counters_mut(run.framework).tasks_launched += 1;
+            self.apply_now(
+                run.framework,
+                Effect::TaskLaunched(Box::new(record)),
+                &mut run.effects,
+            );
+        }
+        run.launched.extend(first);
+    }
+
+    /// Nothing of a whole accept is done.
+    fn undo(&mut self, run: &mut StepRun, mut plan: Plan) {
+        for group in std::mem::take(&mut plan.groups) {
+            plan.failed.extend(
+                group
+                    .into_iter()
+                    .map(|task| (task.id, TaskState::Dropped, group_reason())),
+            );
+        }
+        self.tell_undone(run, &plan);
+        self.give_back(run, plan.offers, Some(Duration::ZERO));
+    }
+
+    fn give_back(&mut self, run: &mut StepRun, offers: Vec<OfferId>, refuse: Option<Duration>) {
+        for id in offers {
+            run.unsettled.remove(&id);
+            self.end_offer(id, &Ending::Declined(refuse));
+        }
+    }
+
+    fn tell_undone(&mut self, run: &mut StepRun, plan: &Plan) {
+        for (id, state, why) in &plan.failed {
+            let agent = plan.place.as_ref().map(|place| place.agent);
+            let update = host_update(id.clone(), agent, *state, why.clone(), self.now);
+            self.queue_durable(
+                run.framework,
+                Told::Updates(vec![update]),
+                Some(&mut run.effects),
+            );
+        }
+        for (subject, why) in &plan.rejected {
+            self.reject_with(run, "accept", subject.clone(), why.clone());
+        }
+        for (token, why) in &plan.undone {
+            let Some(agent) = plan.place.as_ref().map(|place| place.agent) else {
+                self.reject_with(run, "accept", token.clone(), why.clone());
+                continue;
+            };
+            let update = OperationUpdate {
+                token: token.clone(),
+                agent,
+                state: OperationState::Failed,
+                why: why.clone(),
+                resources: Resources::none(),
+            };
+            self.queue_durable(
+                run.framework,
+                Told::OperationUpdates(vec![update]),
+                Some(&mut run.effects),
+            );
+        }
+    }
+}
+
+fn group_reason() -> Reason {
+    Reason::new(
+        code::GROUP_FAILED,
+        Remedy::ChooseAnew,
+        "another part of the same command failed",
+    )
+}
+
+/// What is wrong with a task by itself.
+fn problem_of(task: &TaskSpec) -> Option<Reason> {
+    let invalid = |text: &str| Some(Reason::new(code::INVALID, Remedy::Mend, text));
+    let unsupported = |text: &str| Some(Reason::new(code::UNSUPPORTED, Remedy::Unsupported, text));
+    let total = task.resources.total();
+    if total.is_empty() {
+        return invalid("the task asks for no resources");
+    }
+    if !total.gpus.is_whole() {
+        return invalid("gpus are whole");
+    }
+    let revocable = task
+        .resources
+        .piles()
+        .filter(|(terms, _)| terms.marks.revocable)
+        .count();
+    if revocable != 0 && revocable != task.resources.piles().count() {
+        return invalid("revocable and other resources do not mix in one task");
+    }
+    if task.output.contains('/') || task.output.len() > TaskId::LEN_MAX {
+        return invalid("an output's name has no slash and at most 255 bytes");
+    }
+    match &task.template.executor {
+        Executor::Process(argv) if argv.is_empty() && task.args.is_empty() => {
+            return invalid("a process needs a program");
+        }
+        Executor::Shell(line) if line.trim().is_empty() => {
+            return invalid("the shell line is empty");
+        }
+        Executor::Container(_) => return unsupported("this host runs no containers yet"),
+        Executor::Process(_) | Executor::Shell(_) | Executor::Wasm(_) => {}
+    }
+    if !task.template.checks.is_empty() {
+        return unsupported("this host does no health checks yet");
+    }
+    if !task.mounts.is_empty() {
+        return unsupported("this host has no volumes yet");
+    }
+    if let Some((name, _)) = task.template.options.first() {
+        return unsupported(&format!("this host does not know the option '{name}'"));
+    }
+    inputs_of(task).find_map(|input| match Source::parse(&input.source) {
+        Ok(Source::Asset(_)) => unsupported("this host has no packages yet: asset: cannot be had"),
+        Ok(Source::Output(glob, _)) if globset::Glob::new(glob).is_err() => {
+            invalid("output: the glob is malformed")
+        }
+        Ok(_) => None,
+        Err(problem) => Some(Reason::new(
+            code::INVALID,
+            Remedy::Mend,
+            format!("'{}': {problem}", input.source),
+        )),
+    })
+}
+
+/// All of a task's inputs; a Wasm task's component first.
+pub(crate) fn inputs_of(task: &TaskSpec) -> impl Iterator<Item = &proffer_model::Input> {
+    let component = match &task.template.executor {
+        Executor::Wasm(component) => Some(component),
+        _ => None,
+    };
+    component
+        .into_iter()
+        .chain(&task.template.inputs)
+        .chain(&task.inputs)
+}

@@ -1,0 +1,214 @@
+//! One agent's ledger: who holds how much of what, exactly.
+
+use std::collections::BTreeMap;
+
+use proffer_model::{Resources, ResourcesShortfall};
+
+use crate::handles::ClientId;
+
+/// Invariant: total + deficit = free + Σ (offered + used), per terms and kind.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Account {
+    total: Resources,
+    free: Resources,
+    /// What is held beyond a total that fell. While there is any, nothing of it is free.
+    deficit: Resources,
+    held: BTreeMap<ClientId, Held>,
+}
+
+/// What one client holds on one agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) offered: Resources,
+    pub(crate) used: Resources,
+}
+
+impl Account {
+    pub(crate) fn new(total: Resources) -> Self {
+        Self {
+            free: total.clone(),
+            total,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn total(&self) -> &Resources {
+        &self.total
+    }
+
+    pub(crate) fn free(&self) -> &Resources {
+        &self.free
+    }
+
+    pub(crate) fn deficit(&self) -> &Resources {
+        &self.deficit
+    }
+
+    pub(crate) fn held(&self) -> impl Iterator<Item = (ClientId, &Held)> {
+        self.held.iter().map(|(client, held)| (*client, held))
+    }
+
+    pub(crate) fn held_by(&self, client: ClientId) -> Option<&Held> {
+        self.held.get(&client)
+    }
+
+    /// A new total; may fall below what is held.
+    pub(crate) fn set_total(&mut self, total: Resources) {
+        self.total = total;
+        self.rebalance();
+    }
+
+    /// Free → offered.
+    pub(crate) fn offer(
+        &mut self,
+        client: ClientId,
+        what: &Resources,
+    ) -> Result<(), ResourcesShortfall> {
+        self.free.take(what)?;
+        self.held.entry(client).or_default().offered.add(what);
+        Ok(())
+    }
+
+    /// Offered → free.
+    pub(crate) fn withdraw(&mut self, client: ClientId, what: &Resources) {
+        let held = self.held.entry(client).or_default();
+        take_held(&mut held.offered, what);
+        self.came_back(client, what);
+    }
+
+    /// Offered → used.
+    pub(crate) fn use_offered(&mut self, client: ClientId, what: &Resources) {
+        let held = self.held.entry(client).or_default();
+        take_held(&mut held.offered, what);
+        held.used.add(what);
+    }
+
+    /// Used as told by facts or by the agent, free or not.
+    pub(crate) fn occupy(&mut self, client: ClientId, what: &Resources) {
+        self.held.entry(client).or_default().used.add(what);
+        self.rebalance();
+    }
+
+    /// Used → free.
+    pub(crate) fn release(&mut self, client: ClientId, what: &Resources) {
+        let held = self.held.entry(client).or_default();
+        take_held(&mut held.used, what);
+        self.came_back(client, what);
+    }
+
+    fn came_back(&mut self, client: ClientId, what: &Resources) {
+        if self
+            .held
+            .get(&client)
+            .is_some_and(|held| held.offered.is_empty() && held.used.is_empty())
+        {
+            self.held.remove(&client);
+        }
+        if self.deficit.is_empty() {
+            self.free.add(what);
+        } else {
+            self.rebalance();
+        }
+    }
+
+    fn rebalance(&mut self) {
+        let mut sum = Resources::none();
+        for held in self.held.values() {
+            sum.add(&held.offered);
+            sum.add(&held.used);
+        }
+        self.free = self.total.minus_down_to_zero(&sum);
+        self.deficit = sum.minus_down_to_zero(&self.total);
+    }
+
+    /// Recounts everything.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let mut sum = self.free.clone();
+        for held in self.held.values() {
+            sum.add(&held.offered);
+            sum.add(&held.used);
+        }
+        let owned = self.total.plus(&self.deficit);
+        if sum == owned {
+            Ok(())
+        } else {
+            Err(format!(
+                "total + deficit is {owned}, but free + offered + used is {sum}"
+            ))
+        }
+    }
+}
+
+/// The book of offers and tasks is the only caller, and gives back what it took.
+fn take_held(held: &mut Resources, what: &Resources) {
+    let taken = held.take(what);
+    assert!(
+        taken.is_ok(),
+        "ledger: {what} is given back, but only {held} is held"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn plain(text: &str) -> Resources {
+        Resources::plain(text.parse().unwrap())
+    }
+
+    const ONE: ClientId = ClientId(1);
+    const TWO: ClientId = ClientId(2);
+
+    #[test]
+    fn offered_counts_as_taken_and_comes_back_whole() {
+        let mut account = Account::new(plain("cpus:4;ports:[1-4]"));
+        account.offer(ONE, &plain("cpus:3;ports:[1-2]")).unwrap();
+        account.offer(TWO, &plain("cpus:2")).unwrap_err();
+        account.use_offered(ONE, &plain("cpus:1;ports:[2-2]"));
+        account.withdraw(ONE, &plain("cpus:2;ports:[1-1]"));
+        assert_eq!(account.free(), &plain("cpus:3;ports:[1-1,3-4]"));
+        account.release(ONE, &plain("cpus:1;ports:[2-2]"));
+        assert_eq!(account.free(), account.total());
+        assert_eq!(account.held().count(), 0);
+    }
+
+    #[test]
+    fn a_total_that_falls_below_use_leaves_a_deficit_until_enough_is_back() {
+        let mut account = Account::new(plain("cpus:4"));
+        account.offer(ONE, &plain("cpus:4")).unwrap();
+        account.use_offered(ONE, &plain("cpus:4"));
+        account.set_total(plain("cpus:2"));
+        assert_eq!(account.deficit(), &plain("cpus:2"));
+        account.release(ONE, &plain("cpus:3"));
+        assert_eq!(
+            (account.free(), account.deficit()),
+            (&plain("cpus:1"), &Resources::none())
+        );
+        account.check().unwrap();
+    }
+
+    proptest! {
+        #[test]
+        fn the_books_balance_after_any_sequence(moves in prop::collection::vec((0_u8..5, 1_i64..4_000, 0_u32..3), 1..60)) {
+            let mut account = Account::new(plain("cpus:8;mem:64"));
+            for (kind, milli, client) in moves {
+                let client = ClientId(client);
+                let mut bundle = proffer_model::Bundle::default();
+                bundle.cpus = proffer_model::Amount::from_milli(milli);
+                let what = Resources::plain(bundle);
+                let held = account.held_by(client).cloned().unwrap_or_default();
+                match kind {
+                    0 => { let _refused = account.offer(client, &what).is_err(); }
+                    1 if held.offered.contains(&what) => account.withdraw(client, &what),
+                    2 if held.offered.contains(&what) => account.use_offered(client, &what),
+                    3 if held.used.contains(&what) => account.release(client, &what),
+                    4 => account.set_total(what),
+                    _ => {}
+                }
+                prop_assert_eq!(account.check(), Ok(()));
+            }
+        }
+    }
+}

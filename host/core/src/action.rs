@@ -1,0 +1,123 @@
+//! What the core wants done.
+
+use proffer_model::agent::ToAgent;
+use proffer_model::fact::{Fact, FrameworkRecord};
+use proffer_model::framework::{Batch, Response};
+use proffer_model::policy::{Changes, Cycle};
+use proffer_model::{FrameworkId, Reason, Timestamp};
+
+use crate::event::{ConnectionId, Ticket};
+
+/// Counts [`Action::Persist`]s from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seq(pub u64);
+
+/// What the shell is to do, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Make these durable, in order, then say [`crate::Event::Persisted`]. Several may be put in one commit.
+    Persist {
+        /// Which.
+        seq: Seq,
+        /// What.
+        facts: Vec<Fact>,
+    },
+    /// Tell an agent.
+    Send {
+        /// On which connection; if it is gone, the message is too.
+        connection: ConnectionId,
+        /// What.
+        message: Box<ToAgent>,
+    },
+    /// End a connection.
+    Close {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// Make a framework's actor: its first step follows.
+    StartFramework(Box<FrameworkRecord>),
+    /// End a framework's actor. With `forget`, its state goes too.
+    StopFramework {
+        /// Which.
+        framework: FrameworkId,
+    },
+    /// Call a framework; answer with [`crate::Event::StepCompleted`] or [`crate::Event::StepFailed`].
+    RunStep {
+        /// Whose.
+        framework: FrameworkId,
+        /// Which try.
+        attempt: u32,
+        /// What.
+        batch: Box<Batch>,
+    },
+    /// Feed the policy and ask it; answer with [`crate::Event::PolicyProposed`] or [`crate::Event::PolicyFailed`].
+    RunPolicy {
+        /// Whom to ask.
+        seat: PolicySeat,
+        /// What it is to know first. A snapshot goes to a new instance.
+        changes: Vec<Changes>,
+        /// What to decide.
+        cycle: Cycle,
+    },
+    /// Answer an operator.
+    Reply {
+        /// Who waits.
+        ticket: Ticket,
+        /// What.
+        reply: Reply,
+    },
+    /// Send [`crate::Event::Ticked`] at this time; replaces the one before.
+    Wake(Timestamp),
+    /// Something that an operator should see in the log.
+    Note {
+        /// Of which framework, if one.
+        framework: Option<FrameworkId>,
+        /// What and why.
+        why: Reason,
+    },
+}
+
+/// Who is asked in a cycle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PolicySeat {
+    /// The policy that was loaded last.
+    Loaded,
+    /// The native reference policy.
+    Fallback,
+}
+
+/// An answer to an operator.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// Done, durably.
+    Done,
+    /// A framework was added.
+    Added(FrameworkId),
+    /// A framework's response.
+    Response(Box<Response>),
+    /// Not done.
+    Refused(Reason),
+}
+
+/// Where [`crate::Core::handle`] leaves its actions.
+#[must_use]
+#[derive(Debug, Default)]
+pub struct Outbox {
+    actions: Vec<Action>,
+}
+
+impl Outbox {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn push(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
+    /// Takes what is in it, in order.
+    pub fn drain(&mut self) -> impl Iterator<Item = Action> {
+        self.actions.drain(..)
+    }
+}

@@ -1,0 +1,62 @@
+//! What is due when. The core's only notion of waiting.
+
+use std::collections::BTreeSet;
+
+use proffer_model::{AgentId, FrameworkId, OfferId, RequestId, Timestamp};
+
+/// Something that happens by itself when its time comes. At one instant they happen in this order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Deadline {
+    /// An offer's lease ends.
+    OfferExpires(OfferId),
+    /// A decline filter ends.
+    FilterEnds(u32),
+    /// A periodic cycle.
+    CycleDue,
+    /// A filter that lasts exactly one interval: the cycle of that instant still honours it.
+    FilterEndsAfterCycle(u32),
+    /// A framework's timer.
+    TimerFires(FrameworkId, String),
+    /// A demand's own end.
+    DemandEnds(FrameworkId, String),
+    /// A step may be tried again.
+    StepRetries(FrameworkId),
+    /// A failed policy may be tried again.
+    PolicyRetries,
+    /// An operator's request has waited long enough.
+    RequestEnds(RequestId),
+    /// An agent has been disconnected long enough.
+    AgentUnreachable(AgentId),
+    /// Time to say and to expect heartbeats.
+    HeartbeatRound,
+}
+
+/// Deadlines by time.
+#[derive(Debug, Default)]
+pub(crate) struct Agenda {
+    due: BTreeSet<(Timestamp, Deadline)>,
+}
+
+impl Agenda {
+    pub(crate) fn add(&mut self, at: Timestamp, deadline: Deadline) {
+        self.due.insert((at, deadline));
+    }
+
+    pub(crate) fn remove(&mut self, at: Timestamp, deadline: Deadline) {
+        self.due.remove(&(at, deadline));
+    }
+
+    /// The next deadline that is due, taken out.
+    pub(crate) fn pop_due(&mut self, now: Timestamp) -> Option<(Timestamp, Deadline)> {
+        if self.due.first().is_some_and(|(at, _)| *at <= now) {
+            self.due.pop_first()
+        } else {
+            None
+        }
+    }
+
+    /// When something is due next.
+    pub(crate) fn next(&self) -> Option<Timestamp> {
+        self.due.first().map(|(at, _)| *at)
+    }
+}

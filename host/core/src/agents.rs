@@ -1,0 +1,401 @@
+//! Agents: registration, loss and return.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use proffer_model::agent::{KnownLaunch, Registration, ToAgent};
+use proffer_model::fact::{AgentRecord, Fact};
+use proffer_model::framework::{AgentChange, Event as Told, Standing};
+use proffer_model::{
+    AgentId, Duration, FrameworkId, LaunchNumber, OfferId, Reason, Remedy, Resources, TaskId,
+    TaskState, Timestamp, code,
+};
+
+use crate::account::Account;
+use crate::action::Action;
+use crate::agenda::Deadline;
+use crate::event::ConnectionId;
+use crate::framework::Item;
+use crate::machine::Core;
+
+/// An agent and its ledger.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    pub(crate) record: AgentRecord,
+    pub(crate) connection: Option<ConnectionId>,
+    pub(crate) standing: Standing,
+    pub(crate) since: Timestamp,
+    pub(crate) last_heard: Timestamp,
+    pub(crate) account: Account,
+    pub(crate) offers: BTreeSet<OfferId>,
+    /// Of tasks there whose frameworks have not been told an end.
+    pub(crate) launches: BTreeSet<LaunchNumber>,
+}
+
+impl Agent {
+    pub(crate) fn new(record: AgentRecord, now: Timestamp) -> Self {
+        Self {
+            account: Account::new(Resources::plain(record.total.clone())),
+            record,
+            connection: None,
+            standing: Standing::Disconnected,
+            since: now,
+            last_heard: now,
+            offers: BTreeSet::new(),
+            launches: BTreeSet::new(),
+        }
+    }
+
+    /// Whether it is offered.
+    pub(crate) fn is_active(&self) -> bool {
+        self.connection.is_some()
+    }
+
+    pub(crate) fn has_gpus(&self) -> bool {
+        !self.record.total.gpus.is_zero()
+    }
+}
+
+impl Core {
+    /// An agent says what it is and runs.
+    pub(crate) fn agent_registered(
+        &mut self,
+        connection: ConnectionId,
+        registration: Registration,
+    ) {
+        if self.removed_agent_keys.contains(&registration.key) {
+            let why = "this agent was declared gone; give it a new data directory".to_owned();
+            self.emit(Action::Send {
+                connection,
+                message: Box::new(ToAgent::Refused { why }),
+            });
+            self.emit(Action::Close { connection });
+            return;
+        }
+        let id = self.agent_for(&registration);
+        let Some(agent) = self.agents.get(&id) else {
+            return;
+        };
+        if let Some(old) = agent.connection.filter(|old| *old != connection) {
+            // Fenced: what still comes on the old connection is not the agent any more.
+            self.connections.remove(&old);
+            self.emit(Action::Close { connection: old });
+            self.rescind_agent_offers(
+                id,
+                &Reason::new(
+                    code::AGENT_DISCONNECTED,
+                    Remedy::ChooseAnew,
+                    "the agent reconnected",
+                ),
+            );
+        }
+        self.connections.insert(connection, id);
+        let rebooted = self.update_agent(id, connection, &registration);
+        let message = ToAgent::Registered {
+            agent: id,
+            heartbeat: self.config.heartbeat,
+            timeout: self.config.agent_timeout,
+        };
+        self.emit_durable(Action::Send {
+            connection,
+            message: Box::new(message),
+        });
+        self.reconcile_launches(id, connection, &registration.launches, rebooted);
+        self.feed.agents.insert(id);
+        self.agent_has_more(id);
+    }
+
+    /// The agent's id: the one that it had, or a new one.
+    fn agent_for(&mut self, registration: &Registration) -> AgentId {
+        let known = self
+            .agent_keys
+            .get(&registration.key)
+            .copied()
+            .filter(|id| registration.agent.is_none_or(|claimed| claimed == *id));
+        if let Some(id) = known {
+            return id;
+        }
+        let id = AgentId(self.next_agent);
+        self.next_agent = self.next_agent.saturating_add(1);
+        let record = record_of(id, registration);
+        self.agent_keys.insert(registration.key.clone(), id);
+        self.agents.insert(id, Agent::new(record.clone(), self.now));
+        self.facts.push(Fact::AgentSet(Box::new(record)));
+        id
+    }
+
+    /// Takes over what may have changed; answers whether the machine was rebooted.
+    fn update_agent(
+        &mut self,
+        id: AgentId,
+        connection: ConnectionId,
+        registration: &Registration,
+    ) -> bool {
+        let now = self.now;
+        let record = record_of(id, registration);
+        let Some(agent) = self.agents.get_mut(&id) else {
+            return false;
+        };
+        let rebooted = agent.record.boot != record.boot;
+        let returned = agent.standing == Standing::Unreachable;
+        let attributes_changed = agent.record.info != record.info;
+        let total_changed = agent.record.total != record.total;
+        let changed = agent.record != record;
+        agent.record = record.clone();
+        agent.connection = Some(connection);
+        agent.last_heard = now;
+        agent.since = now;
+        agent.standing = Standing::Returned;
+        if total_changed {
+            self.with_total(id, Resources::plain(record.total.clone()));
+        }
+        if attributes_changed {
+            self.drop_agent_filters(id);
+        }
+        if changed {
+            self.facts.push(Fact::AgentSet(Box::new(record)));
+        }
+        if returned {
+            self.tell_agent_change(id, Standing::Returned);
+        }
+        rebooted
+    }
+
+    /// Compares what the agent runs with what it should run.
+    fn reconcile_launches(
+        &mut self,
+        id: AgentId,
+        connection: ConnectionId,
+        known: &[KnownLaunch],
+        rebooted: bool,
+    ) {
+        let reported: BTreeSet<LaunchNumber> = known.iter().map(|launch| launch.launch).collect();
+        for launch in known {
+            self.launch_reported(id, connection, launch);
+        }
+        let mut again = BTreeSet::new();
+        for (launch, framework, task_id) in self.tasks_on(id) {
+            if reported.contains(&launch) {
+                continue;
+            }
+            let Some(task) = self
+                .frameworks
+                .get(&framework)
+                .and_then(|f| f.tasks.get(&task_id))
+            else {
+                continue;
+            };
+            if task.seen {
+                let text = if rebooted {
+                    "its machine was rebooted"
+                } else {
+                    "its agent does not know it any more"
+                };
+                let why = Reason::new(code::AGENT_LOST, Remedy::Retry, text);
+                self.decide_task(framework, &task_id, TaskState::Gone, why);
+            } else {
+                // Committed, but the message was lost: the agent runs a number at most once.
+                again.insert((framework, task.group));
+            }
+        }
+        for (framework, group) in again {
+            self.send_launches(framework, group);
+        }
+    }
+
+    /// One launch that the agent remembers.
+    fn launch_reported(&mut self, id: AgentId, connection: ConnectionId, known: &KnownLaunch) {
+        let owner = self
+            .launches
+            .get(&known.launch)
+            .filter(|(owner, _)| *owner == known.framework)
+            .cloned();
+        let Some((framework, task_id)) = owner else {
+            let gone = !self.frameworks.contains_key(&known.framework);
+            let message = if gone {
+                ToAgent::RemoveFramework {
+                    framework: known.framework,
+                }
+            } else {
+                ToAgent::Kill {
+                    framework: known.framework,
+                    launch: known.launch,
+                    grace: Duration::ZERO,
+                }
+            };
+            self.emit_durable(Action::Send {
+                connection,
+                message: Box::new(message),
+            });
+            return;
+        };
+        let Some(task) = self
+            .frameworks
+            .get_mut(&framework)
+            .and_then(|f| f.tasks.get_mut(&task_id))
+        else {
+            return;
+        };
+        if task.agent != id {
+            return;
+        }
+        task.seen = true;
+        let returned = task.state == TaskState::Unreachable && !known.latest.is_final();
+        self.task_heard_latest(framework, &task_id, known.latest);
+        if returned {
+            let why = Reason::new(code::RECONCILIATION, Remedy::Retry, "its agent is back");
+            self.decide_task(framework, &task_id, known.latest, why);
+        }
+        self.send_kill(framework, &task_id);
+    }
+
+    /// A sign of life; answers whose it was. Old connections are nobody's.
+    pub(crate) fn heard(&mut self, connection: ConnectionId) -> Option<AgentId> {
+        let id = *self.connections.get(&connection)?;
+        if let Some(agent) = self.agents.get_mut(&id) {
+            agent.last_heard = self.now;
+        }
+        Some(id)
+    }
+
+    pub(crate) fn agent_disconnected(&mut self, connection: ConnectionId) {
+        let Some(id) = self.connections.remove(&connection) else {
+            return;
+        };
+        let now = self.now;
+        let Some(agent) = self.agents.get_mut(&id) else {
+            return;
+        };
+        if agent.connection != Some(connection) {
+            return;
+        }
+        agent.connection = None;
+        agent.standing = Standing::Disconnected;
+        agent.since = now;
+        self.agenda.add(
+            now + self.config.agent_timeout,
+            Deadline::AgentUnreachable(id),
+        );
+        self.feed.agents.insert(id);
+        self.rescind_agent_offers(
+            id,
+            &Reason::new(
+                code::AGENT_DISCONNECTED,
+                Remedy::ChooseAnew,
+                "the agent disconnected",
+            ),
+        );
+        self.tell_agent_change(id, Standing::Disconnected);
+    }
+
+    /// It has been away for too long: its tasks are in doubt.
+    pub(crate) fn agent_unreachable(&mut self, id: AgentId) {
+        let now = self.now;
+        let Some(agent) = self.agents.get_mut(&id) else {
+            return;
+        };
+        // The deadline of an earlier disconnection says nothing about this one.
+        let away = now.since(agent.since) >= self.config.agent_timeout;
+        if agent.connection.is_some() || agent.standing == Standing::Unreachable || !away {
+            return;
+        }
+        agent.standing = Standing::Unreachable;
+        agent.since = now;
+        for (_, framework, task) in self.tasks_on(id) {
+            let ended = self
+                .task(framework, &task)
+                .is_none_or(|task| task.latest.is_final());
+            if ended {
+                continue;
+            }
+            let why = Reason::new(
+                code::AGENT_LOST,
+                Remedy::Retry,
+                "its agent cannot be reached",
+            );
+            self.decide_task(framework, &task, TaskState::Unreachable, why);
+        }
+        self.tell_agent_change(id, Standing::Unreachable);
+    }
+
+    /// Says heartbeats, and takes silent connections for dead.
+    pub(crate) fn heartbeat_round(&mut self) {
+        let now = self.now;
+        let timeout = self.config.agent_timeout;
+        let connected: Vec<(ConnectionId, bool)> = self
+            .agents
+            .values()
+            .filter_map(|agent| {
+                agent
+                    .connection
+                    .map(|c| (c, now.since(agent.last_heard) >= timeout))
+            })
+            .collect();
+        for (connection, silent) in connected {
+            if silent {
+                self.emit(Action::Close { connection });
+                self.agent_disconnected(connection);
+            } else {
+                self.emit(Action::Send {
+                    connection,
+                    message: Box::new(ToAgent::Heartbeat),
+                });
+            }
+        }
+        self.agenda
+            .add(now + self.config.heartbeat, Deadline::HeartbeatRound);
+    }
+
+    /// Tasks there whose frameworks have not been told an end.
+    pub(crate) fn tasks_on(&self, id: AgentId) -> Vec<(LaunchNumber, FrameworkId, TaskId)> {
+        let Some(agent) = self.agents.get(&id) else {
+            return Vec::new();
+        };
+        let owner = |launch: &LaunchNumber| {
+            self.launches
+                .get(launch)
+                .map(|(f, t)| (*launch, *f, t.clone()))
+        };
+        agent.launches.iter().filter_map(owner).collect()
+    }
+
+    /// Frameworks with tasks or outputs there are told.
+    fn tell_agent_change(&mut self, id: AgentId, standing: Standing) {
+        let change = AgentChange {
+            agent: id,
+            standing,
+            since: self.now,
+        };
+        let holds_there = |id: AgentId, client| {
+            self.agents
+                .get(&id)
+                .is_some_and(|agent| agent.account.held_by(client).is_some())
+        };
+        let concerned: Vec<FrameworkId> = self
+            .frameworks
+            .iter()
+            .filter(|(_, fw)| {
+                fw.clients.values().any(|client| holds_there(id, *client))
+                    || fw.outputs.values().any(|output| output.agent == id)
+            })
+            .map(|(framework, _)| *framework)
+            .collect();
+        for framework in concerned {
+            self.enqueue(
+                framework,
+                Item::Told(Box::new(Told::AgentsChanged(vec![change.clone()]))),
+            );
+        }
+    }
+}
+
+fn record_of(id: AgentId, registration: &Registration) -> AgentRecord {
+    AgentRecord {
+        agent: id,
+        key: registration.key.clone(),
+        boot: registration.boot.clone(),
+        info: Arc::clone(&registration.info),
+        total: registration.total.clone(),
+        data_address: registration.data_address.clone(),
+    }
+}

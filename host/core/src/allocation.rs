@@ -1,0 +1,370 @@
+//! Allocation cycles: when, by whom, and what becomes of proposals.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use proffer_model::policy::{Cycle, Feeds, Proposal, Rejected};
+use proffer_model::{AgentId, Duration, OfferId, Reason, Remedy, Resources, Timestamp, code};
+
+use crate::action::{Action, PolicySeat};
+use crate::agenda::Deadline;
+use crate::book::Ending;
+use crate::config::{Allocation, backoff};
+use crate::event::PolicyIdentity;
+use crate::machine::Core;
+
+mod judge;
+
+/// Everything is fed to the native reference policy.
+const FALLBACK_FEEDS: Feeds = Feeds {
+    tasks: false,
+    filters: true,
+    demands: true,
+};
+
+/// Where allocation stands.
+#[derive(Debug, Default)]
+pub(crate) struct AllocationState {
+    /// The policy that was loaded last.
+    pub(crate) loaded: Option<Loaded>,
+    /// What no cycle has looked at since it changed.
+    pub(crate) wanted: Scope,
+    in_flight: Option<InFlightCycle>,
+    number: u64,
+    /// Who was fed last: another one needs a snapshot.
+    fed: Option<Fed>,
+    pub(crate) tally: CycleTally,
+}
+
+/// The loaded policy and how it fares.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) identity: Arc<PolicyIdentity>,
+    pub(crate) feeds: Feeds,
+    /// Consecutive failed cycles.
+    pub(crate) failures: u32,
+    pub(crate) retry_at: Option<Timestamp>,
+    /// It failed too often: the fallback decides until another is loaded.
+    pub(crate) left_out: Option<Reason>,
+    pub(crate) last_fault: Option<Reason>,
+    /// Grows with each load: another instance needs a snapshot.
+    load: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fed {
+    Fallback,
+    Loaded(u64),
+}
+
+/// Agents that a cycle is to look at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Scope {
+    #[default]
+    Nothing,
+    Agents(BTreeSet<AgentId>),
+    Everything,
+}
+
+#[derive(Debug)]
+struct InFlightCycle {
+    number: u64,
+    seat: PolicySeat,
+    scope: Scope,
+}
+
+/// Counts over all cycles.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CycleTally {
+    pub(crate) cycles: u64,
+    pub(crate) fallback_cycles: u64,
+    pub(crate) grants: u64,
+    pub(crate) grants_stale: u64,
+    pub(crate) grants_invalid: u64,
+    pub(crate) reclaims_refused: u64,
+    pub(crate) failures: u64,
+}
+
+impl Scope {
+    fn add(&mut self, agent: AgentId) {
+        match self {
+            Self::Nothing => *self = Self::Agents(BTreeSet::from([agent])),
+            Self::Agents(agents) => {
+                agents.insert(agent);
+            }
+            Self::Everything => {}
+        }
+    }
+}
+
+impl Core {
+    /// Something came free on an agent, or it came.
+    pub(crate) fn agent_has_more(&mut self, agent: AgentId) {
+        let handles: Vec<u32> = self.filters.on(agent).map(|filter| filter.handle).collect();
+        self.feed.filters.extend(handles);
+        if matches!(self.config.allocation, Allocation::Events { .. }) {
+            self.allocation.wanted.add(agent);
+        }
+    }
+
+    /// Somebody may now want what is free anywhere.
+    pub(crate) fn everything_wanted(&mut self) {
+        self.allocation.wanted = Scope::Everything;
+    }
+
+    pub(crate) fn cycle_due(&mut self, at: Timestamp) {
+        self.everything_wanted();
+        let interval = match self.config.allocation {
+            Allocation::Interval(interval) => interval,
+            Allocation::Events { sweep, .. } => sweep,
+        };
+        // Missed instants are one cycle, not many.
+        let next = (at + interval).max(self.now);
+        self.agenda
+            .add(next.max(at + Duration(1)), Deadline::CycleDue);
+    }
+
+    /// Starts a cycle if one is wanted and none runs.
+    pub(crate) fn run_wanted_cycle(&mut self) {
+        if self.allocation.in_flight.is_some() || self.allocation.wanted == Scope::Nothing {
+            return;
+        }
+        let seat = self.seat();
+        let feeds = match (seat, &self.allocation.loaded) {
+            (PolicySeat::Loaded, Some(loaded)) => loaded.feeds,
+            _ => FALLBACK_FEEDS,
+        };
+        if feeds.demands && self.feed.wanting.is_empty() {
+            // Nobody wants anything: nobody is bothered. Demand that appears wants everything.
+            self.allocation.wanted = Scope::Nothing;
+            return;
+        }
+        self.start_cycle(seat, feeds);
+    }
+
+    /// Who decides now.
+    fn seat(&self) -> PolicySeat {
+        match &self.allocation.loaded {
+            Some(loaded)
+                if loaded.left_out.is_none() && loaded.retry_at.is_none_or(|at| at <= self.now) =>
+            {
+                PolicySeat::Loaded
+            }
+            _ => PolicySeat::Fallback,
+        }
+    }
+
+    fn start_cycle(&mut self, seat: PolicySeat, feeds: Feeds) {
+        let fed = match (seat, &self.allocation.loaded) {
+            (PolicySeat::Loaded, Some(loaded)) => Fed::Loaded(loaded.load),
+            _ => Fed::Fallback,
+        };
+        let changes = if self.allocation.fed == Some(fed) {
+            self.take_delta(feeds)
+        } else {
+            self.allocation.fed = Some(fed);
+            self.take_snapshot(feeds)
+        };
+        let scope = std::mem::take(&mut self.allocation.wanted);
+        self.allocation.number += 1;
+        let number = self.allocation.number;
+        let agents = match &scope {
+            Scope::Agents(agents) => Some(agents.iter().map(|agent| agent.0).collect()),
+            Scope::Everything | Scope::Nothing => None,
+        };
+        let cycle = Cycle {
+            number,
+            now: self.now,
+            seed: mix(self.config.seed ^ number),
+            agents,
+            grants_max: self.config.grants_max,
+        };
+        self.allocation.in_flight = Some(InFlightCycle {
+            number,
+            seat,
+            scope,
+        });
+        self.emit(Action::RunPolicy {
+            seat,
+            changes,
+            cycle,
+        });
+    }
+
+    pub(crate) fn policy_loaded(&mut self, identity: Arc<PolicyIdentity>, feeds: Feeds) {
+        let load = self
+            .allocation
+            .loaded
+            .as_ref()
+            .map_or(1, |loaded| loaded.load + 1);
+        self.allocation.loaded = Some(Loaded {
+            identity,
+            feeds,
+            failures: 0,
+            retry_at: None,
+            left_out: None,
+            last_fault: None,
+            load,
+        });
+        self.everything_wanted();
+    }
+
+    /// The policy answered: each grant by itself is committed or rejected with a reason.
+    pub(crate) fn policy_proposed(&mut self, cycle: u64, proposal: &Proposal) {
+        let Some(in_flight) = self.take_cycle(cycle) else {
+            return;
+        };
+        self.allocation.tally.cycles += 1;
+        if in_flight.seat == PolicySeat::Fallback {
+            self.allocation.tally.fallback_cycles += 1;
+        }
+        self.refuse_reclaims(proposal);
+        let verdicts = match self.judge(proposal) {
+            Ok(verdicts) => verdicts,
+            Err(fault) => return self.seat_failed(in_flight.seat, in_flight.scope, fault),
+        };
+        let mut faults = 0;
+        let mut first_fault = None;
+        for (index, verdict) in verdicts {
+            match verdict {
+                judge::Verdict::Granted => self.allocation.tally.grants += 1,
+                judge::Verdict::Stale(agent, why) => {
+                    self.allocation.tally.grants_stale += 1;
+                    if let Some(agent) = agent {
+                        self.allocation.wanted.add(agent);
+                    }
+                    self.feed.rejected.push(Rejected { index, why });
+                }
+                judge::Verdict::Fault(why) => {
+                    self.allocation.tally.grants_invalid += 1;
+                    faults += 1;
+                    first_fault.get_or_insert_with(|| why.clone());
+                    self.feed.rejected.push(Rejected { index, why });
+                }
+            }
+        }
+        match first_fault {
+            // Nonsense is a failure of the policy, even if some of the proposal was sense.
+            Some(why) => {
+                let text = format!(
+                    "{faults} invalid grants in cycle {cycle}, the first: {}",
+                    why.text
+                );
+                self.seat_failed(in_flight.seat, Scope::Nothing, Reason { text, ..why });
+            }
+            None => self.seat_did_well(in_flight.seat),
+        }
+    }
+
+    fn refuse_reclaims(&mut self, proposal: &Proposal) {
+        self.allocation.tally.reclaims_refused += proposal.reclaims.len() as u64;
+        if !proposal.reclaims.is_empty() {
+            let text = format!(
+                "{} reclaims proposed: this host does not take back yet",
+                proposal.reclaims.len()
+            );
+            self.note(
+                None,
+                Reason::new(code::UNSUPPORTED, Remedy::Unsupported, text),
+            );
+        }
+    }
+
+    pub(crate) fn policy_failed(&mut self, cycle: u64, fault: Reason) {
+        let Some(in_flight) = self.take_cycle(cycle) else {
+            return;
+        };
+        self.seat_failed(in_flight.seat, in_flight.scope, fault);
+        // Its instance is gone: whoever is asked next gets a snapshot.
+        self.allocation.fed = None;
+    }
+
+    fn take_cycle(&mut self, cycle: u64) -> Option<InFlightCycle> {
+        let current = self
+            .allocation
+            .in_flight
+            .as_ref()
+            .is_some_and(|in_flight| in_flight.number == cycle);
+        if current {
+            self.allocation.in_flight.take()
+        } else {
+            None
+        }
+    }
+
+    /// The offer loop never stops: what was to be decided is decided by the fallback at once.
+    fn seat_failed(&mut self, seat: PolicySeat, scope: Scope, fault: Reason) {
+        self.allocation.tally.failures += 1;
+        self.note(None, fault.clone());
+        match scope {
+            // The fallback has no fallback: the next event or the sweep asks it again.
+            _ if seat == PolicySeat::Fallback => {}
+            Scope::Nothing => {}
+            Scope::Everything => self.everything_wanted(),
+            Scope::Agents(agents) => {
+                for agent in agents {
+                    self.allocation.wanted.add(agent);
+                }
+            }
+        }
+        let failures_max = self.config.policy_failures_max;
+        let now = self.now;
+        let Some(loaded) = self
+            .allocation
+            .loaded
+            .as_mut()
+            .filter(|_| seat == PolicySeat::Loaded)
+        else {
+            return;
+        };
+        loaded.failures += 1;
+        loaded.last_fault = Some(fault.clone());
+        if loaded.failures >= failures_max {
+            loaded.left_out = Some(fault);
+        } else {
+            let retry_at = now + backoff(loaded.failures);
+            loaded.retry_at = Some(retry_at);
+            self.agenda.add(retry_at, Deadline::PolicyRetries);
+        }
+    }
+
+    fn seat_did_well(&mut self, seat: PolicySeat) {
+        if let Some(loaded) = self
+            .allocation
+            .loaded
+            .as_mut()
+            .filter(|_| seat == PolicySeat::Loaded)
+        {
+            loaded.failures = 0;
+            loaded.retry_at = None;
+        }
+    }
+
+    pub(crate) fn policy_retries(&mut self) {
+        self.everything_wanted();
+    }
+
+    /// Takes back offers that were just made, as if they had never been.
+    fn unmake_offers(&mut self, offers: &[OfferId]) {
+        for id in offers {
+            let why = Reason::new(
+                code::GROUP_FAILED,
+                Remedy::ChooseAnew,
+                "its gang could not be granted",
+            );
+            self.end_offer(*id, &Ending::Rescinded(why));
+        }
+    }
+}
+
+/// Free resources as this proposal's judge sees them: as the policy last saw them, less what the
+/// proposal itself has taken.
+type SeenFree = BTreeMap<AgentId, Resources>;
+
+/// SplitMix64: spreads a cycle's number over all bits.
+fn mix(seed: u64) -> u64 {
+    let mut z = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}

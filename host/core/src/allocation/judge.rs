@@ -1,0 +1,511 @@
+//! Plug-ins propose, the core disposes: every grant is looked at by itself against the ledger.
+//!
+//! A grant that was wrong by what the policy knew at its last apply is a fault; one that is wrong
+//! only now is stale, and harmless.
+
+use std::collections::BTreeSet;
+
+use proffer_model::policy::{Grants, NONE, Noun, Proposal};
+use proffer_model::{
+    AgentId, Amount, Bundle, Duration, Offer, OfferId, Quantity, Ranges, Reason, Remedy, Resources,
+    Shape, code,
+};
+
+use super::SeenFree;
+use crate::handles::ClientId;
+use crate::machine::Core;
+
+/// What becomes of a grant.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    Granted,
+    /// Wrong only now; on which agent.
+    Stale(Option<AgentId>, Reason),
+    /// Wrong by what the policy knew.
+    Fault(Reason),
+}
+
+/// One row of a proposal.
+#[derive(Clone, Copy, Debug)]
+struct Grant<'a> {
+    index: u32,
+    agent: AgentId,
+    client: ClientId,
+    demand: u32,
+    gang: u32,
+    lease: Duration,
+    pieces: Pieces<'a>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pieces<'a> {
+    terms: &'a [u32],
+    kind: &'a [u32],
+    amount: &'a [i64],
+}
+
+/// What changed since the policy's last apply.
+#[derive(Debug)]
+struct Newer {
+    agents: BTreeSet<AgentId>,
+    clients: BTreeSet<ClientId>,
+    demands: BTreeSet<u32>,
+    seen: SeenFree,
+}
+
+/// A grant that passed.
+#[derive(Debug)]
+struct Passed {
+    what: Resources,
+    units: u32,
+}
+
+impl Core {
+    /// Looks at each grant in order and makes offers of those that pass. `Err`: the columns do not fit.
+    pub(super) fn judge(&mut self, proposal: &Proposal) -> Result<Vec<(u32, Verdict)>, Reason> {
+        let grants = rows(&proposal.grants)?;
+        let mut newer = Newer {
+            agents: self.feed.agents.clone(),
+            clients: self.feed.clients.clone(),
+            demands: self.feed.demands.clone(),
+            seen: self.feed.take_seen_free(),
+        };
+        let mut verdicts = Vec::with_capacity(grants.len());
+        let mut rest = grants.as_slice();
+        while let Some(first) = rest.first() {
+            // Those of a gang stand together: neighbours with the same number.
+            let size = match first.gang {
+                0 => 1,
+                gang => rest.iter().take_while(|grant| grant.gang == gang).count(),
+            };
+            let (gang, others) = rest.split_at(size);
+            self.judge_gang(gang, &mut newer, &mut verdicts);
+            rest = others;
+        }
+        Ok(verdicts)
+    }
+
+    fn judge_gang(
+        &mut self,
+        gang: &[Grant<'_>],
+        newer: &mut Newer,
+        verdicts: &mut Vec<(u32, Verdict)>,
+    ) {
+        let mut made: Vec<OfferId> = Vec::with_capacity(gang.len());
+        for (position, grant) in gang.iter().enumerate() {
+            match self.judge_grant(grant, newer) {
+                Ok(passed) => made.push(self.grant(grant, passed)),
+                Err(verdict) => {
+                    self.unmake_offers(&made);
+                    let why = Reason::new(
+                        code::GROUP_FAILED,
+                        Remedy::Retry,
+                        "another grant of its gang failed",
+                    );
+                    let others = gang
+                        .iter()
+                        .enumerate()
+                        .filter(|(other, _)| *other != position);
+                    for (_, other) in others {
+                        verdicts.push((other.index, Verdict::Stale(None, why.clone())));
+                    }
+                    verdicts.push((grant.index, verdict));
+                    return;
+                }
+            }
+        }
+        verdicts.extend(gang.iter().map(|grant| (grant.index, Verdict::Granted)));
+    }
+
+    fn judge_grant(&self, grant: &Grant<'_>, newer: &mut Newer) -> Result<Passed, Verdict> {
+        if grant.index >= self.config.grants_max {
+            return Err(fault(
+                code::LIMIT,
+                format!("more than {} grants", self.config.grants_max),
+            ));
+        }
+        let agent_newer = newer.agents.contains(&grant.agent);
+        let wrong = |is_newer: bool, code: &'static str, text: String| {
+            if is_newer {
+                Verdict::Stale(
+                    Some(grant.agent),
+                    Reason::new(code::STALE_GRANT, Remedy::Retry, text),
+                )
+            } else {
+                fault(code, text)
+            }
+        };
+        let Some(agent) = self.agents.get(&grant.agent) else {
+            return Err(fault(code::UNKNOWN, format!("there is no {}", grant.agent)));
+        };
+        if !agent.is_active() {
+            return Err(wrong(
+                agent_newer,
+                code::AGENT_INACTIVE,
+                format!("{} is not connected", grant.agent),
+            ));
+        }
+        self.judge_client(grant, newer)?;
+        let demand = self.judge_demand(grant, newer)?;
+        let shape = demand.map(|standing| &standing.demand.shape);
+        let client_newer = newer.clients.contains(&grant.client);
+        if self.guards_gpus(grant) {
+            let text = format!("{} has gpus and the framework takes none", grant.agent);
+            return Err(wrong(agent_newer || client_newer, code::GPU_GUARD, text));
+        }
+        let free = agent.account.free();
+        let what = match self.materialize(grant, free, shape) {
+            Ok(what) if free.contains(&what) => what,
+            problem => return Err(self.not_free(grant, shape, newer, problem)),
+        };
+        if let Some(filter) = self.filter_against(grant.agent, grant.client, &what) {
+            let text = format!("{what} of {} was refused", grant.agent);
+            return Err(wrong(
+                filter.made >= self.feed.generation,
+                code::FILTERED,
+                text,
+            ));
+        }
+        let units = match demand {
+            Some(standing) => {
+                let units = units_of(&standing.demand.shape, &what);
+                let left = standing.demand.count.saturating_sub(standing.offered);
+                if units == 0 || units > left {
+                    let text = format!("{units} units for a demand that still wants {left}");
+                    return Err(wrong(
+                        newer.demands.contains(&grant.demand),
+                        code::DEMAND_MET,
+                        text,
+                    ));
+                }
+                units
+            }
+            None if !self.reaches_minimum(&what) => {
+                return Err(fault(
+                    code::BELOW_MINIMUM,
+                    format!("{what} is less than the smallest offer"),
+                ));
+            }
+            None => 1,
+        };
+        if let Some(seen) = newer.seen.get_mut(&grant.agent) {
+            *seen = seen.minus_down_to_zero(&what);
+        }
+        Ok(Passed { what, units })
+    }
+
+    fn judge_client(&self, grant: &Grant<'_>, newer: &Newer) -> Result<(), Verdict> {
+        let Some((framework, role)) = self.handles.owner(grant.client) else {
+            let gone = self
+                .feed
+                .removed
+                .iter()
+                .any(|r| r.what == Noun::Client && r.handle == grant.client.0);
+            let why = format!("there is no client {}", grant.client.0);
+            return Err(if gone {
+                stale(grant.agent, why)
+            } else {
+                fault(code::UNKNOWN, why)
+            });
+        };
+        let takes_part = self
+            .frameworks
+            .get(framework)
+            .is_some_and(|fw| fw.is_active() && !fw.suppressed.contains(role));
+        if takes_part {
+            return Ok(());
+        }
+        let why = format!("{framework} under {role} takes no offers");
+        let is_newer = newer.clients.contains(&grant.client);
+        Err(if is_newer {
+            stale(grant.agent, why)
+        } else {
+            fault(code::FRAMEWORK_INACTIVE, why)
+        })
+    }
+
+    fn judge_demand(
+        &self,
+        grant: &Grant<'_>,
+        newer: &Newer,
+    ) -> Result<Option<&crate::framework::StandingDemand>, Verdict> {
+        if grant.demand == NONE {
+            return Ok(None);
+        }
+        let is_newer = newer.demands.contains(&grant.demand);
+        let Some(standing) = self.standing_demand(grant.demand) else {
+            let gone = self
+                .feed
+                .removed
+                .iter()
+                .any(|r| r.what == Noun::Demand && r.handle == grant.demand);
+            let why = format!("there is no demand {}", grant.demand);
+            return Err(if gone {
+                stale(grant.agent, why)
+            } else {
+                fault(code::UNKNOWN, why)
+            });
+        };
+        let owner = self.feed.demand_owners.get(&grant.demand);
+        let owned = owner.is_some_and(|(framework, _)| {
+            self.handles.find_client(*framework, &standing.demand.role) == Some(grant.client)
+        });
+        if !owned {
+            return Err(fault(
+                code::INVALID_GRANT,
+                "the demand is another client's".to_owned(),
+            ));
+        }
+        let admitted = self
+            .agents
+            .get(&grant.agent)
+            .is_some_and(|agent| standing.constraints.admit(&agent.record.info));
+        if !admitted {
+            let why = format!("{} does not meet the demand's constraints", grant.agent);
+            let is_newer = is_newer || newer.agents.contains(&grant.agent);
+            return Err(if is_newer {
+                stale(grant.agent, why)
+            } else {
+                fault(code::CONSTRAINT, why)
+            });
+        }
+        Ok(Some(standing))
+    }
+
+    fn guards_gpus(&self, grant: &Grant<'_>) -> bool {
+        let has_gpus = self
+            .agents
+            .get(&grant.agent)
+            .is_some_and(crate::agents::Agent::has_gpus);
+        let takes = self
+            .handles
+            .owner(grant.client)
+            .and_then(|(framework, _)| self.frameworks.get(framework))
+            .is_some_and(|fw| fw.record.gpus);
+        self.config.gpu_guard && has_gpus && !takes
+    }
+
+    /// The grant asks for more than is free: did the policy have to know?
+    fn not_free(
+        &self,
+        grant: &Grant<'_>,
+        shape: Option<&Shape>,
+        newer: &mut Newer,
+        problem: Result<Resources, String>,
+    ) -> Verdict {
+        let text = match &problem {
+            Ok(what) => format!("{what} is not free on {}", grant.agent),
+            Err(text) => text.clone(),
+        };
+        let Some(seen) = newer.seen.get_mut(&grant.agent) else {
+            return fault(code::INVALID_GRANT, text);
+        };
+        match self.materialize(grant, seen, shape) {
+            Ok(what) if seen.contains(&what) => {
+                *seen = seen.minus_down_to_zero(&what);
+                stale(grant.agent, text)
+            }
+            Ok(_) | Err(_) => fault(code::INVALID_GRANT, text),
+        }
+    }
+
+    /// Pieces as resources: of counted kinds the lowest free items, or those that the demand names.
+    fn materialize(
+        &self,
+        grant: &Grant<'_>,
+        free: &Resources,
+        shape: Option<&Shape>,
+    ) -> Result<Resources, String> {
+        let Pieces {
+            terms,
+            kind,
+            amount,
+        } = grant.pieces;
+        if terms.is_empty() {
+            // All that the client may have there: nothing is reserved yet, so all that is free.
+            return if free.is_empty() {
+                Err(format!("nothing is free on {}", grant.agent))
+            } else {
+                Ok(free.clone())
+            };
+        }
+        let mut what = Resources::none();
+        for ((terms, kind), amount) in terms.iter().zip(kind).zip(amount) {
+            let terms = self
+                .handles
+                .terms
+                .get(*terms)
+                .ok_or_else(|| format!("there are no terms {terms}"))?;
+            let name = self
+                .handles
+                .kinds
+                .name(*kind)
+                .ok_or_else(|| format!("there is no kind {kind}"))?;
+            if *amount <= 0 {
+                return Err(format!("{amount} thousandths of {name} is no amount"));
+            }
+            let nothing = Bundle::default();
+            let there = free.get(terms).unwrap_or(&nothing);
+            let fixed = shape
+                .map(|shape| &shape.fixed_ports)
+                .filter(|fixed| !fixed.is_empty());
+            let bundle = bundle_of(name, Amount::from_milli(*amount), there, fixed)?;
+            what.add_pile(terms, &bundle);
+        }
+        Ok(what)
+    }
+
+    pub(crate) fn reaches_minimum(&self, what: &Resources) -> bool {
+        let total = what.total();
+        let (cpus, mem) = self.config.min_offer;
+        total.cpus >= cpus || total.mem >= mem
+    }
+
+    fn grant(&mut self, grant: &Grant<'_>, passed: Passed) -> OfferId {
+        let id = OfferId(self.next_id());
+        let owner = self.handles.owner(grant.client).cloned();
+        let lease = match grant.lease {
+            Duration::ZERO => self.config.lease,
+            lease => lease.min(self.config.lease),
+        };
+        let demand = self
+            .feed
+            .demand_owners
+            .get(&grant.demand)
+            .map(|(_, key)| key.clone())
+            .unwrap_or_default();
+        if let Some((framework, role)) = owner {
+            let offer = Offer {
+                id,
+                agent: grant.agent,
+                role,
+                resources: passed.what,
+                expires: self.now + lease,
+                demand,
+                gang: grant.gang,
+                down: None,
+            };
+            self.make_offer(offer, framework, grant.client, passed.units);
+        }
+        id
+    }
+}
+
+fn stale(agent: AgentId, text: String) -> Verdict {
+    Verdict::Stale(
+        Some(agent),
+        Reason::new(code::STALE_GRANT, Remedy::Retry, text),
+    )
+}
+
+fn fault(code: &'static str, text: String) -> Verdict {
+    Verdict::Fault(Reason::new(code, Remedy::Mend, text))
+}
+
+/// How many units of a shape are in these resources.
+fn units_of(shape: &Shape, what: &Resources) -> u32 {
+    if shape.is_anything() {
+        return 1;
+    }
+    let total = what.total();
+    let amount_of = |kind: &str| {
+        total
+            .amounts()
+            .find(|(name, _)| *name == kind)
+            .map_or(Amount::ZERO, |(_, amount)| amount)
+    };
+    let units = shape
+        .amounts()
+        .into_iter()
+        .map(|(kind, one)| amount_of(&kind).milli() / one.milli().max(1))
+        .min();
+    u32::try_from(units.unwrap_or(0)).unwrap_or(u32::MAX)
+}
+
+fn bundle_of(
+    kind: &str,
+    amount: Amount,
+    there: &Bundle,
+    fixed_ports: Option<&Ranges>,
+) -> Result<Bundle, String> {
+    let mut bundle = Bundle::default();
+    let count = || {
+        let whole = amount.is_whole().then(|| amount.milli() / 1_000);
+        whole
+            .and_then(|n| u64::try_from(n).ok())
+            .ok_or_else(|| format!("{amount} of {kind} is not a count"))
+    };
+    match kind {
+        "cpus" => bundle.cpus = amount,
+        "mem" => bundle.mem = amount,
+        "disk" => bundle.disk = amount,
+        "gpus" => {
+            bundle.gpus =
+                Amount::from_milli(count()?.try_into().unwrap_or(i64::MAX / 1_000) * 1_000)
+        }
+        "ports" => {
+            let ports = fixed_ports.cloned().unwrap_or(there.ports.lowest(count()?));
+            if ports.count() != count()? {
+                return Err(format!("{amount} ports are not free"));
+            }
+            bundle.ports = ports;
+        }
+        _ => {
+            let quantity = match there.other.get(kind) {
+                None => return Err(format!("there is no {kind}")),
+                Some(Quantity::Scalar(_)) => Quantity::Scalar(amount),
+                Some(Quantity::Ranges(ranges)) => Quantity::Ranges(ranges.lowest(count()?)),
+                Some(Quantity::Items(items)) => {
+                    let wanted = usize::try_from(count()?).unwrap_or(usize::MAX);
+                    Quantity::Items(items.iter().take(wanted).cloned().collect())
+                }
+            };
+            if quantity.amount() != amount {
+                return Err(format!("{amount} of {kind} is not free"));
+            }
+            bundle.other.insert(kind.into(), quantity);
+        }
+    }
+    Ok(bundle)
+}
+
+/// The columns as rows. Untrusted: lengths are looked at first.
+fn rows(grants: &Grants) -> Result<Vec<Grant<'_>>, Reason> {
+    let rows = grants.agent.len();
+    let heads = [
+        grants.client.len(),
+        grants.demand.len(),
+        grants.gang.len(),
+        grants.lease.len(),
+        grants.pieces.len(),
+    ];
+    let pieces: usize = grants.pieces.iter().map(|count| *count as usize).sum();
+    let tails = [grants.terms.len(), grants.kind.len(), grants.amount.len()];
+    if heads.iter().any(|len| *len != rows) || tails.iter().any(|len| *len != pieces) {
+        return Err(Reason::new(
+            code::INVALID_GRANT,
+            Remedy::Mend,
+            "the columns of the grants differ in length",
+        ));
+    }
+    let mut start = 0;
+    let mut all = Vec::with_capacity(rows);
+    for row in 0..rows {
+        let end = start + grants.pieces[row] as usize;
+        all.push(Grant {
+            index: u32::try_from(row).unwrap_or(u32::MAX),
+            agent: AgentId(grants.agent[row]),
+            client: ClientId(grants.client[row]),
+            demand: grants.demand[row],
+            gang: grants.gang[row],
+            lease: Duration(u64::from(grants.lease[row])),
+            pieces: Pieces {
+                terms: &grants.terms[start..end],
+                kind: &grants.kind[start..end],
+                amount: &grants.amount[start..end],
+            },
+        });
+        start = end;
+    }
+    Ok(all)
+}

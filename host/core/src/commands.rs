@@ -1,0 +1,454 @@
+//! What a framework's answer asks for, command by command. Accept is in [`crate::accept`].
+
+use std::collections::BTreeSet;
+
+use proffer_model::fact::{Effect, FrameworkStanding};
+use proffer_model::framework::{
+    Command, Decline, Due, Event as Told, Finish, Holding, Holdings, Kill, Reconcile, Reconciled,
+    Rejection, Response, Timer,
+};
+use proffer_model::{
+    Duration, FrameworkId, LaunchNumber, OfferId, Reason, Remedy, RoleName, TaskId, TaskState, code,
+};
+
+use crate::action::{Action, Reply};
+use crate::agenda::Deadline;
+use crate::book::Ending;
+use crate::framework::Item;
+use crate::machine::Core;
+use crate::tasks::host_update;
+
+/// Ids of timers, demands and tokens, in bytes: they become part of facts.
+pub(crate) const ID_LEN_MAX: usize = 255;
+
+/// A step's commands being done.
+#[derive(Debug)]
+pub(crate) struct StepRun {
+    pub(crate) framework: FrameworkId,
+    /// Offers of the batch that no command has named yet.
+    pub(crate) unsettled: BTreeSet<OfferId>,
+    pub(crate) effects: Vec<Effect>,
+    /// Groups to be sent to their agents once the step's fact is out.
+    pub(crate) launched: Vec<LaunchNumber>,
+    /// Tasks to be killed then.
+    pub(crate) killed: Vec<TaskId>,
+    /// Whether the framework is to end then.
+    pub(crate) finish: Option<Finish>,
+}
+
+impl Core {
+    pub(crate) fn run_command(&mut self, run: &mut StepRun, command: Command) {
+        match command {
+            Command::Accept(accept) => self.accept(run, accept),
+            Command::Decline(decline) => self.decline(run, decline),
+            Command::Keep(offers) => self.keep(run, offers),
+            Command::Kill(kill) => self.kill(run, kill),
+            Command::Reconcile(reconcile) => self.reconcile(run.framework, reconcile),
+            Command::Suppress(roles) => self.change_roles(run, roles, RoleChange::Suppress),
+            Command::Revive(roles) => self.change_roles(run, roles, RoleChange::Revive),
+            Command::SetDemand(demand) => self.set_demand(run, *demand),
+            Command::ClearDemand(keys) => self.clear_demands(run, keys),
+            Command::SetTimer(timer) => self.set_timer(run, timer),
+            Command::CancelTimer(id) => {
+                let known = self
+                    .frameworks
+                    .get(&run.framework)
+                    .is_some_and(|fw| fw.timers.contains_key(&id));
+                if known {
+                    self.apply_now(run.framework, Effect::TimerCleared { id }, &mut run.effects);
+                }
+            }
+            Command::Respond(response) => self.respond(run, response),
+            Command::ListHoldings(token) => self.list_holdings(run.framework, token),
+            Command::Explain(question) => self.explain_demands(run.framework, &question),
+            Command::Finish(finish) => self.ask_finish(run, finish),
+            Command::Malformed(rejection) => self.reject(run, rejection),
+            Command::AnswerInverse(answer) => {
+                self.unsupported(run, "answer-inverse", answer.id.to_string())
+            }
+            Command::SetAvailability(availability) => {
+                self.unsupported(run, "set-availability", availability.group)
+            }
+            Command::Publish(publication) => {
+                self.unsupported(
+                    run,
+                    "publish",
+                    publication.topics.first().cloned().unwrap_or_default(),
+                );
+            }
+            Command::Message(message) => self.unsupported(run, "message", message.task.to_string()),
+        }
+    }
+
+    pub(crate) fn reject(&mut self, run: &mut StepRun, rejection: Rejection) {
+        self.counters_mut(run.framework).commands_rejected += 1;
+        self.queue_durable(
+            run.framework,
+            Told::Rejected(vec![rejection]),
+            Some(&mut run.effects),
+        );
+    }
+
+    pub(crate) fn reject_with(
+        &mut self,
+        run: &mut StepRun,
+        command: &str,
+        subject: impl Into<String>,
+        why: Reason,
+    ) {
+        let rejection = Rejection {
+            token: String::new(),
+            command: command.to_owned(),
+            subject: subject.into(),
+            why,
+        };
+        self.reject(run, rejection);
+    }
+
+    fn unsupported(&mut self, run: &mut StepRun, command: &str, subject: String) {
+        let why = Reason::new(
+            code::UNSUPPORTED,
+            Remedy::Unsupported,
+            format!("this host does not do {command} yet"),
+        );
+        self.reject_with(run, command, subject, why);
+    }
+
+    fn decline(&mut self, run: &mut StepRun, decline: Decline) {
+        for id in decline.offers {
+            // What is not outstanding any more changes nothing: no error.
+            if run.unsettled.remove(&id) {
+                self.end_offer(id, &Ending::Declined(decline.refuse));
+            }
+        }
+    }
+
+    fn keep(&mut self, run: &mut StepRun, offers: Vec<OfferId>) {
+        for id in offers {
+            if run.unsettled.remove(&id)
+                && self.offers.contains_key(&id)
+                && let Some(fw) = self.frameworks.get_mut(&run.framework)
+            {
+                fw.kept.insert(id);
+            }
+        }
+    }
+
+    fn kill(&mut self, run: &mut StepRun, kill: Kill) {
+        let id = match TaskId::new(kill.task) {
+            Ok(id) => id,
+            Err(error) => {
+                let why = Reason::new(code::INVALID, Remedy::Mend, error.to_string());
+                return self.reject_with(run, "kill", error.text, why);
+            }
+        };
+        let Some(task) = self.task(run.framework, &id) else {
+            let why = Reason::new(
+                code::RECONCILIATION,
+                Remedy::ChooseAnew,
+                "the host knows no such task",
+            );
+            let update = host_update(id, None, TaskState::Unknown, why, self.now);
+            return self.queue_durable(
+                run.framework,
+                Told::Updates(vec![update]),
+                Some(&mut run.effects),
+            );
+        };
+        let group = task.group;
+        for (member, grace) in self.group_members(run.framework, group) {
+            let grace = kill.grace.unwrap_or(grace);
+            self.apply_now(
+                run.framework,
+                Effect::TaskKillAsked {
+                    task: member.clone(),
+                    grace,
+                },
+                &mut run.effects,
+            );
+            run.killed.push(member);
+        }
+    }
+
+    /// Live tasks of a group, with the grace that their templates give.
+    pub(crate) fn group_members(
+        &self,
+        framework: FrameworkId,
+        group: LaunchNumber,
+    ) -> Vec<(TaskId, Duration)> {
+        self.launches
+            .range(group..)
+            .map_while(|(_, (owner, id))| {
+                let task = self.task(*owner, id)?;
+                (*owner == framework && task.group == group).then_some(task)
+            })
+            .filter(|task| !task.latest.is_final())
+            .map(|task| (task.spec.id.clone(), task.spec.template.grace))
+            .collect()
+    }
+
+    fn reconcile(&mut self, framework: FrameworkId, reconcile: Reconcile) {
+        let now = self.now;
+        let Some(fw) = self.frameworks.get(&framework) else {
+            return;
+        };
+        let mut updates = Vec::new();
+        let mut silent = Vec::new();
+        if reconcile.tasks.is_empty() {
+            updates.extend(
+                fw.live_tasks()
+                    .map(|task| task.restated(code::RECONCILIATION, "where the task stands", now)),
+            );
+        }
+        for id in reconcile.tasks {
+            let Ok(id) = TaskId::new(id) else { continue };
+            match fw.tasks.get(&id) {
+                None => {
+                    let why = Reason::new(
+                        code::RECONCILIATION,
+                        Remedy::ChooseAnew,
+                        "the host knows no such task",
+                    );
+                    updates.push(host_update(id, None, TaskState::Unknown, why, now));
+                }
+                // Its agent may still return and say better.
+                Some(task)
+                    if !task.seen
+                        && !self
+                            .agents
+                            .get(&task.agent)
+                            .is_some_and(|agent| agent.is_active()) =>
+                {
+                    silent.push(id);
+                }
+                Some(task) => {
+                    updates.push(task.restated(code::RECONCILIATION, "where the task stands", now))
+                }
+            }
+        }
+        let answered = u32::try_from(updates.len()).unwrap_or(u32::MAX);
+        for update in updates {
+            self.enqueue(framework, Item::Told(Box::new(Told::Updates(vec![update]))));
+        }
+        let end = Reconciled {
+            token: reconcile.token,
+            answered,
+            silent,
+        };
+        self.enqueue(framework, Item::Told(Box::new(Told::Reconciled(end))));
+    }
+
+    fn change_roles(&mut self, run: &mut StepRun, roles: Vec<RoleName>, change: RoleChange) {
+        let Some(fw) = self.frameworks.get(&run.framework) else {
+            return;
+        };
+        let own: Vec<RoleName> = fw.clients.keys().cloned().collect();
+        let (roles, strange): (Vec<_>, Vec<_>) = if roles.is_empty() {
+            (own, Vec::new())
+        } else {
+            roles.into_iter().partition(|role| own.contains(role))
+        };
+        let command = match change {
+            RoleChange::Suppress => "suppress",
+            RoleChange::Revive => "revive",
+        };
+        for role in strange {
+            let why = Reason::new(
+                code::ROLE_DENIED,
+                Remedy::Denied,
+                "the framework does not have this role",
+            );
+            self.reject_with(run, command, role.to_string(), why);
+        }
+        if roles.is_empty() {
+            return;
+        }
+        let clients: Vec<_> = roles
+            .iter()
+            .filter_map(|role| self.handles.find_client(run.framework, role))
+            .collect();
+        let effect = match change {
+            RoleChange::Suppress => Effect::Suppressed { roles },
+            RoleChange::Revive => Effect::Revived { roles },
+        };
+        self.apply_now(run.framework, effect, &mut run.effects);
+        for client in clients {
+            self.feed.client_changed(client);
+            if matches!(change, RoleChange::Revive) {
+                self.drop_client_filters(client);
+                self.everything_wanted();
+            }
+        }
+    }
+
+    fn set_timer(&mut self, run: &mut StepRun, timer: Timer) {
+        let Some(fw) = self.frameworks.get(&run.framework) else {
+            return;
+        };
+        let too_many =
+            fw.timers.len() >= self.config.timers_max && !fw.timers.contains_key(&timer.id);
+        if timer.id.is_empty() || timer.id.len() > ID_LEN_MAX || too_many {
+            let text = if too_many {
+                "too many timers"
+            } else {
+                "a timer's id is 1 to 255 bytes"
+            };
+            let why = Reason::new(code::LIMIT, Remedy::Denied, text);
+            return self.reject_with(
+                run,
+                "set-timer",
+                timer.id.chars().take(64).collect::<String>(),
+                why,
+            );
+        }
+        let at = match timer.due {
+            Due::At(at) => at,
+            Due::After(after) => self.now + after,
+        };
+        let effect = Effect::TimerSet {
+            id: timer.id,
+            due: timer.due,
+            at,
+        };
+        self.apply_now(run.framework, effect, &mut run.effects);
+    }
+
+    /// A timer's deadline, live and in recovery alike.
+    pub(crate) fn schedule_timer(&mut self, framework: FrameworkId, effect: &Effect) {
+        if let Effect::TimerSet { id, at, .. } = effect {
+            self.agenda
+                .add(*at, Deadline::TimerFires(framework, id.clone()));
+        }
+    }
+
+    fn respond(&mut self, run: &mut StepRun, mut response: Response) {
+        let id = response.request;
+        let subject = id.0.to_string();
+        if self
+            .requests
+            .get(&id)
+            .is_none_or(|waiting| waiting.framework != run.framework)
+        {
+            // Answered or given up by now: changes nothing, no error.
+            return;
+        }
+        if !(200..=599).contains(&response.status) {
+            let why = Reason::new(
+                code::INVALID,
+                Remedy::Mend,
+                format!("{} is no HTTP status", response.status),
+            );
+            self.reject_with(run, "respond", subject, why);
+            return self.answer_request(id, 500, "the framework answered with an invalid status");
+        }
+        if !response.topics.is_empty() {
+            let why = Reason::new(
+                code::UNSUPPORTED,
+                Remedy::Unsupported,
+                "this host keeps no responses open yet",
+            );
+            self.reject_with(run, "respond", subject, why);
+            response.topics.clear();
+        }
+        if let Some(waiting) = self.close_request(id) {
+            let reply = Reply::Response(Box::new(response));
+            self.emit_durable(Action::Reply {
+                ticket: waiting.ticket,
+                reply,
+            });
+        }
+    }
+
+    fn list_holdings(&mut self, framework: FrameworkId, token: String) {
+        let mut rows = Vec::new();
+        if let Some(fw) = self.frameworks.get(&framework) {
+            for (id, agent) in &self.agents {
+                for (role, client) in &fw.clients {
+                    let used = agent.account.held_by(*client).map(|held| &held.used);
+                    if let Some(used) = used.filter(|used| !used.is_empty()) {
+                        rows.push(Holding {
+                            agent: *id,
+                            role: role.clone(),
+                            resources: used.clone(),
+                            in_use: true,
+                        });
+                    }
+                }
+            }
+        }
+        let holdings = Told::Holdings(Holdings {
+            token,
+            rows,
+            last: true,
+        });
+        self.enqueue(framework, Item::Told(Box::new(holdings)));
+    }
+
+    fn ask_finish(&mut self, run: &mut StepRun, finish: Finish) {
+        let runs = self
+            .frameworks
+            .get(&run.framework)
+            .is_some_and(|fw| fw.live_tasks().next().is_some());
+        if runs && !finish.kill_tasks {
+            let why = Reason::new(
+                code::INVALID,
+                Remedy::ChooseAnew,
+                "tasks still run, and finish does not end them",
+            );
+            return self.reject_with(run, "finish", "", why);
+        }
+        run.finish = Some(finish);
+    }
+
+    /// Marks a framework as being removed: its tasks end, then it goes.
+    pub(crate) fn begin_removal(&mut self, framework: FrameworkId, why: Reason) {
+        let Some(fw) = self.frameworks.get_mut(&framework) else {
+            return;
+        };
+        if matches!(fw.record.standing, FrameworkStanding::Removing(_)) {
+            return;
+        }
+        fw.record.standing = FrameworkStanding::Removing(why);
+        let (record, clients) = (fw.record.clone(), fw.clients.clone());
+        self.facts
+            .push(proffer_model::fact::Fact::FrameworkSet(Box::new(record)));
+        let why = Reason::new(
+            code::FRAMEWORK_REMOVED,
+            Remedy::Denied,
+            "the framework is being removed",
+        );
+        self.rescind_framework_offers(framework, &why);
+        for client in clients.into_values() {
+            self.drop_client_filters(client);
+            self.feed.client_changed(client);
+        }
+        self.refuse_requests(framework, "the framework is being removed");
+        self.emit(Action::StopFramework { framework });
+        let live: Vec<(TaskId, Duration)> = self
+            .frameworks
+            .get(&framework)
+            .map(|fw| {
+                fw.live_tasks()
+                    .map(|task| (task.spec.id.clone(), task.spec.template.grace))
+                    .collect()
+            })
+            .unwrap_or_default();
+        for (task, grace) in live {
+            let effect = Effect::TaskKillAsked {
+                task: task.clone(),
+                grace,
+            };
+            self.apply_effect(framework, &effect);
+            self.facts
+                .push(proffer_model::fact::Fact::Changed { framework, effect });
+            self.send_kill(framework, &task);
+        }
+        self.finish_removal(framework);
+    }
+}
+
+#[derive(Clone, Copy)]
+enum RoleChange {
+    Suppress,
+    Revive,
+}

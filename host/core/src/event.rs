@@ -1,0 +1,190 @@
+//! Everything that can wake the core. If it can, it is a variant here.
+
+use std::sync::Arc;
+
+use proffer_model::agent::{LaunchUpdate, Registration};
+use proffer_model::framework::{Answer, StateWrite};
+use proffer_model::policy::{Feeds, Proposal};
+use proffer_model::{Amount, Duration, FrameworkId, Reason, RoleName, StepNumber};
+
+use crate::action::Seq;
+
+/// A connection of an agent. The shell never uses a number twice: what comes late on an old
+/// connection is told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// An operator's call that waits for [`crate::Action::Reply`]. The shell never uses a number twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// What has happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// An agent connected and said what it is and runs.
+    AgentRegistered {
+        /// On which connection.
+        connection: ConnectionId,
+        /// What it said.
+        registration: Box<Registration>,
+    },
+    /// An agent's connection ended.
+    AgentDisconnected {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// An agent gave a sign of life.
+    AgentHeard {
+        /// On which connection.
+        connection: ConnectionId,
+    },
+    /// An agent told what became of a task.
+    TaskUpdated {
+        /// On which connection.
+        connection: ConnectionId,
+        /// What.
+        update: Box<LaunchUpdate>,
+    },
+    /// An operator added a framework; its component is loaded and stored under its digest.
+    FrameworkAdded {
+        /// Who waits.
+        ticket: Ticket,
+        /// What.
+        framework: Box<NewFramework>,
+    },
+    /// An operator wants a framework gone: its tasks end, then it goes.
+    FrameworkRemovalAsked {
+        /// Who waits.
+        ticket: Ticket,
+        /// Its name.
+        name: String,
+    },
+    /// An operator wants a quarantined framework to try again.
+    FrameworkResumeAsked {
+        /// Who waits.
+        ticket: Ticket,
+        /// Its name.
+        name: String,
+    },
+    /// A framework's step answered.
+    StepCompleted {
+        /// Whose.
+        framework: FrameworkId,
+        /// Which.
+        step: StepNumber,
+        /// Which try of it.
+        attempt: u32,
+        /// What it wrote.
+        writes: Vec<StateWrite>,
+        /// What it wants.
+        answer: Box<Answer>,
+    },
+    /// A framework's step failed and left no trace.
+    StepFailed {
+        /// Whose.
+        framework: FrameworkId,
+        /// Which.
+        step: StepNumber,
+        /// Which try of it.
+        attempt: u32,
+        /// How.
+        fault: Reason,
+    },
+    /// An operator's request to a framework.
+    RequestArrived {
+        /// Who waits.
+        ticket: Ticket,
+        /// The framework's name.
+        framework: String,
+        /// `GET`, `POST`, …
+        method: String,
+        /// Begins with a slash.
+        path: String,
+        /// Without the question mark.
+        query: String,
+        /// Names in lower case.
+        headers: Vec<(String, String)>,
+        /// At most 1 MiB.
+        body: Vec<u8>,
+        /// Who asks.
+        principal: String,
+    },
+    /// Whoever waited for a reply does not any more.
+    TicketDropped {
+        /// Which.
+        ticket: Ticket,
+    },
+    /// A policy is configured and ready for a snapshot.
+    PolicyLoaded {
+        /// Which.
+        identity: Arc<PolicyIdentity>,
+        /// What it wants to be fed.
+        feeds: Feeds,
+    },
+    /// The policy answered a cycle.
+    PolicyProposed {
+        /// Which cycle.
+        cycle: u64,
+        /// What.
+        proposal: Box<Proposal>,
+    },
+    /// The policy failed in a cycle.
+    PolicyFailed {
+        /// Which cycle.
+        cycle: u64,
+        /// How.
+        fault: Reason,
+    },
+    /// An operator wants a task to end.
+    TaskKillAsked {
+        /// Who waits.
+        ticket: Ticket,
+        /// The framework's name.
+        framework: String,
+        /// The task's id.
+        task: String,
+        /// Between TERM and KILL; none: the template's.
+        grace: Option<Duration>,
+    },
+    /// An operator changed a role.
+    RoleSet {
+        /// Who waits.
+        ticket: Ticket,
+        /// Which.
+        role: RoleName,
+        /// Against its siblings.
+        weight: Amount,
+    },
+    /// All facts up to this are durable.
+    Persisted(Seq),
+    /// A time that [`crate::Action::Wake`] named has come, or any other moment.
+    Ticked,
+}
+
+/// A framework to be added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewFramework {
+    /// Its name, unique in the cluster.
+    pub name: Arc<str>,
+    /// The component's version.
+    pub version: String,
+    /// The component's digest.
+    pub digest: String,
+    /// Its roles; not empty.
+    pub roles: Vec<RoleName>,
+    /// Its configuration.
+    pub config: String,
+    /// Whether it takes gpus.
+    pub gpus: bool,
+}
+
+/// Which policy decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyIdentity {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The component's digest, or empty for a native one.
+    pub digest: String,
+}

@@ -1,0 +1,304 @@
+//! Why: recomputed when asked, by the predicates that decide.
+
+use std::collections::BTreeMap;
+
+use proffer_model::fact::FrameworkStanding;
+use proffer_model::framework::{Event as Told, ExplainDemands, Explained, Explanation};
+use proffer_model::{
+    AgentId, Bundle, Demand, FrameworkId, Quantity, Reason, Remedy, Resources, Shape, code,
+};
+
+use crate::framework::{Item, StandingDemand};
+use crate::handles::ClientId;
+use crate::machine::Core;
+use crate::view::{FrameworkView, TaskView};
+
+/// Why agents are not offered for a demand: one reason, so many agents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentReason {
+    /// Why.
+    pub why: Reason,
+    /// How many agents.
+    pub agents: u32,
+    /// One of them.
+    pub sample: Option<AgentId>,
+    /// What is missing there.
+    pub short: Resources,
+}
+
+/// A demand and why it is not met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DemandReport {
+    /// Which.
+    pub demand: Demand,
+    /// Units on offer now.
+    pub offered: u32,
+    /// By reason, the most frequent first.
+    pub reasons: Vec<AgentReason>,
+}
+
+/// Why a framework gets what it gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrameworkReport {
+    /// The framework.
+    pub framework: FrameworkView,
+    /// What holds for the framework as a whole.
+    pub general: Vec<Reason>,
+    /// Per demand.
+    pub demands: Vec<DemandReport>,
+    /// Which policy decides: name and version.
+    pub policy: String,
+}
+
+/// Where a task stands and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskReport {
+    /// The task.
+    pub task: TaskView,
+    /// In words.
+    pub sentences: Vec<String>,
+}
+
+impl Core {
+    /// Why a framework gets the offers that it gets.
+    #[must_use]
+    pub fn explain_framework(&self, name: &str) -> Option<FrameworkReport> {
+        let framework = self.framework_named(name)?;
+        let fw = self.frameworks.get(&framework.id)?;
+        let mut general = Vec::new();
+        match &fw.record.standing {
+            FrameworkStanding::Active => {}
+            FrameworkStanding::Quarantined(why) | FrameworkStanding::Removing(why) => {
+                general.push(why.clone())
+            }
+        }
+        for role in &fw.suppressed {
+            let text = format!("it suppressed offers under {role}");
+            general.push(Reason::new(code::SUPPRESSED, Remedy::ChooseAnew, text));
+        }
+        if fw.demands.is_empty() {
+            general.push(Reason::new(
+                code::NO_DEMAND,
+                Remedy::ChooseAnew,
+                "it has said that it wants nothing",
+            ));
+        }
+        if let (Some(fault), Some(wait)) = (&fw.supervision.last_fault, framework.retry_in) {
+            let text = format!(
+                "its last step failed and is tried again in {wait}: {}",
+                fault.text
+            );
+            general.push(Reason {
+                text,
+                ..fault.clone()
+            });
+        }
+        let demands = fw
+            .demands
+            .values()
+            .map(|standing| self.demand_report(framework.id, standing))
+            .collect();
+        Some(FrameworkReport {
+            framework,
+            general,
+            demands,
+            policy: self.policy_name(),
+        })
+    }
+
+    fn policy_name(&self) -> String {
+        let view = self.policy();
+        match (view.loaded, view.fallback) {
+            (Some(identity), false) => format!("{} {}", identity.name, identity.version),
+            (Some(identity), true) => {
+                format!("native fallback for {} {}", identity.name, identity.version)
+            }
+            (None, _) => "native fallback".to_owned(),
+        }
+    }
+
+    fn demand_report(&self, framework: FrameworkId, standing: &StandingDemand) -> DemandReport {
+        let mut by_code: BTreeMap<String, AgentReason> = BTreeMap::new();
+        if let Some(client) = self.handles.find_client(framework, &standing.demand.role) {
+            for id in self.agents.keys() {
+                let (why, short) = self.why_not(*id, client, standing);
+                let entry = by_code
+                    .entry(why.code.to_string())
+                    .or_insert_with(|| AgentReason {
+                        why,
+                        agents: 0,
+                        sample: Some(*id),
+                        short,
+                    });
+                entry.agents += 1;
+            }
+        }
+        let mut reasons: Vec<AgentReason> = by_code.into_values().collect();
+        reasons.sort_by_key(|reason| std::cmp::Reverse(reason.agents));
+        DemandReport {
+            demand: standing.demand.clone(),
+            offered: standing.offered,
+            reasons,
+        }
+    }
+
+    /// Why this agent is not offered for this demand now, and what is missing.
+    fn why_not(
+        &self,
+        id: AgentId,
+        client: ClientId,
+        standing: &StandingDemand,
+    ) -> (Reason, Resources) {
+        let reason =
+            |code, text: String| (Reason::new(code, Remedy::Retry, text), Resources::none());
+        let Some(agent) = self.agents.get(&id) else {
+            return reason(code::UNKNOWN, format!("there is no {id}"));
+        };
+        let Some((framework, role)) = self.handles.owner(client) else {
+            return reason(code::UNKNOWN, "there is no such client".to_owned());
+        };
+        let Some(fw) = self.frameworks.get(framework) else {
+            return reason(code::UNKNOWN, format!("there is no {framework}"));
+        };
+        if !fw.is_active() {
+            return reason(
+                code::FRAMEWORK_INACTIVE,
+                "the framework does not run".to_owned(),
+            );
+        }
+        if fw.suppressed.contains(role) {
+            return reason(code::SUPPRESSED, format!("the framework suppressed {role}"));
+        }
+        if standing.demand.count <= standing.offered {
+            return reason(
+                code::DEMAND_MET,
+                "all that it demands is on offer".to_owned(),
+            );
+        }
+        if !agent.is_active() {
+            return reason(code::AGENT_INACTIVE, format!("{id} is not connected"));
+        }
+        if self.config.gpu_guard && agent.has_gpus() && !fw.record.gpus {
+            return reason(
+                code::GPU_GUARD,
+                format!("{id} has gpus, which are kept for those who take gpus"),
+            );
+        }
+        if !standing.constraints.admit(&agent.record.info) {
+            return reason(
+                code::CONSTRAINT,
+                format!("{id} does not meet the constraints"),
+            );
+        }
+        let free = agent.account.free();
+        let short = missing(&standing.demand.shape, &free.total());
+        if !short.is_empty() {
+            let text = format!("{id} has too little free: {short} is missing");
+            return (
+                Reason::new(code::NO_FIT, Remedy::Retry, text),
+                Resources::plain(short),
+            );
+        }
+        if let Some(filter) = self.filter_against(id, client, free) {
+            let wait = filter.until.since(self.now);
+            return reason(
+                code::FILTERED,
+                format!(
+                    "the framework refused {} of {id}, for {wait} more",
+                    filter.refused
+                ),
+            );
+        }
+        let seen = self
+            .offers
+            .values()
+            .filter(|open| open.offer.agent == id)
+            .count();
+        if seen > 0 {
+            return reason(
+                code::TURN,
+                format!("{id} fits what is left; others hold {seen} offers of it"),
+            );
+        }
+        reason(
+            code::OFFERABLE,
+            format!("{id} would be offered in the next cycle"),
+        )
+    }
+
+    /// Where a task stands and why.
+    #[must_use]
+    pub fn explain_task(&self, framework: &str, task: &str) -> Option<TaskReport> {
+        let view = self.task_named(framework, task)?;
+        let mut sentences = vec![format!(
+            "{} of {} is {} on {} ({}) since its launch at {}",
+            view.id,
+            view.framework,
+            view.state.name(),
+            view.agent,
+            view.hostname,
+            view.launched_at
+        )];
+        sentences.push(format!("the last word on it: {}", view.why));
+        if let Some(exit) = view.exit {
+            sentences.push(format!("its exit status is {exit}"));
+        }
+        let agent = self.agents.get(&view.agent);
+        if !view.state.is_final() && !agent.is_some_and(crate::agents::Agent::is_active) {
+            sentences.push(format!(
+                "{} is not connected: its word may come late",
+                view.agent
+            ));
+        }
+        let record = self.task(view.framework_id, &view.id)?;
+        if let Some(grace) = record.kill.filter(|_| !view.state.is_final()) {
+            sentences.push(format!("it is being killed, with {grace} of grace"));
+        }
+        Some(TaskReport {
+            task: view,
+            sentences,
+        })
+    }
+
+    /// A framework's own question.
+    pub(crate) fn explain_demands(&mut self, framework: FrameworkId, question: &ExplainDemands) {
+        let mut rows = Vec::new();
+        if let Some(fw) = self.frameworks.get(&framework) {
+            for (key, standing) in &fw.demands {
+                if !question.demands.is_empty() && !question.demands.contains(key) {
+                    continue;
+                }
+                for reason in self.demand_report(framework, standing).reasons {
+                    rows.push(Explanation {
+                        demand: key.clone(),
+                        why: reason.why,
+                        agents: reason.agents,
+                        sample: reason.sample,
+                        short: reason.short,
+                    });
+                }
+            }
+        }
+        let explained = Explained {
+            token: question.token.clone(),
+            rows,
+            last: true,
+        };
+        self.enqueue(framework, Item::Told(Box::new(Told::Explained(explained))));
+    }
+}
+
+/// What of one unit is not there.
+fn missing(shape: &Shape, free: &Bundle) -> Bundle {
+    let wanted = shape.resources.total();
+    let mut short = wanted.minus_down_to_zero(free);
+    short.ports = shape.fixed_ports.difference(&free.ports);
+    let ports = u64::from(shape.ports);
+    if free.ports.count() < ports {
+        let lacking = Quantity::Scalar(proffer_model::Amount::from_units(
+            i64::try_from(ports - free.ports.count()).unwrap_or(i64::MAX),
+        ));
+        short.other.insert("ports".into(), lacking);
+    }
+    short
+}

@@ -1,0 +1,459 @@
+//! What the policy has not been told yet, and how it is told: absolute values, in columns.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proffer_model::policy::{
+    self, Changes, ChangesPart, Feeds, NONE, Noun, Piece, Rejected, Removed,
+};
+use proffer_model::{AgentId, Amount, FrameworkId, Resources, Timestamp};
+
+use crate::constraint::{Found, text_of};
+use crate::framework::StandingDemand;
+use crate::handles::ClientId;
+use crate::machine::Core;
+
+/// Rows of one part of a snapshot; the contract bounds a part to 4 MiB, a cell row is 44 bytes.
+const SNAPSHOT_AGENTS_PER_PART: usize = 4_096;
+
+/// Everything that changed since the policy's last apply.
+#[derive(Debug, Default)]
+pub(crate) struct Feed {
+    /// Counts applies: a filter remembers in which it was made, so that a grant that is wrong only
+    /// now can be told from one that was wrong by what the policy knew. For everything else the
+    /// sets below say what has changed since.
+    pub(crate) generation: u64,
+    pub(crate) agents: BTreeSet<AgentId>,
+    pub(crate) roles: BTreeSet<u32>,
+    pub(crate) clients: BTreeSet<ClientId>,
+    pub(crate) cells: BTreeSet<(AgentId, ClientId)>,
+    pub(crate) demands: BTreeSet<u32>,
+    pub(crate) masks_dirty: BTreeSet<u32>,
+    /// Agents whose places in the masks of the other demands are to be told.
+    mask_agents: BTreeSet<AgentId>,
+    pub(crate) filters: BTreeSet<u32>,
+    pub(crate) removed: Vec<Removed>,
+    pub(crate) rejected: Vec<Rejected>,
+    /// Whose demand a handle is.
+    pub(crate) demand_owners: BTreeMap<u32, (FrameworkId, String)>,
+    /// Demands of active frameworks with units that are not on offer.
+    pub(crate) wanting: BTreeSet<u32>,
+    demands_given: u32,
+    kinds_told: u32,
+    terms_told: u32,
+    roles_told: u32,
+    /// Free resources as the policy last saw them, where they have changed since.
+    seen_free: BTreeMap<AgentId, Resources>,
+    /// Totals that are to be stated as gone.
+    retotalled: BTreeMap<AgentId, Resources>,
+}
+
+impl Feed {
+    pub(crate) fn next_demand_handle(&mut self) -> u32 {
+        let handle = self.demands_given;
+        self.demands_given = self.demands_given.saturating_add(1);
+        handle
+    }
+
+    /// Remembers what was free before the first change since the last apply.
+    pub(crate) fn note_free(&mut self, agent: AgentId, free: &Resources) {
+        self.seen_free.entry(agent).or_insert_with(|| free.clone());
+    }
+
+    pub(crate) fn retotal(&mut self, agent: AgentId, before: &Resources) {
+        self.agents.insert(agent);
+        self.retotalled
+            .entry(agent)
+            .or_insert_with(|| before.clone());
+    }
+
+    pub(crate) fn client_changed(&mut self, client: ClientId) {
+        self.clients.insert(client);
+    }
+
+    pub(crate) fn take_seen_free(&mut self) -> BTreeMap<AgentId, Resources> {
+        std::mem::take(&mut self.seen_free)
+    }
+
+    pub(crate) fn forget_client(&mut self, client: ClientId) {
+        self.clients.remove(&client);
+        self.removed.push(Removed {
+            what: Noun::Client,
+            handle: client.0,
+        });
+        self.cells.retain(|(_, owner)| *owner != client);
+    }
+
+    pub(crate) fn forget_demand(&mut self, handle: u32) {
+        self.demands.remove(&handle);
+        self.wanting.remove(&handle);
+        self.masks_dirty.remove(&handle);
+        self.demand_owners.remove(&handle);
+        self.removed.push(Removed {
+            what: Noun::Demand,
+            handle,
+        });
+    }
+}
+
+impl Core {
+    /// All that changed, for a policy that has seen the rest.
+    pub(crate) fn take_delta(&mut self, feeds: Feeds) -> Vec<Changes> {
+        let mut changes = Changes {
+            part: ChangesPart::Delta,
+            ..Changes::default()
+        };
+        self.put_all(&mut changes, feeds);
+        vec![changes]
+    }
+
+    /// Everything, for a new instance.
+    pub(crate) fn take_snapshot(&mut self, feeds: Feeds) -> Vec<Changes> {
+        self.feed.kinds_told = 0;
+        self.feed.terms_told = 0;
+        self.feed.roles_told = 0;
+        self.feed.removed.clear();
+        self.feed.rejected.clear();
+        self.feed.retotalled.clear();
+        self.feed.clients = self.handles.clients().map(|(client, _)| client).collect();
+        self.feed.demands = self.feed.demand_owners.keys().copied().collect();
+        self.feed.masks_dirty = self.feed.demands.clone();
+        self.feed.filters = self.filters.all().map(|filter| filter.handle).collect();
+        let agents: Vec<AgentId> = self.agents.keys().copied().collect();
+        let mut parts = Vec::new();
+        let mut chunks = agents.chunks(SNAPSHOT_AGENTS_PER_PART).peekable();
+        while let Some(chunk) = chunks.next() {
+            self.feed.agents = chunk.iter().copied().collect();
+            self.feed.cells = chunk
+                .iter()
+                .filter_map(|id| self.agents.get(id).map(|agent| (id, agent)))
+                .flat_map(|(id, agent)| agent.account.held().map(move |(client, _)| (*id, client)))
+                .collect();
+            if chunks.peek().is_some() {
+                let mut changes = Changes {
+                    part: ChangesPart::Snapshot,
+                    ..Changes::default()
+                };
+                self.put_names(&mut changes);
+                self.put_agents(&mut changes);
+                self.put_clients(&mut changes);
+                self.put_cells(&mut changes);
+                parts.push(changes);
+            }
+        }
+        let mut last = Changes {
+            part: ChangesPart::SnapshotLast,
+            ..Changes::default()
+        };
+        self.put_all(&mut last, feeds);
+        parts.push(last);
+        parts
+    }
+
+    fn put_all(&mut self, changes: &mut Changes, feeds: Feeds) {
+        changes.removed = std::mem::take(&mut self.feed.removed);
+        changes.rejected = std::mem::take(&mut self.feed.rejected);
+        self.put_agents(changes);
+        self.put_clients(changes);
+        self.put_cells(changes);
+        if feeds.demands {
+            self.put_demands(changes);
+        }
+        if feeds.filters {
+            self.put_filters(changes);
+        }
+        self.feed.demands.clear();
+        self.feed.masks_dirty.clear();
+        self.feed.mask_agents.clear();
+        self.feed.filters.clear();
+        // Names last: the rows above may have met new kinds and terms. The reader applies kinds first.
+        self.put_names(changes);
+        self.feed.seen_free.clear();
+        self.feed.generation += 1;
+    }
+
+    fn put_names(&mut self, changes: &mut Changes) {
+        changes.kinds = self.handles.kinds.rows(self.feed.kinds_told);
+        self.feed.kinds_told = self.handles.kinds.len();
+        for handle in self.feed.terms_told..self.handles.terms.len() {
+            let Some(terms) = self.handles.terms.get(handle).cloned() else {
+                continue;
+            };
+            let reserved = terms
+                .reserved
+                .iter()
+                .map(|role| self.handles.roles.handle(role))
+                .collect();
+            changes.terms.push(policy::Terms {
+                handle,
+                reserved,
+                marks: policy::TermsMarks {
+                    dynamic: terms.marks.dynamic,
+                    revocable: terms.marks.revocable,
+                    volume: !terms.volume.is_empty(),
+                    shared: terms.marks.shared,
+                    indivisible: terms.marks.indivisible,
+                },
+            });
+        }
+        self.feed.terms_told = self.handles.terms.len();
+        let mut roles = std::mem::take(&mut self.feed.roles);
+        roles.extend(self.feed.roles_told..self.handles.roles.len());
+        changes.roles = roles
+            .into_iter()
+            .map(|handle| self.handles.roles.row(handle))
+            .collect();
+        self.feed.roles_told = self.handles.roles.len();
+    }
+
+    fn put_agents(&mut self, changes: &mut Changes) {
+        for id in std::mem::take(&mut self.feed.agents) {
+            let Some(agent) = self.agents.get(&id) else {
+                continue;
+            };
+            changes.agents.push(policy::Agent {
+                handle: id.0,
+                name: format!("{}/{id}", agent.record.info.hostname),
+                region: agent.record.info.region.to_string(),
+                zone: agent.record.info.zone.to_string(),
+                active: agent.is_active(),
+                allowed: true,
+                has_gpus: agent.has_gpus(),
+                down: None,
+            });
+            let total = agent.account.total().clone();
+            let mut rows: BTreeMap<(u32, u32), Amount> = BTreeMap::new();
+            if let Some(before) = self.feed.retotalled.remove(&id) {
+                rows.extend(
+                    self.handles
+                        .pieces(&before)
+                        .into_iter()
+                        .map(|p| ((p.terms, p.kind), Amount::ZERO)),
+                );
+            }
+            rows.extend(
+                self.handles
+                    .pieces(&total)
+                    .into_iter()
+                    .map(|p| ((p.terms, p.kind), p.amount)),
+            );
+            for ((terms, kind), total) in rows {
+                changes.totals.agent.push(id.0);
+                changes.totals.terms.push(terms);
+                changes.totals.kind.push(kind);
+                changes.totals.total.push(total.milli());
+            }
+            self.feed.mask_agents.insert(id);
+        }
+    }
+
+    pub(crate) fn standing_demand(&self, handle: u32) -> Option<&StandingDemand> {
+        let (framework, key) = self.feed.demand_owners.get(&handle)?;
+        self.frameworks.get(framework)?.demands.get(key)
+    }
+
+    fn put_clients(&mut self, changes: &mut Changes) {
+        for client in std::mem::take(&mut self.feed.clients) {
+            let Some((framework, role)) = self.handles.owner(client).cloned() else {
+                continue;
+            };
+            let role_handle = self.handles.roles.handle(&role);
+            let fw = self.frameworks.get(&framework);
+            changes.clients.push(policy::Client {
+                handle: client.0,
+                framework: framework.0,
+                name: fw.map_or_else(|| framework.to_string(), |fw| fw.record.name.to_string()),
+                role: role_handle,
+                marks: policy::ClientMarks {
+                    known: fw.is_some(),
+                    active: fw.is_some_and(|fw| fw.is_active()),
+                    suppressed: fw.is_some_and(|fw| fw.suppressed.contains(&role)),
+                    gpus: fw.is_some_and(|fw| fw.record.gpus),
+                    ..policy::ClientMarks::default()
+                },
+                mask: 0,
+                least: None,
+            });
+        }
+    }
+
+    fn put_cells(&mut self, changes: &mut Changes) {
+        for (id, client) in std::mem::take(&mut self.feed.cells) {
+            let Some(agent) = self.agents.get(&id) else {
+                continue;
+            };
+            let held = agent.account.held_by(client).cloned().unwrap_or_default();
+            let mut rows: BTreeMap<(u32, u32), (i64, i64)> = BTreeMap::new();
+            let owned = agent.account.total().plus(agent.account.deficit());
+            for piece in self.handles.pieces(&owned) {
+                rows.insert((piece.terms, piece.kind), (0, 0));
+            }
+            for piece in self.handles.pieces(&held.offered) {
+                rows.entry((piece.terms, piece.kind)).or_default().0 = piece.amount.milli();
+            }
+            for piece in self.handles.pieces(&held.used) {
+                rows.entry((piece.terms, piece.kind)).or_default().1 = piece.amount.milli();
+            }
+            for ((terms, kind), (offered, used)) in rows {
+                let cells = &mut changes.cells;
+                cells.agent.push(id.0);
+                cells.client.push(client.0);
+                cells.terms.push(terms);
+                cells.kind.push(kind);
+                cells.offered.push(offered);
+                cells.used.push(used);
+                cells.kept.push(0);
+            }
+        }
+    }
+
+    fn put_demands(&mut self, changes: &mut Changes) {
+        let dirty = std::mem::take(&mut self.feed.masks_dirty);
+        let newcomers = std::mem::take(&mut self.feed.mask_agents);
+        if !newcomers.is_empty() {
+            let near = |handle: &&u32| {
+                self.standing_demand(**handle)
+                    .is_some_and(|s| !s.demand.near.is_empty())
+            };
+            self.feed.demands.extend(
+                self.feed
+                    .demand_owners
+                    .keys()
+                    .filter(near)
+                    .copied()
+                    .collect::<Vec<_>>(),
+            );
+        }
+        for handle in self.feed.demand_owners.keys() {
+            if dirty.contains(handle) {
+                self.put_mask(changes, *handle, self.agents.keys());
+            } else {
+                self.put_mask(changes, *handle, newcomers.iter());
+            }
+        }
+        self.feed.demands.extend(dirty);
+        for handle in std::mem::take(&mut self.feed.demands) {
+            let Some((framework, _)) = self.feed.demand_owners.get(&handle).cloned() else {
+                continue;
+            };
+            let Some(standing) = self.standing_demand(handle) else {
+                continue;
+            };
+            let (demand, since, offered) =
+                (standing.demand.clone(), standing.since, standing.offered);
+            let mask = if standing.constraints.is_empty() {
+                0
+            } else {
+                mask_of(handle)
+            };
+            let Some(client) = self.handles.find_client(framework, &demand.role) else {
+                continue;
+            };
+            let near = self.near_agents(&demand);
+            let pieces = demand
+                .shape
+                .amounts()
+                .into_iter()
+                .map(|(kind, amount)| Piece {
+                    terms: NONE,
+                    kind: self.handles.kinds.handle(&kind, false),
+                    amount,
+                })
+                .collect();
+            let near_until = if near.is_empty() {
+                Timestamp(0)
+            } else {
+                since + demand.near_for
+            };
+            changes.demands.push(policy::Demand {
+                handle,
+                client: client.0,
+                count: demand.count,
+                offered,
+                gang: demand.gang,
+                per_agent: demand.per_agent,
+                priority: demand.priority,
+                since,
+                pieces,
+                mask,
+                near,
+                near_until,
+                revocable: demand.shape.revocable,
+            });
+        }
+    }
+
+    /// Which of these agents a demand's constraints admit.
+    fn put_mask<'a>(
+        &self,
+        changes: &mut Changes,
+        handle: u32,
+        agents: impl Iterator<Item = &'a AgentId>,
+    ) {
+        let Some(standing) = self
+            .standing_demand(handle)
+            .filter(|s| !s.constraints.is_empty())
+        else {
+            return;
+        };
+        for id in agents {
+            let Some(agent) = self.agents.get(id) else {
+                continue;
+            };
+            changes.masks.mask.push(mask_of(handle));
+            changes.masks.agent.push(id.0);
+            changes
+                .masks
+                .admits
+                .push(u8::from(standing.constraints.admit(&agent.record.info)));
+        }
+    }
+
+    fn near_agents(&self, demand: &proffer_model::Demand) -> Vec<(u32, u32)> {
+        let mut near = Vec::new();
+        for place in &demand.near {
+            for (id, agent) in &self.agents {
+                if text_of(&agent.record.info, &place.attribute) == Found::Text(&place.value) {
+                    near.push((id.0, place.count));
+                }
+            }
+        }
+        near
+    }
+
+    fn put_filters(&mut self, changes: &mut Changes) {
+        for handle in std::mem::take(&mut self.feed.filters) {
+            let Some(filter) = self.filters.get(handle).cloned() else {
+                continue;
+            };
+            let inside = self.agents.get(&filter.agent).is_some_and(|agent| {
+                let free = agent.account.free();
+                free.piles().all(|(terms, bundle)| {
+                    filter
+                        .refused
+                        .get(terms)
+                        .is_some_and(|refused| refused.ports.contains(&bundle.ports))
+                        || bundle.ports.is_empty()
+                })
+            });
+            let pieces = self.handles.pieces(&filter.refused);
+            let columns = &mut changes.filters;
+            columns.handle.push(handle);
+            columns.client.push(filter.client.0);
+            columns.agent.push(filter.agent.0);
+            columns.inside.push(u8::from(inside));
+            columns
+                .pieces
+                .push(u32::try_from(pieces.len()).unwrap_or(u32::MAX));
+            for piece in pieces {
+                columns.terms.push(piece.terms);
+                columns.kind.push(piece.kind);
+                columns.amount.push(piece.amount.milli());
+            }
+        }
+    }
+}
+
+/// Masks belong to demands; mask 0 admits everybody.
+fn mask_of(demand: u32) -> u32 {
+    demand.saturating_add(1)
+}

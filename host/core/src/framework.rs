@@ -1,0 +1,191 @@
+//! What the core keeps of a framework, and how durable effects change it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use proffer_model::fact::{Effect, FrameworkRecord, FrameworkStanding};
+use proffer_model::framework::{Cause, Due, Event, Rescinded};
+use proffer_model::{
+    Demand, LaunchNumber, OfferId, RequestId, RoleName, StepNumber, TaskId, TaskUpdate, Timestamp,
+};
+
+use crate::constraint::Constraints;
+use crate::handles::ClientId;
+use crate::tasks::{Output, Task};
+use crate::view::Counters;
+
+/// A framework and everything of it.
+#[derive(Debug)]
+pub(crate) struct Framework {
+    pub(crate) record: FrameworkRecord,
+    pub(crate) clients: BTreeMap<RoleName, ClientId>,
+    /// Waits for a step, in order.
+    pub(crate) queue: VecDeque<Item>,
+    pub(crate) in_flight: Option<InFlight>,
+    pub(crate) supervision: Supervision,
+    pub(crate) tasks: BTreeMap<TaskId, Task>,
+    /// Ended and acknowledged, oldest first; forgotten from the front.
+    pub(crate) ended: VecDeque<TaskId>,
+    /// Sandboxes by the name that they were published under.
+    pub(crate) outputs: BTreeMap<String, Output>,
+    pub(crate) demands: BTreeMap<String, StandingDemand>,
+    pub(crate) suppressed: BTreeSet<RoleName>,
+    pub(crate) timers: BTreeMap<String, TimerRecord>,
+    /// Told by the host alone, until a step has taken them.
+    pub(crate) durable: BTreeMap<u64, Event>,
+    pub(crate) durable_next: u64,
+    /// Offers that are out to it.
+    pub(crate) offers: BTreeSet<OfferId>,
+    /// Offers that it decided to keep: they come in every batch.
+    pub(crate) kept: BTreeSet<OfferId>,
+    pub(crate) counters: Counters,
+    /// Requests that wait for it.
+    pub(crate) requests_waiting: usize,
+    /// Whether the life-cycle event was ever taken.
+    pub(crate) started: bool,
+}
+
+/// Something that a step is to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Item {
+    Started(Cause),
+    Offer(OfferId),
+    Rescinded(Rescinded),
+    /// An agent's update: the agent keeps it until a step has taken it.
+    Update {
+        launch: LaunchNumber,
+        update: Box<TaskUpdate>,
+    },
+    /// The host's own word: [`Framework::durable`] keeps it.
+    Durable(u64),
+    /// An answer that a restart of the host may lose; one row.
+    Told(Box<Event>),
+    Timer(String),
+    Request(RequestId),
+}
+
+/// A step that has been called and has not answered.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    pub(crate) step: StepNumber,
+    pub(crate) attempt: u32,
+    /// What it was given, for the case that it fails.
+    pub(crate) items: Vec<Item>,
+    /// Offers that it must settle.
+    pub(crate) delivered: BTreeSet<OfferId>,
+}
+
+/// How a framework fares with its steps.
+#[derive(Debug, Default)]
+pub(crate) struct Supervision {
+    /// Since the last committed step.
+    pub(crate) failures: u32,
+    /// Failures of the item that is alone in its batch.
+    pub(crate) alone: u32,
+    /// Rows of the next batch at most, after a failure.
+    pub(crate) rows_max: Option<usize>,
+    /// No step before this.
+    pub(crate) retry_at: Option<Timestamp>,
+    /// Fences answers: grows with every call.
+    pub(crate) attempt: u32,
+    pub(crate) last_fault: Option<proffer_model::Reason>,
+}
+
+/// A demand and its standing with the policy.
+#[derive(Debug)]
+pub(crate) struct StandingDemand {
+    pub(crate) demand: Demand,
+    pub(crate) since: Timestamp,
+    pub(crate) constraints: Constraints,
+    /// Number for the policy.
+    pub(crate) handle: u32,
+    /// Units on offer now.
+    pub(crate) offered: u32,
+}
+
+/// A timer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TimerRecord {
+    pub(crate) due: Due,
+    pub(crate) at: Timestamp,
+    /// It is in the queue or in a batch.
+    pub(crate) fired: bool,
+}
+
+impl Framework {
+    pub(crate) fn new(record: FrameworkRecord) -> Self {
+        Self {
+            record,
+            clients: BTreeMap::new(),
+            queue: VecDeque::new(),
+            in_flight: None,
+            supervision: Supervision::default(),
+            tasks: BTreeMap::new(),
+            ended: VecDeque::new(),
+            outputs: BTreeMap::new(),
+            demands: BTreeMap::new(),
+            suppressed: BTreeSet::new(),
+            timers: BTreeMap::new(),
+            durable: BTreeMap::new(),
+            durable_next: 0,
+            offers: BTreeSet::new(),
+            kept: BTreeSet::new(),
+            counters: Counters::default(),
+            requests_waiting: 0,
+            started: false,
+        }
+    }
+
+    pub(crate) fn is_active(&self) -> bool {
+        self.record.standing == FrameworkStanding::Active
+    }
+
+    /// Tasks that have not ended.
+    pub(crate) fn live_tasks(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.values().filter(|task| !task.state.is_final())
+    }
+
+    /// Applies an effect to what concerns the framework alone; live and in recovery alike. Tasks,
+    /// demands and roles touch the ledger and the feed, and are the caller's.
+    pub(crate) fn apply(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Started => self.started = true,
+            Effect::TimerSet { id, due, at } => {
+                self.timers.insert(
+                    id.clone(),
+                    TimerRecord {
+                        due: *due,
+                        at: *at,
+                        fired: false,
+                    },
+                );
+            }
+            Effect::TimerCleared { id } => {
+                self.timers.remove(id);
+            }
+            Effect::EventQueued { number, event } => {
+                self.durable.insert(*number, event.clone());
+                self.durable_next = self.durable_next.max(number + 1);
+            }
+            Effect::EventTaken { number } => {
+                self.durable.remove(number);
+            }
+            Effect::Suppressed { roles } => self.suppressed.extend(roles.iter().cloned()),
+            Effect::Revived { roles } => {
+                for role in roles {
+                    self.suppressed.remove(role);
+                }
+            }
+            Effect::TaskKillAsked { task, grace } => {
+                if let Some(task) = self.tasks.get_mut(task) {
+                    task.ask_kill(*grace);
+                }
+            }
+            Effect::TaskLaunched(_)
+            | Effect::TaskAcknowledged { .. }
+            | Effect::TaskDecided { .. }
+            | Effect::TaskForgotten { .. }
+            | Effect::DemandSet { .. }
+            | Effect::DemandCleared { .. } => {}
+        }
+    }
+}

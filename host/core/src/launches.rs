@@ -1,0 +1,153 @@
+//! From committed launch to message: where a task's inputs are.
+
+use std::sync::Arc;
+
+use proffer_model::agent::{Launch, Origin, ResolvedInput, SandboxFile, ToAgent};
+use proffer_model::{FrameworkId, LaunchNumber, Reason, Remedy, Source, TaskId, TaskState, code};
+
+use crate::accept::inputs_of;
+use crate::action::Action;
+use crate::framework::Framework;
+use crate::machine::Core;
+use crate::tasks::Output;
+
+impl Core {
+    /// Sends a group of launches to its agent, if that is connected. Sent again after a
+    /// reconnection: the agent runs a number at most once.
+    pub(crate) fn send_launches(&mut self, framework: FrameworkId, group: LaunchNumber) {
+        let members: Vec<TaskId> = self
+            .group_members(framework, group)
+            .into_iter()
+            .map(|(member, _)| member)
+            .collect();
+        let mut launches = Vec::new();
+        let mut lost = None;
+        for id in &members {
+            match self.launch_message(framework, id) {
+                Ok(launch) => launches.push(launch),
+                Err(why) => lost = Some(why),
+            }
+        }
+        if let Some(why) = lost {
+            for id in members {
+                self.decide_task(framework, &id, TaskState::Dropped, why.clone());
+            }
+            return;
+        }
+        let connection = members
+            .first()
+            .and_then(|id| self.task(framework, id))
+            .and_then(|task| self.agents.get(&task.agent))
+            .and_then(|agent| agent.connection);
+        if let Some(connection) = connection {
+            self.emit_durable(Action::Send {
+                connection,
+                message: Box::new(ToAgent::Launch(launches)),
+            });
+        }
+        for id in members {
+            self.send_kill(framework, &id);
+        }
+    }
+
+    fn launch_message(&self, framework: FrameworkId, id: &TaskId) -> Result<Launch, Reason> {
+        let unknown = || Reason::new(code::UNKNOWN, Remedy::ChooseAnew, "the task is gone");
+        let fw = self.frameworks.get(&framework).ok_or_else(unknown)?;
+        let task = fw.tasks.get(id).ok_or_else(unknown)?;
+        let mut inputs = Vec::new();
+        for input in inputs_of(&task.spec) {
+            inputs.push(ResolvedInput {
+                path: input.path.clone(),
+                digest: input.digest.clone(),
+                marks: input.marks,
+                from: self.origin(fw, &input.source)?,
+            });
+        }
+        Ok(Launch {
+            number: task.launch,
+            framework,
+            framework_name: Arc::clone(&fw.record.name),
+            role: task.role.clone(),
+            task: Arc::clone(&task.spec),
+            inputs,
+        })
+    }
+
+    fn origin(&self, fw: &Framework, source: &str) -> Result<Origin, Reason> {
+        let lost = |text: String| Reason::new(code::INPUT_LOST, Remedy::ChooseAnew, text);
+        match Source::parse(source) {
+            Ok(Source::File(path)) => Ok(Origin::File(path.to_owned())),
+            Ok(Source::Http(url)) => Ok(Origin::Http(url.to_owned())),
+            Ok(Source::Task(id, path)) => {
+                let task = TaskId::new(id).ok().and_then(|id| fw.tasks.get(&id));
+                let ended = task.filter(|task| task.latest.is_final());
+                let task =
+                    ended.ok_or_else(|| lost(format!("{source}: there is no such ended task")))?;
+                let output = Output {
+                    task: task.spec.id.clone(),
+                    launch: task.launch,
+                    agent: task.agent,
+                    suspect: false,
+                };
+                Ok(Origin::Sandbox(self.sandbox_file(&output, path, source)?))
+            }
+            Ok(Source::Output(glob, path)) => self.outputs_matching(fw, glob, path, source),
+            Ok(Source::Asset(_)) | Err(_) => Err(lost(format!("{source}: cannot be had"))),
+        }
+    }
+
+    /// One name gives a file; a glob gives a directory. An output that is bound but lost is an
+    /// error: a reducer must never silently miss a part.
+    fn outputs_matching(
+        &self,
+        fw: &Framework,
+        glob: &str,
+        path: &str,
+        source: &str,
+    ) -> Result<Origin, Reason> {
+        let lost = |text: String| Reason::new(code::INPUT_LOST, Remedy::ChooseAnew, text);
+        if !glob.contains(['*', '?', '[', '{']) {
+            let output = fw
+                .outputs
+                .get(glob)
+                .ok_or_else(|| lost(format!("{source}: there is no such output")))?;
+            return Ok(Origin::Sandbox(self.sandbox_file(output, path, source)?));
+        }
+        let matcher = globset::Glob::new(glob)
+            .map_err(|_| lost(format!("{source}: the glob is malformed")))?
+            .compile_matcher();
+        let mut files = Vec::new();
+        for (name, output) in fw.outputs.iter().filter(|(name, _)| matcher.is_match(name)) {
+            files.push((name.clone(), self.sandbox_file(output, path, source)?));
+        }
+        if files.is_empty() {
+            return Err(lost(format!("{source}: no output matches")));
+        }
+        Ok(Origin::Sandboxes(files))
+    }
+
+    fn sandbox_file(
+        &self,
+        output: &Output,
+        path: &str,
+        source: &str,
+    ) -> Result<SandboxFile, Reason> {
+        let agent = self
+            .agents
+            .get(&output.agent)
+            .filter(|agent| agent.is_active());
+        let Some(agent) = agent else {
+            let text = format!(
+                "{source}: {} of {} is not connected",
+                output.agent, output.task
+            );
+            return Err(Reason::new(code::INPUT_LOST, Remedy::ChooseAnew, text));
+        };
+        Ok(SandboxFile {
+            agent: output.agent,
+            address: agent.record.data_address.clone(),
+            launch: output.launch,
+            path: path.to_owned(),
+        })
+    }
+}

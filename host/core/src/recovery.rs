@@ -1,0 +1,306 @@
+//! From facts back to a core, and from a core to the fewest facts that say the same.
+
+use std::fmt;
+use std::sync::Arc;
+
+use proffer_model::fact::{AgentRecord, Effect, Fact, FrameworkStanding, LaunchRecord};
+use proffer_model::{AgentId, FrameworkId, TaskState, Timestamp};
+
+use crate::agenda::Deadline;
+use crate::agents::Agent;
+use crate::config::CoreConfig;
+use crate::framework::Item;
+use crate::machine::Core;
+use crate::tasks::Task;
+
+/// Why facts do not make a core: the store is of another version or damaged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoverError {
+    /// Which fact, counted from 0.
+    pub index: usize,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl fmt::Display for RecoverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "fact {} does not fit those before it: {}",
+            self.index, self.problem
+        )
+    }
+}
+
+impl std::error::Error for RecoverError {}
+
+impl Core {
+    /// A core that goes on where the facts end. Agents are disconnected until they register;
+    /// frameworks are started by the first [`Core::handle`].
+    ///
+    /// # Errors
+    /// A fact about something that no fact before it made.
+    pub fn recover(
+        config: CoreConfig,
+        facts: impl IntoIterator<Item = Fact>,
+        now: Timestamp,
+    ) -> Result<Self, RecoverError> {
+        let mut core = Self::new(config, now);
+        for (index, fact) in facts.into_iter().enumerate() {
+            core.replay(fact)
+                .map_err(|problem| RecoverError { index, problem })?;
+        }
+        core.ids.next = core.ids.below;
+        core.ids.next_request = core.ids.requests_below;
+        core.after_replay();
+        Ok(core)
+    }
+
+    fn replay(&mut self, fact: Fact) -> Result<(), String> {
+        match fact {
+            Fact::IdsReserved {
+                offers_below,
+                requests_below,
+            } => {
+                self.ids.below = self.ids.below.max(offers_below);
+                self.ids.requests_below = self.ids.requests_below.max(requests_below);
+            }
+            Fact::AgentSet(record) => self.replay_agent(*record),
+            Fact::AgentRemoved { agent, key } => {
+                self.agents.remove(&agent);
+                self.agent_keys.remove(&key);
+                self.removed_agent_keys.insert(key);
+                self.next_agent = self.next_agent.max(agent.0.saturating_add(1));
+            }
+            Fact::FrameworkSet(record) => {
+                let framework = record.framework;
+                self.next_framework = self.next_framework.max(framework.0.saturating_add(1));
+                match self.frameworks.get_mut(&framework) {
+                    Some(fw) => fw.record = *record,
+                    None => self.insert_framework(*record),
+                }
+            }
+            Fact::FrameworkRemoved { framework } => {
+                self.next_framework = self.next_framework.max(framework.0.saturating_add(1));
+                self.remove_framework(framework);
+            }
+            Fact::StepCommitted(step) => {
+                self.known_framework(step.framework)?;
+                for effect in &step.effects {
+                    self.replay_effect(step.framework, effect)?;
+                }
+                if let Some(fw) = self.frameworks.get_mut(&step.framework) {
+                    fw.record.step = step.step;
+                }
+            }
+            Fact::Changed { framework, effect } => {
+                self.known_framework(framework)?;
+                self.replay_effect(framework, &effect)?;
+            }
+            Fact::RoleSet { role, weight } => {
+                self.handles.roles.set_weight(&role, weight);
+            }
+        }
+        Ok(())
+    }
+
+    fn known_framework(&self, framework: FrameworkId) -> Result<(), String> {
+        if self.frameworks.contains_key(&framework) {
+            Ok(())
+        } else {
+            Err(format!("there is no {framework}"))
+        }
+    }
+
+    fn replay_agent(&mut self, record: AgentRecord) {
+        let id = record.agent;
+        self.next_agent = self.next_agent.max(id.0.saturating_add(1));
+        self.agent_keys.insert(record.key.clone(), id);
+        match self.agents.get_mut(&id) {
+            Some(agent) => {
+                agent
+                    .account
+                    .set_total(proffer_model::Resources::plain(record.total.clone()));
+                agent.record = record;
+            }
+            None => {
+                self.agents.insert(id, Agent::new(record, self.now));
+            }
+        }
+    }
+
+    fn replay_effect(&mut self, framework: FrameworkId, effect: &Effect) -> Result<(), String> {
+        if let Effect::TaskLaunched(launch) = effect
+            && !self.agents.contains_key(&launch.agent)
+        {
+            return Err(format!("there is no {}", launch.agent));
+        }
+        self.apply_effect(framework, effect);
+        if let Effect::TaskLaunched(launch) = effect {
+            let client = self.client_of(framework, &launch.role);
+            if let Some(agent) = self.agents.get_mut(&launch.agent) {
+                agent.account.occupy(client, &launch.task.resources);
+            }
+        }
+        Ok(())
+    }
+
+    /// What follows from the facts but is in none of them.
+    fn after_replay(&mut self) {
+        let now = self.now;
+        let timeout = self.config.agent_timeout;
+        let ids: Vec<AgentId> = self.agents.keys().copied().collect();
+        for id in ids {
+            self.agenda
+                .add(now + timeout, Deadline::AgentUnreachable(id));
+        }
+        let frameworks: Vec<FrameworkId> = self.frameworks.keys().copied().collect();
+        for framework in frameworks {
+            let Some(fw) = self.frameworks.get(&framework) else {
+                continue;
+            };
+            let numbers: Vec<u64> = fw.durable.keys().copied().collect();
+            let standing = fw.record.standing.clone();
+            for number in numbers {
+                self.enqueue(framework, Item::Durable(number));
+            }
+            match standing {
+                FrameworkStanding::Active => self.start_framework(framework),
+                FrameworkStanding::Quarantined(_) => {}
+                FrameworkStanding::Removing(_) => self.finish_removal(framework),
+            }
+        }
+        self.everything_wanted();
+    }
+
+    /// The fewest facts that [`Core::recover`] needs to get here.
+    ///
+    /// Only what is durable is in them, so a snapshot may replace all facts up to the last that is
+    /// persisted; call it when nothing is held back ([`Core::held_effects`] is 0).
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<Fact> {
+        let mut facts = vec![Fact::IdsReserved {
+            offers_below: self.ids.below,
+            requests_below: self.ids.requests_below,
+        }];
+        facts.extend(
+            self.handles
+                .roles
+                .weighted()
+                .map(|(role, weight)| Fact::RoleSet {
+                    role: role.clone(),
+                    weight,
+                }),
+        );
+        facts.extend(
+            self.removed_agent_keys
+                .iter()
+                .map(|key| Fact::AgentRemoved {
+                    agent: AgentId(self.next_agent.saturating_sub(1)),
+                    key: key.clone(),
+                }),
+        );
+        facts.extend(
+            self.agents
+                .values()
+                .map(|agent| Fact::AgentSet(Box::new(agent.record.clone()))),
+        );
+        for (framework, fw) in &self.frameworks {
+            facts.push(Fact::FrameworkSet(Box::new(fw.record.clone())));
+            let mut push = |effect| {
+                facts.push(Fact::Changed {
+                    framework: *framework,
+                    effect,
+                })
+            };
+            for effect in framework_effects(fw) {
+                push(effect);
+            }
+        }
+        if self.next_framework > 1 {
+            let last = FrameworkId(self.next_framework - 1);
+            if !self.frameworks.contains_key(&last) {
+                facts.push(Fact::FrameworkRemoved { framework: last });
+            }
+        }
+        facts
+    }
+}
+
+fn framework_effects(fw: &crate::framework::Framework) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    if fw.started {
+        effects.push(Effect::Started);
+    }
+    if !fw.suppressed.is_empty() {
+        effects.push(Effect::Suppressed {
+            roles: fw.suppressed.iter().cloned().collect(),
+        });
+    }
+    for (number, event) in &fw.durable {
+        effects.push(Effect::EventQueued {
+            number: *number,
+            event: event.clone(),
+        });
+    }
+    for (id, timer) in &fw.timers {
+        effects.push(Effect::TimerSet {
+            id: id.clone(),
+            due: timer.due,
+            at: timer.at,
+        });
+    }
+    for standing in fw.demands.values() {
+        effects.push(Effect::DemandSet {
+            demand: Box::new(standing.demand.clone()),
+            since: standing.since,
+        });
+    }
+    let mut tasks: Vec<&Task> = fw
+        .tasks
+        .values()
+        .filter(|task| !task.state.is_final())
+        .collect();
+    let ended = fw.ended.iter().filter_map(|id| fw.tasks.get(id));
+    tasks.sort_by_key(|task| task.launch);
+    // Ended ones first and in their order: the oldest are forgotten first, the first to finish keeps its name.
+    for task in ended.chain(tasks) {
+        task_effects(task, &mut effects);
+    }
+    effects
+}
+
+fn task_effects(task: &Task, effects: &mut Vec<Effect>) {
+    let id = task.spec.id.clone();
+    effects.push(Effect::TaskLaunched(Box::new(LaunchRecord {
+        launch: task.launch,
+        agent: task.agent,
+        role: task.role.clone(),
+        task: Arc::clone(&task.spec),
+        group: task.group,
+        at: task.launched_at,
+    })));
+    if let Some(grace) = task.kill {
+        effects.push(Effect::TaskKillAsked {
+            task: id.clone(),
+            grace,
+        });
+    }
+    if task.acknowledged > 0 {
+        effects.push(Effect::TaskAcknowledged {
+            task: id,
+            sequence: task.acknowledged,
+            state: task.state,
+            why: task.why.clone(),
+            exit: task.exit,
+            at: task.ended_at.unwrap_or(task.launched_at),
+        });
+    } else if task.state != TaskState::Staging {
+        effects.push(Effect::TaskDecided {
+            task: id,
+            state: task.state,
+            why: task.why.clone(),
+            at: task.ended_at.unwrap_or(task.launched_at),
+        });
+    }
+}

@@ -1,0 +1,491 @@
+//! Tasks: their records, what agents tell of them, and what is told to frameworks.
+
+use std::sync::Arc;
+
+use proffer_model::agent::{LaunchUpdate, ToAgent};
+use proffer_model::fact::{Effect, Fact, LaunchRecord};
+use proffer_model::framework::Event as Told;
+use proffer_model::{
+    AgentId, Duration, FrameworkId, LaunchNumber, Reason, Remedy, TaskId, TaskSpec, TaskState,
+    TaskUpdate, Timestamp, UpdateSource, code,
+};
+
+use crate::action::Action;
+use crate::event::ConnectionId;
+use crate::framework::Item;
+use crate::handles::ClientId;
+use crate::machine::Core;
+
+/// A task as the core knows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Task {
+    pub(crate) spec: Arc<TaskSpec>,
+    pub(crate) launch: LaunchNumber,
+    pub(crate) group: LaunchNumber,
+    pub(crate) agent: AgentId,
+    pub(crate) client: ClientId,
+    pub(crate) role: proffer_model::RoleName,
+    /// What the framework was told, durably.
+    pub(crate) state: TaskState,
+    /// The newest word of agent or host.
+    pub(crate) latest: TaskState,
+    pub(crate) why: Reason,
+    pub(crate) exit: Option<i32>,
+    /// Its resources are in the ledger: until the newest word is final.
+    pub(crate) holds: bool,
+    /// The agent has spoken of it: it need not be sent again.
+    pub(crate) seen: bool,
+    /// Sequence up to which updates were taken by a committed step.
+    pub(crate) acknowledged: u64,
+    /// Sequence up to which updates are queued.
+    pub(crate) queued: u64,
+    /// A kill was asked for, with this grace.
+    pub(crate) kill: Option<Duration>,
+    pub(crate) launched_at: Timestamp,
+    pub(crate) running_at: Option<Timestamp>,
+    pub(crate) ended_at: Option<Timestamp>,
+}
+
+/// A published sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Output {
+    pub(crate) task: TaskId,
+    pub(crate) launch: LaunchNumber,
+    pub(crate) agent: AgentId,
+    /// A fetch from it failed: a later task that finishes under the name takes its place.
+    pub(crate) suspect: bool,
+}
+
+impl Task {
+    pub(crate) fn new(record: &LaunchRecord, client: ClientId) -> Self {
+        Self {
+            spec: Arc::clone(&record.task),
+            launch: record.launch,
+            group: record.group,
+            agent: record.agent,
+            client,
+            role: record.role.clone(),
+            state: TaskState::Staging,
+            latest: TaskState::Staging,
+            why: Reason::new("launched", Remedy::Retry, "launched"),
+            exit: None,
+            holds: true,
+            seen: false,
+            acknowledged: 0,
+            queued: 0,
+            kill: None,
+            launched_at: record.at,
+            running_at: None,
+            ended_at: None,
+        }
+    }
+
+    /// Grace may only get shorter.
+    pub(crate) fn ask_kill(&mut self, grace: Duration) {
+        self.kill = Some(self.kill.map_or(grace, |before| before.min(grace)));
+    }
+
+    /// What the framework was told; final states stay, and then this answers false.
+    fn told(&mut self, state: TaskState, why: &Reason, exit: Option<i32>, at: Timestamp) -> bool {
+        if self.state.is_final() {
+            return false;
+        }
+        self.state = state;
+        self.why = why.clone();
+        self.exit = exit;
+        if state.is_final() {
+            self.ended_at = Some(at);
+        }
+        true
+    }
+
+    /// The update that says where the task stands, in the host's own words.
+    pub(crate) fn restated(&self, code: &'static str, text: &str, at: Timestamp) -> TaskUpdate {
+        TaskUpdate {
+            exit: self.exit,
+            ..host_update(
+                self.spec.id.clone(),
+                Some(self.agent),
+                self.latest,
+                Reason::new(code, Remedy::Retry, text),
+                at,
+            )
+        }
+    }
+}
+
+/// An update that the host says by itself: nobody acknowledges it.
+pub(crate) fn host_update(
+    task: TaskId,
+    agent: Option<AgentId>,
+    state: TaskState,
+    why: Reason,
+    at: Timestamp,
+) -> TaskUpdate {
+    TaskUpdate {
+        task,
+        agent,
+        state,
+        sequence: 0,
+        at,
+        source: UpdateSource::Host,
+        why,
+        exit: None,
+        healthy: None,
+        ready: None,
+        address: String::new(),
+        data: Vec::new(),
+    }
+}
+
+impl Core {
+    /// An agent's word on a task.
+    pub(crate) fn task_updated(&mut self, connection: ConnectionId, update: LaunchUpdate) {
+        let Some(agent) = self.heard(connection) else {
+            return;
+        };
+        let LaunchUpdate {
+            framework,
+            launch,
+            update,
+            latest,
+        } = update;
+        let known = self
+            .launches
+            .get(&launch)
+            .filter(|(owner, _)| *owner == framework)
+            .cloned();
+        let Some((framework, id)) = known else {
+            // Forgotten long ago, or of a framework that is gone: the agent may forget it too.
+            self.acknowledge(connection, launch, update.sequence);
+            return;
+        };
+        let Some(task) = self
+            .frameworks
+            .get_mut(&framework)
+            .and_then(|f| f.tasks.get_mut(&id))
+        else {
+            return;
+        };
+        if task.agent != agent {
+            return;
+        }
+        task.seen = true;
+        if update.sequence <= task.acknowledged || task.state.is_final() {
+            self.counters_mut(framework).updates_repeated += 1;
+            self.acknowledge(connection, launch, update.sequence);
+            return;
+        }
+        self.task_heard_latest(framework, &id, latest);
+        let Some(fw) = self.frameworks.get_mut(&framework) else {
+            return;
+        };
+        let Some(task) = fw.tasks.get_mut(&id) else {
+            return;
+        };
+        if update.sequence <= task.queued {
+            fw.counters.updates_repeated += 1;
+            return;
+        }
+        task.queued = update.sequence;
+        if update.state == TaskState::Running && task.running_at.is_none() {
+            task.running_at = Some(update.at);
+        }
+        if update.why.code == code::INPUT_LOST {
+            self.suspect_inputs(framework, &id);
+        }
+        let update = Box::new(TaskUpdate {
+            agent: Some(agent),
+            ..update
+        });
+        self.enqueue(framework, Item::Update { launch, update });
+    }
+
+    /// The newest state that is known of a task: resources go back as soon as it is final.
+    pub(crate) fn task_heard_latest(
+        &mut self,
+        framework: FrameworkId,
+        id: &TaskId,
+        latest: TaskState,
+    ) {
+        let Some(fw) = self.frameworks.get_mut(&framework) else {
+            return;
+        };
+        let Some(task) = fw.tasks.get_mut(id) else {
+            return;
+        };
+        if task.latest.is_final() {
+            return;
+        }
+        task.latest = latest;
+        if latest == TaskState::Finished && !task.spec.output.is_empty() {
+            let output = Output {
+                task: id.clone(),
+                launch: task.launch,
+                agent: task.agent,
+                suspect: false,
+            };
+            let name = task.spec.output.clone();
+            self.publish_output(framework, name, output);
+        }
+        if latest.is_final() {
+            self.release_task(framework, id);
+        }
+    }
+
+    /// The first to finish under a name keeps it, unless its agent is away or a fetch from it failed.
+    fn publish_output(&mut self, framework: FrameworkId, name: String, output: Output) {
+        let replaceable = match self
+            .frameworks
+            .get(&framework)
+            .and_then(|fw| fw.outputs.get(&name))
+        {
+            None => true,
+            Some(old) => {
+                old.suspect
+                    || !self
+                        .agents
+                        .get(&old.agent)
+                        .is_some_and(crate::agents::Agent::is_active)
+            }
+        };
+        if replaceable && let Some(fw) = self.frameworks.get_mut(&framework) {
+            fw.outputs.insert(name, output);
+        }
+    }
+
+    fn suspect_inputs(&mut self, framework: FrameworkId, id: &TaskId) {
+        let Some(fw) = self.frameworks.get_mut(&framework) else {
+            return;
+        };
+        let Some(task) = fw.tasks.get(id) else { return };
+        let spec = Arc::clone(&task.spec);
+        for input in spec.template.inputs.iter().chain(&spec.inputs) {
+            let Ok(proffer_model::Source::Output(glob, _)) =
+                proffer_model::Source::parse(&input.source)
+            else {
+                continue;
+            };
+            let Ok(glob) = globset::Glob::new(glob) else {
+                continue;
+            };
+            let matcher = glob.compile_matcher();
+            for (name, output) in &mut fw.outputs {
+                if matcher.is_match(name) {
+                    output.suspect = true;
+                }
+            }
+        }
+    }
+
+    /// Its resources come free, once.
+    pub(crate) fn release_task(&mut self, framework: FrameworkId, id: &TaskId) {
+        let Some(task) = self
+            .frameworks
+            .get_mut(&framework)
+            .and_then(|f| f.tasks.get_mut(id))
+        else {
+            return;
+        };
+        if !std::mem::replace(&mut task.holds, false) {
+            return;
+        }
+        let (agent, client, spec) = (task.agent, task.client, Arc::clone(&task.spec));
+        self.with_account(agent, client, |account| {
+            account.release(client, &spec.resources)
+        });
+        self.agent_has_more(agent);
+    }
+
+    /// The host itself decides a task's state, durably, and tells its framework.
+    pub(crate) fn decide_task(
+        &mut self,
+        framework: FrameworkId,
+        id: &TaskId,
+        state: TaskState,
+        why: Reason,
+    ) {
+        let now = self.now;
+        let Some(task) = self
+            .frameworks
+            .get(&framework)
+            .and_then(|f| f.tasks.get(id))
+        else {
+            return;
+        };
+        if task.state.is_final() {
+            return;
+        }
+        let update = host_update(id.clone(), Some(task.agent), state, why.clone(), now);
+        let effect = Effect::TaskDecided {
+            task: id.clone(),
+            state,
+            why,
+            at: now,
+        };
+        self.apply_task_effect(framework, &effect);
+        self.facts.push(Fact::Changed { framework, effect });
+        self.queue_durable(framework, Told::Updates(vec![update]), None);
+    }
+
+    /// Applies what a fact says of a task; live and in recovery alike.
+    pub(crate) fn apply_task_effect(&mut self, framework: FrameworkId, effect: &Effect) {
+        match effect {
+            Effect::TaskLaunched(record) => {
+                let client = self.client_of(framework, &record.role);
+                self.launches
+                    .insert(record.launch, (framework, record.task.id.clone()));
+                if let Some(agent) = self.agents.get_mut(&record.agent) {
+                    agent.launches.insert(record.launch);
+                }
+                if let Some(fw) = self.frameworks.get_mut(&framework) {
+                    fw.tasks
+                        .insert(record.task.id.clone(), Task::new(record, client));
+                }
+            }
+            Effect::TaskAcknowledged {
+                task: id,
+                sequence,
+                state,
+                why,
+                exit,
+                at,
+            } => {
+                let Some(fw) = self.frameworks.get_mut(&framework) else {
+                    return;
+                };
+                let Some(task) = fw.tasks.get_mut(id) else {
+                    return;
+                };
+                task.acknowledged = task.acknowledged.max(*sequence);
+                task.queued = task.queued.max(*sequence);
+                task.seen = true;
+                let first = task.told(*state, why, *exit, *at);
+                if first && state.is_final() {
+                    self.task_ended(framework, id);
+                }
+                self.task_heard_latest(framework, id, *state);
+            }
+            Effect::TaskDecided {
+                task: id,
+                state,
+                why,
+                at,
+            } => {
+                let Some(fw) = self.frameworks.get_mut(&framework) else {
+                    return;
+                };
+                let Some(task) = fw.tasks.get_mut(id) else {
+                    return;
+                };
+                let first = task.told(*state, why, None, *at);
+                if first && state.is_final() {
+                    self.task_ended(framework, id);
+                    self.task_heard_latest(framework, id, *state);
+                }
+            }
+            Effect::TaskForgotten { task: id } => self.forget_task(framework, id),
+            _ => {}
+        }
+    }
+
+    /// Its framework knows its end.
+    fn task_ended(&mut self, framework: FrameworkId, id: &TaskId) {
+        let Some(fw) = self.frameworks.get_mut(&framework) else {
+            return;
+        };
+        let Some(task) = fw.tasks.get(id) else { return };
+        let (agent, launch) = (task.agent, task.launch);
+        fw.ended.push_back(id.clone());
+        if let Some(agent) = self.agents.get_mut(&agent) {
+            agent.launches.remove(&launch);
+        }
+    }
+
+    pub(crate) fn task(&self, framework: FrameworkId, id: &TaskId) -> Option<&Task> {
+        self.frameworks.get(&framework)?.tasks.get(id)
+    }
+
+    fn forget_task(&mut self, framework: FrameworkId, id: &TaskId) {
+        self.release_task(framework, id);
+        let Some(fw) = self.frameworks.get_mut(&framework) else {
+            return;
+        };
+        if let Some(task) = fw.tasks.remove(id) {
+            self.launches.remove(&task.launch);
+            if let Some(agent) = self.agents.get_mut(&task.agent) {
+                agent.launches.remove(&task.launch);
+            }
+            let published = fw
+                .outputs
+                .get(&task.spec.output)
+                .is_some_and(|output| output.launch == task.launch);
+            if published {
+                fw.outputs.remove(&task.spec.output);
+            }
+        }
+        fw.ended.retain(|ended| ended != id);
+    }
+
+    /// Drops the oldest ended tasks beyond the limit.
+    pub(crate) fn bound_ended_tasks(&mut self, framework: FrameworkId, effects: &mut Vec<Effect>) {
+        let max = self.config.ended_tasks_max;
+        loop {
+            let Some(fw) = self.frameworks.get(&framework) else {
+                return;
+            };
+            if fw.ended.len() <= max {
+                return;
+            }
+            let Some(oldest) = fw.ended.front().cloned() else {
+                return;
+            };
+            let effect = Effect::TaskForgotten { task: oldest };
+            self.apply_task_effect(framework, &effect);
+            effects.push(effect);
+        }
+    }
+
+    /// Tells the agent of a task that it is to end.
+    pub(crate) fn send_kill(&mut self, framework: FrameworkId, id: &TaskId) {
+        let Some(task) = self
+            .frameworks
+            .get(&framework)
+            .and_then(|f| f.tasks.get(id))
+        else {
+            return;
+        };
+        let (Some(grace), false) = (task.kill, task.latest.is_final()) else {
+            return;
+        };
+        let Some(connection) = self
+            .agents
+            .get(&task.agent)
+            .and_then(|agent| agent.connection)
+        else {
+            return;
+        };
+        let message = Box::new(ToAgent::Kill {
+            framework,
+            launch: task.launch,
+            grace,
+        });
+        self.emit_durable(Action::Send {
+            connection,
+            message,
+        });
+    }
+
+    pub(crate) fn acknowledge(
+        &mut self,
+        connection: ConnectionId,
+        launch: LaunchNumber,
+        sequence: u64,
+    ) {
+        let message = Box::new(ToAgent::Acknowledge { launch, sequence });
+        self.emit_durable(Action::Send {
+            connection,
+            message,
+        });
+    }
+}

@@ -1,0 +1,406 @@
+//! What operators may look at: plain values, made when asked.
+
+use std::sync::Arc;
+
+use proffer_model::fact::FrameworkStanding;
+use proffer_model::framework::Standing;
+use proffer_model::{
+    AgentId, AgentInfo, Amount, Bundle, Demand, Duration, FrameworkId, LaunchNumber, OfferId,
+    Reason, Resources, RoleName, StepNumber, TaskId, TaskState, Timestamp,
+};
+
+use crate::event::PolicyIdentity;
+use crate::machine::Core;
+
+/// What has happened with a framework, in numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Offers made to it.
+    pub offers_made: u64,
+    /// Offers of which it used something.
+    pub offers_accepted: u64,
+    /// Offers that it gave back, or left unsettled.
+    pub offers_declined: u64,
+    /// Offers that it let expire: it hoards if this grows.
+    pub offers_expired: u64,
+    /// Offers taken back by the host.
+    pub offers_rescinded: u64,
+    /// Tasks launched.
+    pub tasks_launched: u64,
+    /// Steps committed.
+    pub steps: u64,
+    /// Steps that failed.
+    pub steps_failed: u64,
+    /// Answers that came too late.
+    pub answers_stale: u64,
+    /// Commands that were rejected.
+    pub commands_rejected: u64,
+    /// Updates that agents sent again.
+    pub updates_repeated: u64,
+    /// Requests passed on.
+    pub requests: u64,
+    /// Requests refused because too many waited.
+    pub requests_refused: u64,
+}
+
+/// The pool in one line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pool {
+    /// What all agents have.
+    pub total: Bundle,
+    /// What is on offer.
+    pub offered: Bundle,
+    /// What tasks hold.
+    pub used: Bundle,
+    /// Agents, connected or not.
+    pub agents: usize,
+    /// Connected ones.
+    pub agents_active: usize,
+    /// Tasks that have not ended.
+    pub tasks: usize,
+    /// Open offers.
+    pub offers: usize,
+    /// Decline filters.
+    pub filters: usize,
+}
+
+/// An agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentView {
+    /// Its id.
+    pub id: AgentId,
+    /// What it is.
+    pub info: Arc<AgentInfo>,
+    /// Whether it is offered.
+    pub active: bool,
+    /// Its standing.
+    pub standing: Standing,
+    /// Since when.
+    pub since: Timestamp,
+    /// What it has.
+    pub total: Resources,
+    /// What is free.
+    pub free: Resources,
+    /// What is held beyond a total that fell.
+    pub deficit: Resources,
+    /// Tasks there that have not ended.
+    pub tasks: usize,
+    /// Where it serves outputs and logs.
+    pub data_address: String,
+}
+
+/// A framework.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrameworkView {
+    /// Its id.
+    pub id: FrameworkId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its component's version.
+    pub version: String,
+    /// Its component's digest.
+    pub digest: String,
+    /// Its roles; suppressed ones with `true`.
+    pub roles: Vec<(RoleName, bool)>,
+    /// Whether it steps.
+    pub standing: FrameworkStanding,
+    /// Its last committed step.
+    pub step: StepNumber,
+    /// Tasks that have not ended, and those that have and are remembered.
+    pub tasks: (usize, usize),
+    /// What tasks hold.
+    pub used: Bundle,
+    /// What is on offer to it.
+    pub offered: Bundle,
+    /// What it could use, and how many units of each are on offer.
+    pub demands: Vec<(Demand, u32)>,
+    /// Events that wait.
+    pub queued: usize,
+    /// How its last failure came about.
+    pub last_fault: Option<Reason>,
+    /// How long it waits after a failure.
+    pub retry_in: Option<Duration>,
+    /// In numbers.
+    pub counters: Counters,
+}
+
+/// A task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskView {
+    /// Its framework's name.
+    pub framework: Arc<str>,
+    /// Its framework.
+    pub framework_id: FrameworkId,
+    /// Its id.
+    pub id: TaskId,
+    /// Its template's name.
+    pub template: String,
+    /// Its launch.
+    pub launch: LaunchNumber,
+    /// Where.
+    pub agent: AgentId,
+    /// Its agent's machine.
+    pub hostname: Arc<str>,
+    /// Where its agent serves outputs and logs.
+    pub data_address: String,
+    /// Under which role.
+    pub role: RoleName,
+    /// The newest state known.
+    pub state: TaskState,
+    /// Why.
+    pub why: Reason,
+    /// Exit status.
+    pub exit: Option<i32>,
+    /// What it holds or held.
+    pub resources: Resources,
+    /// When it was launched.
+    pub launched_at: Timestamp,
+    /// When it began to run.
+    pub running_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// The name that its sandbox is published under.
+    pub output: String,
+}
+
+/// An open offer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfferView {
+    /// Its id.
+    pub id: OfferId,
+    /// To whom.
+    pub framework: Arc<str>,
+    /// Under which role.
+    pub role: RoleName,
+    /// Whose.
+    pub agent: AgentId,
+    /// What.
+    pub resources: Resources,
+    /// Until when.
+    pub expires: Timestamp,
+    /// For which demand.
+    pub demand: String,
+}
+
+/// The policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyView {
+    /// The one that was loaded last.
+    pub loaded: Option<Arc<PolicyIdentity>>,
+    /// Whether the fallback decides instead.
+    pub fallback: bool,
+    /// Why it was left out for good.
+    pub left_out: Option<Reason>,
+    /// Its last fault.
+    pub last_fault: Option<Reason>,
+    /// Consecutive failed cycles.
+    pub failures: u32,
+    /// Cycles answered.
+    pub cycles: u64,
+    /// Of those by the fallback.
+    pub fallback_cycles: u64,
+    /// Cycles that failed or held invalid grants.
+    pub failed_cycles: u64,
+    /// Grants committed.
+    pub grants: u64,
+    /// Grants that were wrong only when they came.
+    pub grants_stale: u64,
+    /// Grants that were wrong by what the policy knew.
+    pub grants_invalid: u64,
+}
+
+impl Core {
+    /// The pool in one line.
+    #[must_use]
+    pub fn pool(&self) -> Pool {
+        let mut pool = Pool {
+            agents: self.agents.len(),
+            offers: self.offers.len(),
+            filters: self.filters.len(),
+            ..Pool::default()
+        };
+        for agent in self.agents.values() {
+            pool.total.add(&agent.account.total().total());
+            pool.agents_active += usize::from(agent.is_active());
+            pool.tasks += agent.launches.len();
+            for (_, held) in agent.account.held() {
+                pool.offered.add(&held.offered.total());
+                pool.used.add(&held.used.total());
+            }
+        }
+        pool
+    }
+
+    /// Agents by id, those after `after`.
+    pub fn agents(&self, after: Option<AgentId>) -> impl Iterator<Item = AgentView> {
+        let from = after.map_or(0, |id| id.0.saturating_add(1));
+        self.agents
+            .range(AgentId(from)..)
+            .map(|(id, agent)| AgentView {
+                id: *id,
+                info: Arc::clone(&agent.record.info),
+                active: agent.is_active(),
+                standing: agent.standing,
+                since: agent.since,
+                total: agent.account.total().clone(),
+                free: agent.account.free().clone(),
+                deficit: agent.account.deficit().clone(),
+                tasks: agent.launches.len(),
+                data_address: agent.record.data_address.clone(),
+            })
+    }
+
+    /// Frameworks by id, those after `after`.
+    pub fn frameworks(&self, after: Option<FrameworkId>) -> impl Iterator<Item = FrameworkView> {
+        let from = after.map_or(0, |id| id.0.saturating_add(1));
+        self.frameworks
+            .range(FrameworkId(from)..)
+            .filter_map(|(id, _)| self.framework(*id))
+    }
+
+    /// A framework by name.
+    #[must_use]
+    pub fn framework_named(&self, name: &str) -> Option<FrameworkView> {
+        self.framework(*self.names.get(name)?)
+    }
+
+    fn framework(&self, id: FrameworkId) -> Option<FrameworkView> {
+        let fw = self.frameworks.get(&id)?;
+        let (mut used, mut offered) = (Bundle::default(), Bundle::default());
+        for agent in self.agents.values() {
+            for client in fw.clients.values() {
+                if let Some(held) = agent.account.held_by(*client) {
+                    used.add(&held.used.total());
+                    offered.add(&held.offered.total());
+                }
+            }
+        }
+        Some(FrameworkView {
+            id,
+            name: Arc::clone(&fw.record.name),
+            version: fw.record.version.clone(),
+            digest: fw.record.digest.clone(),
+            roles: fw
+                .clients
+                .keys()
+                .map(|role| (role.clone(), fw.suppressed.contains(role)))
+                .collect(),
+            standing: fw.record.standing.clone(),
+            step: fw.record.step,
+            tasks: (
+                fw.tasks.len().saturating_sub(fw.ended.len()),
+                fw.ended.len(),
+            ),
+            used,
+            offered,
+            demands: fw
+                .demands
+                .values()
+                .map(|s| (s.demand.clone(), s.offered))
+                .collect(),
+            queued: fw.queue.len(),
+            last_fault: fw.supervision.last_fault.clone(),
+            retry_in: self.retry_in(id),
+            counters: fw.counters.clone(),
+        })
+    }
+
+    /// Tasks by launch, those after `after`, of one framework if one is named.
+    pub fn tasks(
+        &self,
+        framework: Option<FrameworkId>,
+        after: Option<LaunchNumber>,
+    ) -> impl Iterator<Item = TaskView> {
+        let from = after.map_or(0, |launch| launch.0.saturating_add(1));
+        self.launches
+            .range(LaunchNumber(from)..)
+            .filter(move |(_, (owner, _))| framework.is_none_or(|wanted| wanted == *owner))
+            .filter_map(|(_, (owner, id))| self.task_view(*owner, id))
+    }
+
+    /// A task by its framework's name and its id.
+    #[must_use]
+    pub fn task_named(&self, framework: &str, task: &str) -> Option<TaskView> {
+        self.task_view(*self.names.get(framework)?, &TaskId::new(task).ok()?)
+    }
+
+    fn task_view(&self, owner: FrameworkId, id: &TaskId) -> Option<TaskView> {
+        let fw = self.frameworks.get(&owner)?;
+        let task = fw.tasks.get(id)?;
+        let agent = self.agents.get(&task.agent);
+        let state = if task.state.is_final() || task.state == TaskState::Unreachable {
+            task.state
+        } else {
+            task.latest
+        };
+        Some(TaskView {
+            framework: Arc::clone(&fw.record.name),
+            framework_id: owner,
+            id: id.clone(),
+            template: task.spec.template.name.clone(),
+            launch: task.launch,
+            agent: task.agent,
+            hostname: agent.map_or_else(
+                || Arc::from(""),
+                |agent| Arc::clone(&agent.record.info.hostname),
+            ),
+            data_address: agent
+                .map(|agent| agent.record.data_address.clone())
+                .unwrap_or_default(),
+            role: task.role.clone(),
+            state,
+            why: task.why.clone(),
+            exit: task.exit,
+            resources: task.spec.resources.clone(),
+            launched_at: task.launched_at,
+            running_at: task.running_at,
+            ended_at: task.ended_at,
+            output: task.spec.output.clone(),
+        })
+    }
+
+    /// Open offers by id, those after `after`.
+    pub fn offers(&self, after: Option<OfferId>) -> impl Iterator<Item = OfferView> {
+        let from = after.map_or(0, |id| id.0.saturating_add(1));
+        self.offers
+            .range(OfferId(from)..)
+            .map(|(id, open)| OfferView {
+                id: *id,
+                framework: self
+                    .frameworks
+                    .get(&open.framework)
+                    .map_or_else(|| Arc::from(""), |fw| Arc::clone(&fw.record.name)),
+                role: open.offer.role.clone(),
+                agent: open.offer.agent,
+                resources: open.offer.resources.clone(),
+                expires: open.offer.expires,
+                demand: open.offer.demand.clone(),
+            })
+    }
+
+    /// Roles and their weights.
+    pub fn roles(&self) -> impl Iterator<Item = (&RoleName, Amount)> {
+        self.handles.roles.all()
+    }
+
+    /// The policy.
+    #[must_use]
+    pub fn policy(&self) -> PolicyView {
+        let tally = &self.allocation.tally;
+        let loaded = self.allocation.loaded.as_ref();
+        PolicyView {
+            loaded: loaded.map(|loaded| Arc::clone(&loaded.identity)),
+            fallback: loaded
+                .is_none_or(|l| l.left_out.is_some() || l.retry_at.is_some_and(|at| at > self.now)),
+            left_out: loaded.and_then(|loaded| loaded.left_out.clone()),
+            last_fault: loaded.and_then(|loaded| loaded.last_fault.clone()),
+            failures: loaded.map_or(0, |loaded| loaded.failures),
+            cycles: tally.cycles,
+            fallback_cycles: tally.fallback_cycles,
+            failed_cycles: tally.failures,
+            grants: tally.grants,
+            grants_stale: tally.grants_stale,
+            grants_invalid: tally.grants_invalid,
+        }
+    }
+}
