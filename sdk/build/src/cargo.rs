@@ -96,13 +96,15 @@ impl CargoBuild<'_> {
         let stdout = child.0.stdout.take();
         let artifacts = thread::spawn(move || read_artifacts(stdout));
         let mut excerpt = Excerpt::default();
+        let mut said_waiting = false;
         if let Some(stderr) = child.0.stderr.take() {
             for line in BufReader::new(stderr).split(b'\n') {
                 let line = String::from_utf8_lossy(&line?).into_owned();
                 writeln!(log, "{line}").map_err(|source| self.log_error(source))?;
                 let text = line.trim();
-                if text.starts_with("Blocking waiting") {
-                    progress.line(text);
+                if text.starts_with("Blocking waiting") && !said_waiting {
+                    said_waiting = true;
+                    progress.line("waiting for another cargo");
                 } else if !text.is_empty() {
                     progress.activity(text);
                 }

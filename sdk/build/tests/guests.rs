@@ -16,7 +16,7 @@ use proffer_build::{
 use tempfile::TempDir;
 
 fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+    fs::canonicalize(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")).unwrap()
 }
 
 /// Builds into a directory of the test's own. `None` where there is no toolchain.
@@ -124,7 +124,7 @@ fn a_guest_that_does_not_compile_shows_cargos_error_and_its_log() {
     assert_eq!(fs::read_dir(output.path()).unwrap().count(), 0);
 }
 
-/// What `proffer plugin new` writes is a plug-in.
+/// What `proffer plugin new` writes is a plug-in, and the two kinds are compiled together.
 #[test]
 fn new_plugins_build_and_implement_their_contracts() {
     let parent = tempfile::tempdir().unwrap();
@@ -137,7 +137,10 @@ fn new_plugins_build_and_implement_their_contracts() {
         })
         .unwrap()
     };
-    let dirs = [new("new-framework", PluginWorld::Framework)];
+    let dirs = [
+        new("new-framework", PluginWorld::Framework),
+        new("new-policy", PluginWorld::Policy),
+    ];
     for dir in &dirs {
         // The versions that the rest of the workspace uses, so that nothing is fetched for this test.
         fs::copy(repository().join("Cargo.lock"), dir.join("Cargo.lock")).unwrap();
@@ -146,7 +149,7 @@ fn new_plugins_build_and_implement_their_contracts() {
     let Some(built) = build_well(&dirs, &output) else {
         return;
     };
-    for (built, world) in built.iter().zip([World::Framework]) {
+    for (built, world) in built.iter().zip([World::Framework, World::Policy]) {
         let inspection = inspect(&fs::read(&built.path).unwrap()).unwrap();
         inspection.require(world).unwrap();
         let manifest = inspection.manifest.unwrap();
