@@ -1,1 +1,3 @@
 //! Whole-system tests, misbehaving guests, benchmarks and tidy checks.
+
+pub mod guests;
