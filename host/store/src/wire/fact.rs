@@ -1,0 +1,99 @@
+//! Facts and their effects.
+
+use proffer_model::fact;
+use serde::{Deserialize, Serialize};
+
+use super::agent::{AgentRecord, Demand};
+use super::basic::Reason;
+use super::event::{Due, Event};
+use super::task::{TaskSpec, TaskState};
+use super::{InvalidRecord, Wire, wire_enum, wire_struct};
+
+wire_enum!(Fact = fact::Fact {
+    IdsReserved { offers_below: u64, requests_below: u64 },
+    AgentSet(record: Box<AgentRecord>),
+    AgentRemoved { agent: u32, key: String },
+    FrameworkSet(record: Box<FrameworkRecord>),
+    FrameworkRemoved { framework: u32 },
+    StepCommitted(record: Box<StepRecord>),
+    Changed { framework: u32, effect: Effect },
+    RoleSet { role: String, weight: i64 },
+});
+
+wire_struct!(FrameworkRecord = fact::FrameworkRecord {
+    framework: u32,
+    name: String,
+    version: String,
+    digest: String,
+    roles: Vec<String>,
+    config: String,
+    gpus: bool,
+    standing: FrameworkStanding,
+    step: u64,
+});
+
+wire_enum!(FrameworkStanding = fact::FrameworkStanding {
+    Active,
+    Quarantined(why: Reason),
+    Removing(why: Reason),
+});
+
+/// A step without its state writes: those are in the state table.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct StepRecord {
+    framework: u32,
+    step: u64,
+    effects: Vec<Effect>,
+}
+
+impl Wire<fact::StepRecord> for StepRecord {
+    fn of(model: &fact::StepRecord) -> Self {
+        let fact::StepRecord {
+            framework,
+            step,
+            writes: _,
+            effects,
+        } = model;
+        Self {
+            framework: Wire::of(framework),
+            step: Wire::of(step),
+            effects: Wire::of(effects),
+        }
+    }
+    fn into_model(self) -> Result<fact::StepRecord, InvalidRecord> {
+        Ok(fact::StepRecord {
+            framework: self.framework.into_model()?,
+            step: self.step.into_model()?,
+            writes: Vec::new(),
+            effects: self.effects.into_model()?,
+        })
+    }
+}
+
+wire_enum!(Effect = fact::Effect {
+    Started,
+    TaskLaunched(record: Box<LaunchRecord>),
+    TaskAcknowledged { task: String, sequence: u64, state: TaskState, why: Reason, exit: Option<i32>, at: u64 },
+    TaskDecided { task: String, state: TaskState, why: Reason, at: u64 },
+    TaskForgotten { task: String },
+    TaskKillAsked { task: String, grace: u64 },
+    DemandSet { demand: Box<Demand>, since: u64 },
+    DemandCleared { key: String },
+    Suppressed { roles: Vec<String> },
+    Revived { roles: Vec<String> },
+    TimerSet { id: String, due: Due, at: u64 },
+    TimerCleared { id: String },
+    EventQueued { number: u64, event: Event },
+    EventTaken { number: u64 },
+});
+
+wire_struct!(
+    LaunchRecord = fact::LaunchRecord {
+        launch: u64,
+        agent: u32,
+        role: String,
+        task: TaskSpec,
+        group: u64,
+        at: u64,
+    }
+);
