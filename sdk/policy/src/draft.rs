@@ -93,6 +93,8 @@ pub struct Draft<'a> {
     room: Room,
     /// Units still to be granted, by demand.
     left: Vec<u32>,
+    /// Kinds that every demand asks for, and the least that any does.
+    least: Vec<(u32, i64)>,
     /// Units granted, of demands that are bounded per agent.
     given: BTreeMap<(u32, u32), u32>,
     open: Vec<OpenRow>,
@@ -127,6 +129,11 @@ impl<'a> Draft<'a> {
             let demand = cluster.demand(handle as u32);
             demand.map_or(0, |demand| demand.count.saturating_sub(demand.offered))
         });
+        let left: Vec<u32> = left.collect();
+        let least = match rules.demand {
+            DemandUse::Honour => least_of_all(cluster, &left),
+            DemandUse::Ignore => Vec::new(),
+        };
         Self {
             cluster,
             rules,
@@ -135,7 +142,8 @@ impl<'a> Draft<'a> {
             order,
             visited: 0,
             room: Room::new(cluster),
-            left: left.collect(),
+            left,
+            least,
             given: BTreeMap::new(),
             open: Vec::new(),
             plan: Plan::default(),
@@ -162,22 +170,22 @@ impl<'a> Draft<'a> {
         }
         let agent = self.order.get(self.visited).copied()?;
         self.visited += 1;
-        self.room.enter(self.cluster, agent);
+        self.room.go_to(self.cluster, agent);
         Some(agent)
     }
 
-    /// Whether nothing at all is free on the agent at hand, for anybody.
+    /// Whether so little is free on the agent at hand that nobody can be served: nothing at all, or
+    /// of some kind less than every demand asks for.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
-        self.agent_at_hand()
-            .is_none_or(|agent| self.room.is_empty(self.cluster, agent))
+        let below = |&(kind, least): &(u32, i64)| self.room.rest(kind) < least;
+        self.room.is_empty() || self.least.iter().any(below)
     }
 
     /// What is free of a kind on the agent at hand, under whatever terms and for whomever.
     #[must_use]
     pub fn free(&self, kind: u32) -> i64 {
-        self.agent_at_hand()
-            .map_or(0, |agent| self.room.free(self.cluster, agent, kind))
+        self.room.rest(kind)
     }
 
     /// Whether a client takes part at all and wants something that it has not been granted.
@@ -534,6 +542,34 @@ pub enum Served {
     Units(u32),
     /// So many units of a demand on this and later agents, together or not at all.
     Gang(u32),
+}
+
+/// Per kind the least that any demand with something left asks for, if all of them ask for some.
+fn least_of_all(cluster: &Cluster, left: &[u32]) -> Vec<(u32, i64)> {
+    let mut least: Option<Vec<(u32, i64)>> = None;
+    for (handle, _) in (0..).zip(left).filter(|(_, left)| **left > 0) {
+        let Some(demand) = cluster.demand(handle) else {
+            continue;
+        };
+        let amount = |kind: u32| -> i64 {
+            let pieces = demand.pieces.iter().filter(|piece| piece.kind == kind);
+            pieces.map(|piece| piece.amount.milli()).sum()
+        };
+        let asked: Vec<(u32, i64)> = match &least {
+            None => (demand.pieces.iter())
+                .map(|piece| (piece.kind, amount(piece.kind)))
+                .collect(),
+            Some(least) => (least.iter())
+                .map(|&(kind, least)| (kind, least.min(amount(kind))))
+                .filter(|(_, least)| *least > 0)
+                .collect(),
+        };
+        if asked.is_empty() {
+            return asked;
+        }
+        least = Some(asked);
+    }
+    least.unwrap_or_default()
 }
 
 /// How many units of a demand a client has on offer on an agent: by what it is offered there under

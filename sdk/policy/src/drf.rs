@@ -11,11 +11,11 @@ mod counts;
 mod share;
 mod tree;
 
-use proffer_model::policy::{Changes, NONE, Place, Section};
+use proffer_model::policy::{Changes, Grants, NONE, Place, Section};
 
 use crate::cluster::Cluster;
 use crate::decision::{Decision, Modelled, Setting, refuse_unknown};
-use crate::draft::{Draft, Served};
+use crate::draft::{Draft, Served, Verdict};
 
 use counts::{Counts, Ranks};
 use share::Measure;
@@ -73,14 +73,13 @@ impl Decision for DominantShare {
         let mut tree = Tree::new(cluster, measure, tables, |client| {
             draft.wants(client).is_ok()
         });
-        let mut visit = 0;
+        let mut visit = Visit::default();
         while tree.leaves() > 0
             && let Some(_agent) = draft.next_agent()
         {
-            visit += 1;
-            serve_agent(draft, &mut tree, visit);
+            visit.serve_agent(draft, &mut tree);
         }
-        self.proposed = first_rows(draft);
+        self.proposed = first_rows(draft.rows());
     }
 
     fn places(&self, cluster: &Cluster) -> Vec<Place> {
@@ -133,53 +132,64 @@ impl DominantShare {
     }
 }
 
-/// Gives out one agent. Whole rests are handed out in the order at the beginning of the visit, as
-/// Mesos does; units move their client to its new place at once, so that turns alternate.
-fn serve_agent(draft: &mut Draft<'_>, tree: &mut Tree, visit: u32) {
-    let mut served: Vec<u32> = Vec::new();
-    let mut late: Vec<u32> = Vec::new();
-    while !draft.is_exhausted()
-        && let Some(leaf) = tree.first(visit)
-    {
-        let client = tree.client(leaf);
-        // Whoever is alone needs no turns.
-        let units = if tree.leaves() == 1 { u32::MAX } else { 0 };
-        match draft.serve(client, units) {
-            Ok(granted) => {
-                let first = !served.contains(&leaf);
-                tree.charge(leaf, draft.gained(), first);
-                if first {
-                    served.push(leaf);
+/// Who was served in a visit; kept over visits for their memory.
+#[derive(Default)]
+struct Visit {
+    number: u32,
+    served: Vec<u32>,
+    /// Served whole rests: they move at the end of the visit.
+    late: Vec<u32>,
+}
+
+impl Visit {
+    /// Gives out one agent. Whole rests are handed out in the order at the beginning of the visit,
+    /// as Mesos does; units move their client to its new place at once, so that turns alternate.
+    fn serve_agent(&mut self, draft: &mut Draft<'_>, tree: &mut Tree) {
+        self.number += 1;
+        self.served.clear();
+        self.late.clear();
+        while !draft.is_exhausted()
+            && let Some(leaf) = tree.first(self.number)
+        {
+            let client = tree.client(leaf);
+            // Whoever is alone needs no turns.
+            let units = if tree.leaves() == 1 { u32::MAX } else { 0 };
+            match draft.serve(client, units) {
+                Ok(granted) => {
+                    let first = !self.served.contains(&leaf);
+                    tree.charge(leaf, draft.gained(), first);
+                    if first {
+                        self.served.push(leaf);
+                    }
+                    if granted == Served::Whole {
+                        tree.pass_over(leaf, self.number);
+                        self.late.push(leaf);
+                    } else {
+                        tree.settle(leaf);
+                    }
+                    if draft.wants(client).is_err() {
+                        tree.remove(leaf);
+                    }
                 }
-                if granted == Served::Whole {
-                    tree.pass_over(leaf, visit);
-                    late.push(leaf);
-                } else {
-                    tree.settle(leaf);
-                }
-                if draft.wants(client).is_err() {
-                    tree.remove(leaf);
-                }
-            }
-            Err(_) => {
-                tree.pass_over(leaf, visit);
-                // A gang that does not fit is out of the cycle.
-                if draft.wants(client).is_err() {
-                    tree.remove(leaf);
+                Err(verdict) => {
+                    tree.pass_over(leaf, self.number);
+                    // A gang that does not fit is out of the cycle.
+                    if verdict == Verdict::GangShort && draft.wants(client).is_err() {
+                        tree.remove(leaf);
+                    }
                 }
             }
         }
-    }
-    for leaf in late {
-        tree.settle(leaf);
+        for leaf in &self.late {
+            tree.settle(*leaf);
+        }
     }
 }
 
 /// By row of the proposal: the client if it is its first row on that agent, [`NONE`] otherwise, for
 /// several demands met on one agent are one allocation.
-fn first_rows(draft: &mut Draft<'_>) -> Vec<u32> {
-    let grants = draft.rows();
-    let mut seen = std::collections::BTreeSet::new();
+fn first_rows(grants: &Grants) -> Vec<u32> {
+    let mut seen: Vec<u32> = Vec::new();
     let mut agent_at_hand = NONE;
     let rows = grants.agent.iter().zip(&grants.client);
     rows.map(|(&agent, &client)| {
@@ -188,7 +198,11 @@ fn first_rows(draft: &mut Draft<'_>) -> Vec<u32> {
             seen.clear();
             agent_at_hand = agent;
         }
-        if seen.insert(client) { client } else { NONE }
+        if seen.contains(&client) {
+            return NONE;
+        }
+        seen.push(client);
+        client
     })
     .collect()
 }

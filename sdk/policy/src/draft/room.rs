@@ -15,6 +15,10 @@ pub(super) struct Room {
     free: Vec<i64>,
     /// (agent, client, pile): taken of what was kept for that client. Hardly ever anything.
     kept_taken: Vec<(u32, u32, usize, i64)>,
+    /// The agent at hand.
+    at_hand: u32,
+    /// What is free there by kind, for whomever.
+    rest: Vec<i64>,
 }
 
 impl Room {
@@ -23,7 +27,38 @@ impl Room {
             at: vec![NONE; cluster.agents_bound()],
             free: Vec::new(),
             kept_taken: Vec::new(),
+            at_hand: NONE,
+            rest: Vec::new(),
         }
+    }
+
+    /// Goes on to an agent.
+    pub(super) fn go_to(&mut self, cluster: &Cluster, agent: u32) {
+        self.enter(cluster, agent);
+        self.at_hand = agent;
+        self.rest.fill(0);
+        let Some(row) = cluster.agent(agent) else {
+            return;
+        };
+        let from = self.at.get(agent as usize).copied().unwrap_or(NONE) as usize;
+        let free = self.free.get(from..).unwrap_or_default();
+        for (pile, free) in row.piles().iter().zip(free) {
+            let kind = pile.kind as usize;
+            if kind >= self.rest.len() {
+                self.rest.resize(kind + 1, 0);
+            }
+            self.rest[kind] = self.rest[kind].saturating_add(free.saturating_add(pile.kept));
+        }
+    }
+
+    /// What is free of a kind on the agent at hand, for whomever.
+    pub(super) fn rest(&self, kind: u32) -> i64 {
+        self.rest.get(kind as usize).copied().unwrap_or(0)
+    }
+
+    /// Whether nothing is free on the agent at hand.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rest.iter().all(|&rest| rest <= 0)
     }
 
     /// Copies an agent in, unless it was.
@@ -35,29 +70,6 @@ impl Room {
             *at = u32::try_from(self.free.len()).unwrap_or(NONE);
             self.free.extend(row.piles().iter().map(Pile::free));
         }
-    }
-
-    pub(super) fn is_empty(&self, cluster: &Cluster, agent: u32) -> bool {
-        let Some(row) = cluster.agent(agent) else {
-            return true;
-        };
-        let piles = row.piles();
-        self.of(agent, piles.len()).iter().all(|&free| free <= 0)
-            && piles.iter().all(|pile| pile.kept == 0)
-    }
-
-    pub(super) fn free(&self, cluster: &Cluster, agent: u32, kind: u32) -> i64 {
-        let Some(row) = cluster.agent(agent) else {
-            return 0;
-        };
-        let piles = row.piles();
-        let free = self.of(agent, piles.len());
-        piles
-            .iter()
-            .zip(free)
-            .filter(|(pile, _)| pile.kind == kind)
-            .map(|(pile, free)| free.saturating_add(pile.kept))
-            .sum()
     }
 
     /// What a client may have of a pile by what is free and what is kept for it.
@@ -80,10 +92,17 @@ impl Room {
     /// Takes of a pile: first what is kept for the client.
     pub(super) fn take(&mut self, place: &AgentRow, client: u32, index: usize, amount: i64) {
         let agent = place.agent.handle;
-        let free = self.of(agent, index + 1).get(index).copied().unwrap_or(0);
-        let kept = self.available(place, client, index).saturating_sub(free);
-        let of_kept = kept.min(amount).max(0);
-        if of_kept > 0 {
+        let kind = place.piles()[index].kind;
+        if agent == self.at_hand
+            && let Some(rest) = self.rest.get_mut(kind as usize)
+        {
+            *rest = rest.saturating_sub(amount);
+        }
+        let mut of_kept = 0;
+        if place.piles()[index].kept > 0 {
+            let free = self.of(agent, index + 1).get(index).copied().unwrap_or(0);
+            let kept = self.available(place, client, index).saturating_sub(free);
+            of_kept = kept.min(amount).max(0);
             self.kept_taken.push((agent, client, index, of_kept));
         }
         let from = self.at.get(agent as usize).copied().unwrap_or(NONE) as usize;
@@ -161,7 +180,12 @@ impl Draft<'_> {
         most: u32,
     ) -> u32 {
         let mut units = i64::from(most);
+        let at_hand = self.room.at_hand == place.agent.handle;
         for piece in &demand.pieces {
+            // What is not there for anybody need not be looked at closer.
+            if at_hand && self.room.rest(piece.kind) < piece.amount.milli() {
+                return 0;
+            }
             let free = self.free_for(row, place, demand, (piece.terms, piece.kind));
             units = units.min(free / piece.amount.milli().max(1));
             if units <= 0 {

@@ -28,6 +28,9 @@ struct Node {
     children: u32,
     /// The visit in which nothing more is to be had below it.
     done: u32,
+    /// All of its children before this one are done, in the visit `cursor_visit`.
+    cursor: u32,
+    cursor_visit: u32,
     /// Client handle, or [`NONE`].
     client: u32,
     /// Role handle; the client's role.
@@ -95,14 +98,24 @@ impl Tree {
             if node.client != NONE {
                 return Some(at);
             }
-            let (from, count) = (node.first as usize, node.children as usize);
-            let next = self.children[from..from + count]
+            let (from, to) = (node.first as usize, (node.first + node.children) as usize);
+            let cursor = match node.cursor_visit == visit {
+                true => node.cursor as usize,
+                false => 0,
+            };
+            let rest = &self.children[from + cursor..to];
+            let skipped = rest
                 .iter()
-                .find(|&&child| self.nodes[child as usize].done != visit);
+                .take_while(|&&child| self.nodes[child as usize].done == visit)
+                .count();
+            let next = rest.get(skipped).copied();
+            let node = &mut self.nodes[at as usize];
+            node.cursor = (cursor + skipped) as u32;
+            node.cursor_visit = visit;
             match next {
-                Some(&child) => at = child,
+                Some(child) => at = child,
                 None => {
-                    self.nodes[at as usize].done = visit;
+                    node.done = visit;
                     if at == ROOT {
                         return None;
                     }
@@ -132,7 +145,11 @@ impl Tree {
             let siblings = self.siblings_mut(parent);
             if position < siblings.len() {
                 siblings[position..].rotate_left(1);
-                self.nodes[parent as usize].children -= 1;
+                let node = &mut self.nodes[parent as usize];
+                node.children -= 1;
+                if position < node.cursor as usize {
+                    node.cursor -= 1;
+                }
             }
             if self.nodes[parent as usize].children > 0 {
                 break;
@@ -176,6 +193,7 @@ impl Tree {
                 let passed = behind
                     .partition_point(|&other| order(&self.nodes[other as usize], node).is_lt());
                 if passed > 0 {
+                    // Who moves is not done, or the visit is over: the cursor stands.
                     let siblings = self.siblings_mut(parent);
                     siblings[position..=position + passed].rotate_left(1);
                 }
@@ -217,7 +235,13 @@ impl Tree {
 
     /// Where a node is among its siblings; past them if it was removed.
     fn position(&self, at: u32) -> usize {
+        let parent = &self.nodes[self.nodes[at as usize].parent as usize];
         let siblings = self.siblings(self.nodes[at as usize].parent);
+        // Whoever is served is the first that is not done, so it stands at the cursor.
+        let cursor = parent.cursor as usize;
+        if siblings.get(cursor) == Some(&at) {
+            return cursor;
+        }
         let found = siblings.iter().position(|&other| other == at);
         found.unwrap_or(siblings.len())
     }
@@ -256,6 +280,8 @@ impl Tree {
             first: 0,
             children: 0,
             done: NEVER,
+            cursor: 0,
+            cursor_visit: NEVER,
             client: NONE,
             role,
             direct: false,
@@ -344,6 +370,8 @@ impl Tree {
                     first: 0,
                     children: 0,
                     done: NEVER,
+                    cursor: 0,
+                    cursor_visit: NEVER,
                     client: client.handle,
                     role: client.role,
                     direct: false,

@@ -13,6 +13,9 @@ use proffer_policy::{Drf, Policy};
 /// Offered, used and kept of one pile, for one client on one agent.
 pub(crate) type Holding = (i64, i64, i64);
 
+/// Agent, client, terms and kind of a pile that is held.
+pub(crate) type CellKey = (u32, u32, u32, u32);
+
 /// A pool and its policy.
 pub(crate) struct Case<P = Drf> {
     pub(crate) policy: P,
@@ -25,7 +28,7 @@ pub(crate) struct Case<P = Drf> {
     demands: BTreeMap<String, Demand>,
     filters: u32,
     /// (agent, client, terms, kind).
-    pub(crate) held: BTreeMap<(u32, u32, u32, u32), Holding>,
+    pub(crate) held: BTreeMap<CellKey, Holding>,
     pub(crate) totals: BTreeMap<(u32, u32, u32), i64>,
     pub(crate) seed: u64,
     pub(crate) now: u64,
@@ -315,7 +318,7 @@ impl<P: Policy> Case<P> {
     }
 
     /// What a proposal's grants come to: (agent, client, terms, kind) and amount, by row.
-    pub(crate) fn amounts(&self, proposal: &Proposal) -> Vec<Vec<((u32, u32, u32, u32), i64)>> {
+    pub(crate) fn amounts(&self, proposal: &Proposal) -> Vec<Vec<(CellKey, i64)>> {
         let grants = &proposal.grants;
         let mut taken: BTreeMap<(u32, u32, u32), i64> = BTreeMap::new();
         let mut next = 0;
@@ -408,10 +411,6 @@ impl<P: Policy> Case<P> {
         u32::try_from(granted / piece.amount.milli()).unwrap()
     }
 
-    pub(crate) fn demand_of(&self, handle: u32) -> Option<&Demand> {
-        self.demands.values().find(|demand| demand.handle == handle)
-    }
-
     /// Everything on offer comes back; nobody refuses anything.
     pub(crate) fn release_all(&mut self) {
         let keys: Vec<_> = self.held.keys().copied().collect();
@@ -482,7 +481,7 @@ impl<P: Policy> Case<P> {
 }
 
 /// States one cell in the columns.
-pub(crate) fn state_cell(cells: &mut Cells, key: (u32, u32, u32, u32), holding: Holding) {
+pub(crate) fn state_cell(cells: &mut Cells, key: CellKey, holding: Holding) {
     cells.agent.push(key.0);
     cells.client.push(key.1);
     cells.terms.push(key.2);
