@@ -1,0 +1,205 @@
+//! What a framework can call: state, metrics, random, log. All within the step's transaction but
+//! the log.
+
+use proffer_model::framework::{MetricValue, MetricWrite};
+
+use crate::bindings::framework::proffer::framework::{metrics, model, random, state};
+use crate::bindings::framework::proffer::types::{log, values};
+use crate::framework::random::StepRandom;
+use crate::framework::state::{Overlay, StateError};
+use crate::guest::{Common, GuestData};
+
+/// Metric writes of one step: past it they are dropped and counted.
+const METRICS_MAX: usize = 1_000;
+/// Longest name or label of a metric.
+const METRIC_TEXT_BYTES_MAX: usize = 128;
+/// Labels of one metric write.
+const METRIC_LABELS_MAX: usize = 8;
+/// The most random bytes of one call.
+const RANDOM_BYTES_MAX: u32 = 64 * 1024;
+
+/// Store data of a framework's instance.
+pub(crate) struct FrameworkGuest {
+    pub(crate) common: Common,
+    /// Only while a call is under way.
+    pub(crate) step: Option<StepScope>,
+}
+
+/// What belongs to one call.
+pub(crate) struct StepScope {
+    pub(crate) state: Overlay,
+    pub(crate) metrics: Vec<MetricWrite>,
+    pub(crate) metrics_dropped: u32,
+    pub(crate) random: StepRandom,
+}
+
+impl StepScope {
+    pub(crate) fn new(state: Overlay, random: StepRandom) -> Self {
+        Self {
+            state,
+            metrics: Vec::new(),
+            metrics_dropped: 0,
+            random,
+        }
+    }
+
+    fn metric(&mut self, name: String, labels: Vec<(String, String)>, value: MetricValue) {
+        let finite = match value {
+            MetricValue::Count(_) => true,
+            MetricValue::Gauge(value) | MetricValue::Observe(value) => value.is_finite(),
+        };
+        let good = finite
+            && self.metrics.len() < METRICS_MAX
+            && labels.len() <= METRIC_LABELS_MAX
+            && is_metric_name(&name)
+            && labels.iter().all(|(label, value)| {
+                is_metric_name(label) && value.len() <= METRIC_TEXT_BYTES_MAX
+            });
+        if good {
+            self.metrics.push(MetricWrite {
+                name,
+                labels,
+                value,
+            });
+        } else {
+            self.metrics_dropped = self.metrics_dropped.saturating_add(1);
+        }
+    }
+}
+
+fn is_metric_name(name: &str) -> bool {
+    name.len() <= METRIC_TEXT_BYTES_MAX
+        && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+impl GuestData for FrameworkGuest {
+    fn common(&mut self) -> &mut Common {
+        &mut self.common
+    }
+}
+
+impl FrameworkGuest {
+    /// The call's scope. A guest's initialization (its `start` section) has none.
+    fn scope(&mut self) -> wasmtime::Result<&mut StepScope> {
+        self.step.as_mut().ok_or_else(|| {
+            wasmtime::format_err!("state, metrics and random are there only in start and step")
+        })
+    }
+}
+
+impl values::Host for FrameworkGuest {}
+impl model::Host for FrameworkGuest {}
+
+impl log::Host for FrameworkGuest {
+    fn write(&mut self, level: log::Level, text: String) -> wasmtime::Result<()> {
+        self.common.write_log(level, &text);
+        Ok(())
+    }
+}
+
+impl From<StateError> for state::StateError {
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::KeyTooLong => Self::KeyTooLong,
+            StateError::ValueTooLarge => Self::ValueTooLarge,
+            StateError::StepTooLarge => Self::StepTooLarge,
+            StateError::StoreFull => Self::StoreFull,
+            StateError::ReadOnly => Self::ReadOnly,
+        }
+    }
+}
+
+impl state::Host for FrameworkGuest {
+    fn get(&mut self, key: String) -> wasmtime::Result<Option<Vec<u8>>> {
+        Ok(self.scope()?.state.get(&key).map(|value| value.to_vec()))
+    }
+
+    fn set(
+        &mut self,
+        key: String,
+        value: Vec<u8>,
+    ) -> wasmtime::Result<Result<(), state::StateError>> {
+        Ok(self.scope()?.state.set(key, value).map_err(Into::into))
+    }
+
+    fn delete(&mut self, key: String) -> wasmtime::Result<Result<(), state::StateError>> {
+        Ok(self.scope()?.state.delete(key).map_err(Into::into))
+    }
+
+    fn delete_range(
+        &mut self,
+        begin: String,
+        end: String,
+    ) -> wasmtime::Result<Result<u32, state::StateError>> {
+        let state = &mut self.scope()?.state;
+        Ok(state.delete_range(begin, end).map_err(Into::into))
+    }
+
+    fn range(
+        &mut self,
+        begin: String,
+        end: String,
+        limit: u32,
+        backward: bool,
+    ) -> wasmtime::Result<state::Page> {
+        let page = self.scope()?.state.range(&begin, &end, limit, backward);
+        Ok(state::Page {
+            entries: page.entries,
+            next: page.next,
+        })
+    }
+}
+
+impl metrics::Host for FrameworkGuest {
+    fn count(
+        &mut self,
+        name: String,
+        labels: Vec<(String, String)>,
+        by: u64,
+    ) -> wasmtime::Result<()> {
+        self.scope()?.metric(name, labels, MetricValue::Count(by));
+        Ok(())
+    }
+
+    fn gauge(
+        &mut self,
+        name: String,
+        labels: Vec<(String, String)>,
+        value: f64,
+    ) -> wasmtime::Result<()> {
+        self.scope()?
+            .metric(name, labels, MetricValue::Gauge(value));
+        Ok(())
+    }
+
+    fn observe(
+        &mut self,
+        name: String,
+        labels: Vec<(String, String)>,
+        value: f64,
+    ) -> wasmtime::Result<()> {
+        self.scope()?
+            .metric(name, labels, MetricValue::Observe(value));
+        Ok(())
+    }
+}
+
+impl random::Host for FrameworkGuest {
+    fn next(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.scope()?.random.next())
+    }
+
+    fn bytes(&mut self, count: u32) -> wasmtime::Result<Vec<u8>> {
+        if count > RANDOM_BYTES_MAX {
+            wasmtime::bail!("random.bytes gives at most {RANDOM_BYTES_MAX} bytes, not {count}");
+        }
+        let random = &mut self.scope()?.random;
+        let mut bytes = Vec::with_capacity(count as usize);
+        while bytes.len() < count as usize {
+            let left = count as usize - bytes.len();
+            bytes.extend(random.next().to_le_bytes().into_iter().take(left));
+        }
+        Ok(bytes)
+    }
+}

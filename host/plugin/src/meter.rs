@@ -1,0 +1,97 @@
+//! Processor time of a plug-in's calls, as its own threads' clocks measure it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::fault::{Overran, TimeBudget};
+
+/// Shared between the executor, which brackets each poll, and the epoch callback, which runs within
+/// one. Only the thread that polls writes; other threads may read a value that is a little old.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    /// Of earlier polls.
+    before_ns: AtomicU64,
+    /// The thread's clock when the current poll began.
+    began_ns: AtomicU64,
+    /// In what `spent` counts.
+    cpu_until_ns: AtomicU64,
+    cpu_limit_ns: AtomicU64,
+    made: Instant,
+    /// After `made`.
+    wall_until_ns: AtomicU64,
+    wall_limit_ns: AtomicU64,
+}
+
+impl Meter {
+    pub(crate) fn new() -> Self {
+        Self {
+            before_ns: AtomicU64::new(0),
+            began_ns: AtomicU64::new(0),
+            cpu_until_ns: AtomicU64::new(u64::MAX),
+            cpu_limit_ns: AtomicU64::new(u64::MAX),
+            made: Instant::now(),
+            wall_until_ns: AtomicU64::new(u64::MAX),
+            wall_limit_ns: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// A poll begins on this thread.
+    pub(crate) fn begin(&self) {
+        self.began_ns.store(thread_cpu_ns(), Ordering::Relaxed);
+    }
+
+    /// A poll ends on this thread.
+    pub(crate) fn end(&self) {
+        let spent = thread_cpu_ns().saturating_sub(self.began_ns.load(Ordering::Relaxed));
+        self.before_ns.fetch_add(spent, Ordering::Relaxed);
+    }
+
+    /// All processor time so far. Only within a poll.
+    pub(crate) fn spent(&self) -> Duration {
+        Duration::from_nanos(self.spent_ns())
+    }
+
+    fn spent_ns(&self) -> u64 {
+        let began = self.began_ns.load(Ordering::Relaxed);
+        self.before_ns.load(Ordering::Relaxed) + thread_cpu_ns().saturating_sub(began)
+    }
+
+    /// A call begins that may take this long. Only within a poll.
+    pub(crate) fn allow(&self, cpu: Duration, wall: Duration) {
+        let (cpu, wall) = (nanos(cpu), nanos(wall));
+        let now = nanos(self.made.elapsed());
+        self.cpu_limit_ns.store(cpu, Ordering::Relaxed);
+        self.cpu_until_ns
+            .store(self.spent_ns().saturating_add(cpu), Ordering::Relaxed);
+        self.wall_limit_ns.store(wall, Ordering::Relaxed);
+        self.wall_until_ns
+            .store(now.saturating_add(wall), Ordering::Relaxed);
+    }
+
+    /// Whether the call may go on. Only within a poll.
+    pub(crate) fn check(&self) -> Result<(), Overran> {
+        if self.spent_ns() > self.cpu_until_ns.load(Ordering::Relaxed) {
+            let limit = self.cpu_limit_ns.load(Ordering::Relaxed);
+            return Err(Overran(TimeBudget::Cpu(Duration::from_nanos(limit))));
+        }
+        if nanos(self.made.elapsed()) > self.wall_until_ns.load(Ordering::Relaxed) {
+            let limit = self.wall_limit_ns.load(Ordering::Relaxed);
+            return Err(Overran(TimeBudget::Wall(Duration::from_nanos(limit))));
+        }
+        Ok(())
+    }
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// This thread's processor time.
+pub(crate) fn thread_cpu_ns() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let rest = u64::try_from(time.tv_nsec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(rest)
+}
