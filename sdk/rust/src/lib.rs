@@ -49,8 +49,10 @@ pub mod log;
 
 pub mod policy;
 
+// A component has the real host.
+#[cfg(not(target_arch = "wasm32"))]
 pub mod testkit;
 
-/// The runtime that generated bindings call; not for authors.
+// The runtime that generated bindings call; not for authors.
 #[doc(hidden)]
 pub use wit_bindgen::rt;
