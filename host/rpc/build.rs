@@ -3,7 +3,12 @@
 use std::error::Error;
 
 /// Every file with a service or a message of ours, relative to `proto/`.
-const FILES: [&str; 3] = ["values.proto", "agent.proto", "data.proto"];
+const FILES: [&str; 4] = [
+    "values.proto",
+    "agent.proto",
+    "data.proto",
+    "operator.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
@@ -13,6 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         // A generated `connect` for transports would clash with the method of that name.
         .build_transport(false)
         .bytes(".proffer.data.v0")
+        .bytes(".proffer.operator.v0")
         .compile_fds(files)?;
     Ok(())
 }

@@ -7,11 +7,13 @@
 //!
 //! - [`agent`]: host and agents, one stream per agent;
 //! - [`data`]: files of sandboxes, between agents;
+//! - [`operator`]: what operators and their tools ask of a host;
 //! - [`serve`]: a listening port with the services on it.
 
 pub mod agent;
 pub mod data;
 mod listen;
+pub mod operator;
 mod proto;
 pub mod serve;
 mod token;

@@ -30,3 +30,8 @@ pub(crate) mod agent {
 pub(crate) mod data {
     generated!("proffer.data.v0");
 }
+
+/// Operators and their tools.
+pub(crate) mod operator {
+    generated!("proffer.operator.v0");
+}

@@ -10,6 +10,7 @@ use tonic::transport::server::TcpIncoming;
 use crate::agent::{AgentConnectionEvent, agent_service};
 use crate::data::{SandboxStore, data_service};
 use crate::listen::Bound;
+use crate::operator::{Operator, operator_service};
 use crate::token::{Token, TokenCheck};
 use crate::transport::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, Tls};
 
@@ -58,6 +59,13 @@ impl Server {
     #[must_use]
     pub fn data<S: SandboxStore>(mut self, store: S) -> Self {
         self.routes = self.routes.add_service(data_service(store));
+        self
+    }
+
+    /// Answers operators' calls.
+    #[must_use]
+    pub fn operators<O: Operator>(mut self, operator: O) -> Self {
+        self.routes = self.routes.add_service(operator_service(operator));
         self
     }
 

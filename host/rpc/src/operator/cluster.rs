@@ -1,0 +1,236 @@
+//! The cluster as a whole: status, agents, offers, roles, the policy, use over time.
+
+use proffer_model::{
+    AgentId, AgentInfo, Amount, Bundle, OfferId, Reason, Resources, RoleName, Timestamp,
+};
+
+use super::Page;
+
+/// Asks for [`Status`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StatusQuery {}
+
+/// How things stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The host's version.
+    pub version: String,
+    /// The version of the plug-in contract that it speaks.
+    pub contract: String,
+    /// The cluster's id.
+    pub cluster: String,
+    /// When the host started.
+    pub started: Timestamp,
+    /// The host's time.
+    pub now: Timestamp,
+    /// Where its pages, `/metrics` and `/healthz` are; empty: nowhere.
+    pub http_address: String,
+    /// Agents known.
+    pub agents: u32,
+    /// Agents connected and offered from.
+    pub agents_active: u32,
+    /// Frameworks, quarantined ones included.
+    pub frameworks: u32,
+    /// Tasks that have not ended.
+    pub tasks_active: u64,
+    /// Ended tasks that are remembered.
+    pub tasks_ended: u64,
+    /// All that active agents have.
+    pub pool: Bundle,
+    /// Held by tasks.
+    pub used: Bundle,
+    /// Held out to frameworks.
+    pub offered: Bundle,
+    /// Allocation cycles since the host started.
+    pub cycles: u64,
+    /// Of all frameworks.
+    pub offers: OfferCounts,
+}
+
+/// What became of offers, since the host started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OfferCounts {
+    /// Made.
+    pub made: u64,
+    /// Used, at least in part.
+    pub accepted: u64,
+    /// Given back.
+    pub declined: u64,
+    /// Run out.
+    pub expired: u64,
+    /// Taken back.
+    pub rescinded: u64,
+}
+
+/// Asks for agents.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AgentQuery {
+    /// Which part.
+    pub page: Page,
+}
+
+/// An agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agent {
+    /// Its id.
+    pub id: AgentId,
+    /// Where it stands.
+    pub state: AgentState,
+    /// Since when.
+    pub since: Option<Timestamp>,
+    /// What it says of itself.
+    pub info: AgentInfo,
+    /// All that it has.
+    pub total: Bundle,
+    /// Held by tasks.
+    pub used: Bundle,
+    /// Held out to frameworks.
+    pub offered: Bundle,
+    /// Tasks that have not ended.
+    pub tasks: u32,
+    /// Where it serves outputs.
+    pub data_address: String,
+}
+
+/// Where an agent stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AgentState {
+    /// Connected and offered from.
+    Active,
+    /// Its connection broke a moment ago.
+    Disconnected,
+    /// Not heard of for long.
+    Unreachable,
+    /// It will not be back.
+    Gone,
+}
+
+impl AgentState {
+    /// The word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Disconnected => "disconnected",
+            Self::Unreachable => "unreachable",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+/// Asks for offers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OfferQuery {
+    /// Which part.
+    pub page: Page,
+    /// A framework's name; empty: all.
+    pub framework: String,
+}
+
+/// An offer outstanding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// Its id.
+    pub id: OfferId,
+    /// The name of the framework that has it.
+    pub framework: String,
+    /// Under which role.
+    pub role: RoleName,
+    /// Whose resources.
+    pub agent: AgentId,
+    /// Its machine's name.
+    pub hostname: String,
+    /// What.
+    pub resources: Resources,
+    /// When it returns by itself.
+    pub expires: Timestamp,
+    /// Key of the demand that it answers, or empty.
+    pub demand: String,
+}
+
+/// Asks for roles.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoleQuery {
+    /// Which part.
+    pub page: Page,
+}
+
+/// A role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Role {
+    /// Its whole name.
+    pub name: RoleName,
+    /// Against its siblings.
+    pub weight: Amount,
+    /// Names of the frameworks that may use it.
+    pub frameworks: Vec<String>,
+    /// Held by their tasks under it.
+    pub used: Bundle,
+    /// Of the pool, by the kind that it uses most of.
+    pub share_milli: u32,
+}
+
+/// Sets a role's weight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetRole {
+    /// Which.
+    pub name: RoleName,
+    /// Against its siblings.
+    pub weight: Amount,
+}
+
+/// Asks for [`Policy`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicyQuery {}
+
+/// Which policy decides, and how it does. Counts are since the host started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The component's digest; empty: it is native.
+    pub digest: String,
+    /// The native reference policy stands in for one that fails.
+    pub fallback: bool,
+    /// Its configuration.
+    pub config: String,
+    /// Cycles that it decided.
+    pub cycles: u64,
+    /// Grants that became offers.
+    pub grants: u64,
+    /// Grants that were wrong by what it knew.
+    pub rejected: u64,
+    /// Grants that were overtaken by events.
+    pub stale: u64,
+    /// Cycles that it failed in.
+    pub failures: u64,
+    /// How it failed last.
+    pub last_fault: Option<Reason>,
+}
+
+/// Asks for [`Usage`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UsageQuery {
+    /// From when on.
+    pub since: Timestamp,
+}
+
+/// Who used how much of the pool, over time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Ascending.
+    pub times: Vec<Timestamp>,
+    /// By name.
+    pub frameworks: Vec<FrameworkUsage>,
+}
+
+/// One framework's part of [`Usage`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FrameworkUsage {
+    /// Its name.
+    pub framework: String,
+    /// At each of the times: of the pool, by the kind that it used most of.
+    pub share_milli: Vec<u32>,
+}
