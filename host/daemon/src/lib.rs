@@ -1,1 +1,24 @@
-//! The shell around the core: event loop, actions, timers, HTTP, telemetry.
+//! The shell around the core: one event loop that feeds it and does what it asks, and everything
+//! that the loop needs: the store's thread, plug-ins' actors, agents' connections, operators' calls,
+//! pages.
+//!
+//! Decisions are the core's; this crate makes none. Nothing blocks the loop: whoever takes time
+//! answers with an input of its own. While too many facts wait for the store, the loop takes no new
+//! inputs, and whoever sends them waits.
+
+mod clock;
+pub mod config;
+mod event_loop;
+mod frameworks;
+mod handle;
+mod host;
+mod http;
+mod metrics;
+mod operator;
+mod persister;
+mod policy_seat;
+mod usage;
+
+pub use config::{HOST_SETTINGS, HostConfig, InvalidSetting, PolicyChoice, Setting, TlsFiles};
+pub use handle::HostGone;
+pub use host::{Host, HostFailed, StartHostError};

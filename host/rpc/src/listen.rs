@@ -101,6 +101,12 @@ impl Bound {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+
+    /// The socket itself, for servers of another protocol.
+    #[must_use]
+    pub fn into_listener(self) -> TcpListener {
+        self.listener
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,512 @@
+//! What an operator may choose about a host: the settings as they are written, and the checked
+//! configuration that everything else uses.
+//!
+//! [`HOST_SETTINGS`] is the whole list, with defaults, as text. Whoever starts a host puts a text to
+//! each of them, from a file, the environment or flags; [`HostConfig::check`] makes a configuration
+//! of them that is typed, complete and not looked up anywhere again.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use proffer_core::{Allocation, CoreConfig};
+use proffer_model::Duration;
+use proffer_rpc::{ListenAddress, Protection};
+
+/// A setting: its key, what it is if nobody says, and what it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// `host.listen`, for instance: `[host]` and `listen = …` in `proffer.toml`, `PROFFER_HOST_LISTEN` in
+    /// the environment.
+    pub key: &'static str,
+    /// As it would be written.
+    pub default: &'static str,
+    /// In one line.
+    pub what: &'static str,
+}
+
+/// Everything about a host that can be set, apart from its data directory.
+pub const HOST_SETTINGS: &[Setting] = &[
+    setting(
+        "host.listen",
+        "127.0.0.1:5050",
+        "where agents and operators connect (gRPC); port 0: any free one",
+    ),
+    setting(
+        "host.http",
+        "127.0.0.1:5051",
+        "where /metrics, /healthz and pages are (HTTP); 'off': nowhere",
+    ),
+    setting(
+        "host.insecure-network",
+        "false",
+        "listen on other addresses than loopback without TLS",
+    ),
+    setting(
+        "host.tls-certificate",
+        "",
+        "PEM file of the host's certificate chain",
+    ),
+    setting("host.tls-key", "", "PEM file of its private key"),
+    setting(
+        "host.cluster",
+        "local",
+        "the cluster's id, told to frameworks",
+    ),
+    setting("host.region", "", "the host's region, told to frameworks"),
+    setting(
+        "host.allocation",
+        "events",
+        "'events': offers as soon as something comes free or is wanted; 'interval': periodic",
+    ),
+    setting(
+        "host.interval",
+        "1s",
+        "between two cycles, with allocation = interval",
+    ),
+    setting(
+        "host.reoffer",
+        "1s",
+        "what a framework gave back goes to itself no sooner, with allocation = events",
+    ),
+    setting(
+        "host.sweep",
+        "10s",
+        "between two cycles over everything, with allocation = events",
+    ),
+    setting("host.lease", "30s", "how long an offer stands"),
+    setting(
+        "host.agent-timeout",
+        "30s",
+        "an agent not heard of for so long is disconnected, and after as long again unreachable",
+    ),
+    setting(
+        "host.request-timeout",
+        "30s",
+        "how long an operator's request waits for its framework",
+    ),
+    setting(
+        "host.policy",
+        "",
+        "file of the allocation policy's component; empty: the native reference policy",
+    ),
+    setting(
+        "host.policy-config",
+        "{}",
+        "the policy's configuration (JSON)",
+    ),
+    setting(
+        "host.ended-tasks-max",
+        "10000",
+        "ended tasks remembered per framework; the oldest go first",
+    ),
+    setting(
+        "host.tasks-max",
+        "1000000",
+        "tasks that one framework may have at once",
+    ),
+    setting(
+        "host.step-failures-max",
+        "10",
+        "failed tries of a step in a row before a framework is quarantined",
+    ),
+    setting(
+        "host.policy-failures-max",
+        "5",
+        "failed cycles in a row before a policy is left out",
+    ),
+    setting(
+        "host.journal-max",
+        "200000",
+        "facts in the journal before it is replaced by a snapshot",
+    ),
+];
+
+const fn setting(key: &'static str, default: &'static str, what: &'static str) -> Setting {
+    Setting { key, default, what }
+}
+
+/// How a host is to be. Checked.
+#[derive(Clone, Debug)]
+pub struct HostConfig {
+    /// Everything of the host's own is below: store, token, compiled code, logs.
+    pub data: PathBuf,
+    /// Where agents and operators connect.
+    pub listen: ListenAddress,
+    /// Where metrics and pages are.
+    pub http: Option<ListenAddress>,
+    /// Certificate chain and key in PEM, if the host speaks TLS.
+    pub tls: Option<TlsFiles>,
+    /// What decides, until another is loaded.
+    pub policy: PolicyChoice,
+    /// Facts in the journal before a snapshot.
+    pub journal_max: u64,
+    /// The core's part.
+    pub core: CoreConfig,
+}
+
+/// Files of a host's TLS identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate chain.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// Which policy decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicyChoice {
+    /// The reference policy, compiled in.
+    Native,
+    /// A component.
+    Component {
+        /// Its file.
+        file: PathBuf,
+        /// Its configuration.
+        config: String,
+    },
+}
+
+/// A setting that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key} = '{value}': {problem}")]
+pub struct InvalidSetting {
+    /// Which.
+    pub key: &'static str,
+    /// As it was written.
+    pub value: String,
+    /// What is wrong, and what was wanted.
+    pub problem: String,
+}
+
+/// Shorter, and an offer could not cross the network and be answered before it is gone.
+const LEASE_MIN: Duration = Duration(100);
+/// An agent is asked for a sign of life six times within its timeout: one that is lost costs nothing.
+const HEARTBEATS_PER_TIMEOUT: u64 = 6;
+/// Twice the interval between two signs of life, at least.
+const AGENT_TIMEOUT_MIN: Duration = Duration(1_000);
+/// Cycles more often than this would leave no time for anything else in a large cluster.
+const INTERVAL_MIN: Duration = Duration(10);
+/// Nobody waits longer, and connections between tools and host do not either.
+const SPAN_MAX: Duration = Duration::DAY;
+
+impl HostConfig {
+    /// Checks every setting. `text` gives what was written for a key of [`HOST_SETTINGS`].
+    ///
+    /// # Errors
+    /// Every setting that is wrong, not only the first.
+    pub fn check(
+        data: PathBuf,
+        text: impl Fn(&'static str) -> String,
+    ) -> Result<Self, Vec<InvalidSetting>> {
+        let mut checker = Checker {
+            text: &text,
+            wrong: Vec::new(),
+        };
+        let tls = checker.tls();
+        let protection = match (&tls, checker.yes_or_no("host.insecure-network")) {
+            (Some(_), _) => Protection::Tls,
+            (None, true) => Protection::InsecureNetwork,
+            (None, false) => Protection::TokenOnly,
+        };
+        let config = Self {
+            data,
+            listen: checker.listen("host.listen", protection),
+            // Metrics are served in the clear: TLS on the other port does not protect this one.
+            http: match (text("host.http").as_str(), protection) {
+                ("off" | "", _) => None,
+                (_, Protection::Tls) => Some(checker.listen("host.http", Protection::TokenOnly)),
+                _ => Some(checker.listen("host.http", protection)),
+            },
+            tls,
+            policy: checker.policy(),
+            journal_max: checker.count("host.journal-max", 1_000),
+            core: checker.core(),
+        };
+        if checker.wrong.is_empty() {
+            Ok(config)
+        } else {
+            Err(checker.wrong)
+        }
+    }
+
+    /// The configuration of [`HOST_SETTINGS`]' defaults, on loopback ports that are free.
+    #[must_use]
+    pub fn loopback(data: PathBuf) -> Self {
+        let text = |key: &'static str| match key {
+            "host.listen" | "host.http" => "127.0.0.1:0".to_owned(),
+            _ => default_of(key),
+        };
+        Self::check(data, text).expect("the defaults are valid: a test checks them")
+    }
+}
+
+/// The default of a setting; empty if there is no such.
+#[must_use]
+pub fn default_of(key: &str) -> String {
+    HOST_SETTINGS
+        .iter()
+        .find(|setting| setting.key == key)
+        .map(|setting| setting.default.to_owned())
+        .unwrap_or_default()
+}
+
+/// Reads `250ms`, `30s`, `5m`, `2h` or `7d`.
+///
+/// # Errors
+/// What was wanted, as a sentence without the text.
+pub fn parse_span(text: &str) -> Result<Duration, &'static str> {
+    let wanted = "wanted a number and a unit, as in 250ms, 30s, 5m, 2h or 7d";
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wanted)?;
+    let milliseconds: u64 = match unit.trim() {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(wanted),
+    };
+    number
+        .checked_mul(milliseconds)
+        .map(Duration)
+        .ok_or("it is longer than time itself")
+}
+
+/// Turns texts into values. What is wrong is noted, and a placeholder is used until all are checked.
+struct Checker<'t> {
+    text: &'t dyn Fn(&'static str) -> String,
+    wrong: Vec<InvalidSetting>,
+}
+
+impl Checker<'_> {
+    fn reject(&mut self, key: &'static str, problem: impl Into<String>) {
+        self.wrong.push(InvalidSetting {
+            key,
+            value: (self.text)(key).chars().take(200).collect(),
+            problem: problem.into(),
+        });
+    }
+
+    fn tls(&mut self) -> Option<TlsFiles> {
+        let certificate = (self.text)("host.tls-certificate");
+        let key = (self.text)("host.tls-key");
+        match (certificate.is_empty(), key.is_empty()) {
+            (true, true) => None,
+            (false, false) => Some(TlsFiles {
+                certificate: certificate.into(),
+                key: key.into(),
+            }),
+            (true, false) => {
+                self.reject(
+                    "host.tls-certificate",
+                    "a key is given, so a certificate is wanted too",
+                );
+                None
+            }
+            (false, true) => {
+                self.reject(
+                    "host.tls-key",
+                    "a certificate is given, so its key is wanted too",
+                );
+                None
+            }
+        }
+    }
+
+    fn yes_or_no(&mut self, key: &'static str) -> bool {
+        match (self.text)(key).as_str() {
+            "true" => true,
+            "false" => false,
+            _ => {
+                self.reject(key, "wanted true or false");
+                false
+            }
+        }
+    }
+
+    fn listen(&mut self, key: &'static str, protection: Protection) -> ListenAddress {
+        let text = (self.text)(key);
+        let problem = match text.parse::<SocketAddr>() {
+            Ok(address) => match ListenAddress::check(address, protection) {
+                Ok(address) => return address,
+                Err(refused) => refused.to_string(),
+            },
+            Err(_) => "wanted an IP address and a port, as in 127.0.0.1:5050 or [::1]:0".to_owned(),
+        };
+        self.reject(key, problem);
+        ListenAddress::loopback()
+    }
+
+    fn span(&mut self, key: &'static str, least: Duration) -> Duration {
+        let problem = match parse_span(&(self.text)(key)) {
+            Ok(span) if span < least => format!("wanted at least {least}"),
+            Ok(span) if span > SPAN_MAX => "wanted at most 1d".to_owned(),
+            Ok(span) => return span,
+            Err(problem) => problem.to_owned(),
+        };
+        self.reject(key, problem);
+        least
+    }
+
+    fn count(&mut self, key: &'static str, least: u64) -> u64 {
+        match (self.text)(key).parse::<u64>() {
+            Ok(count) if count >= least => return count,
+            Ok(_) => self.reject(key, format!("wanted at least {least}")),
+            Err(_) => self.reject(key, "wanted a whole number"),
+        }
+        least
+    }
+
+    fn policy(&mut self) -> PolicyChoice {
+        let file = (self.text)("host.policy");
+        let config = (self.text)("host.policy-config");
+        if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&config) {
+            self.reject("host.policy-config", format!("it is not JSON: {error}"));
+        }
+        if file.is_empty() {
+            return PolicyChoice::Native;
+        }
+        PolicyChoice::Component {
+            file: file.into(),
+            config,
+        }
+    }
+
+    fn core(&mut self) -> CoreConfig {
+        let allocation = match (self.text)("host.allocation").as_str() {
+            "interval" => Allocation::Interval(self.span("host.interval", INTERVAL_MIN)),
+            other => {
+                if other != "events" {
+                    self.reject("host.allocation", "wanted events or interval");
+                }
+                Allocation::Events {
+                    reoffer: self.span("host.reoffer", Duration::ZERO),
+                    sweep: self.span("host.sweep", INTERVAL_MIN),
+                }
+            }
+        };
+        let agent_timeout = self.span("host.agent-timeout", AGENT_TIMEOUT_MIN);
+        let cluster = (self.text)("host.cluster");
+        if cluster.is_empty() || cluster.len() > 255 || cluster.contains(char::is_control) {
+            self.reject(
+                "host.cluster",
+                "wanted 1 to 255 bytes without control characters",
+            );
+        }
+        CoreConfig {
+            cluster,
+            region: (self.text)("host.region"),
+            allocation,
+            lease: self.span("host.lease", LEASE_MIN),
+            heartbeat: Duration(agent_timeout.0 / HEARTBEATS_PER_TIMEOUT),
+            agent_timeout,
+            request_timeout: self.span("host.request-timeout", Duration(100)),
+            ended_tasks_max: self.size("host.ended-tasks-max", 0),
+            tasks_max: self.size("host.tasks-max", 1),
+            step_failures_max: self.small("host.step-failures-max"),
+            policy_failures_max: self.small("host.policy-failures-max"),
+            ..CoreConfig::default()
+        }
+    }
+
+    fn size(&mut self, key: &'static str, least: u64) -> usize {
+        usize::try_from(self.count(key, least)).unwrap_or(usize::MAX)
+    }
+
+    fn small(&mut self, key: &'static str) -> u32 {
+        u32::try_from(self.count(key, 1)).unwrap_or(u32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(changes: &[(&str, &str)]) -> Result<HostConfig, Vec<String>> {
+        let text = |key: &'static str| {
+            let change = changes.iter().find(|(changed, _)| *changed == key);
+            change.map_or_else(|| default_of(key), |(_, text)| (*text).to_owned())
+        };
+        for (key, _) in changes {
+            assert!(HOST_SETTINGS.iter().any(|s| s.key == *key), "{key}");
+        }
+        HostConfig::check("data".into(), text)
+            .map_err(|wrong| wrong.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn defaults_are_valid_and_those_of_the_core() {
+        let config = check(&[]).unwrap();
+        assert_eq!(config.core, CoreConfig::default());
+        assert_eq!(config.listen.address().to_string(), "127.0.0.1:5050");
+        assert_eq!(config.policy, PolicyChoice::Native);
+        assert_eq!(
+            HostConfig::loopback("data".into()).listen,
+            ListenAddress::loopback()
+        );
+    }
+
+    #[test]
+    fn every_wrong_setting_is_named_with_what_was_wanted() {
+        let wrong = check(&[
+            ("host.listen", "5050"),
+            ("host.lease", "30"),
+            ("host.reoffer", "2d"),
+            ("host.agent-timeout", "10ms"),
+            ("host.ended-tasks-max", "many"),
+            ("host.policy-config", "{"),
+            ("host.insecure-network", "yes"),
+        ])
+        .unwrap_err();
+        assert_eq!(wrong.len(), 7, "{wrong:#?}");
+        assert!(
+            wrong
+                .iter()
+                .any(|w| w.starts_with("host.lease = '30': wanted a number and a unit"))
+        );
+        assert!(wrong.contains(&"host.reoffer = '2d': wanted at most 1d".to_owned()));
+        assert!(wrong.contains(&"host.agent-timeout = '10ms': wanted at least 1s".to_owned()));
+    }
+
+    #[test]
+    fn other_addresses_than_loopback_want_tls_or_a_word() {
+        let open = ("host.listen", "0.0.0.0:5050");
+        let wrong = check(&[open]).unwrap_err();
+        assert!(wrong[0].contains("--insecure-network"), "{wrong:?}");
+        check(&[open, ("host.insecure-network", "true")]).unwrap();
+        let tls = [("host.tls-certificate", "c.pem"), ("host.tls-key", "k.pem")];
+        check(&[open, tls[0], tls[1]]).unwrap();
+        let wrong = check(&[tls[0]]).unwrap_err();
+        assert!(wrong[0].starts_with("host.tls-key"), "{wrong:?}");
+        let wrong = check(&[("host.http", "0.0.0.0:1"), tls[0], tls[1]]).unwrap_err();
+        assert!(wrong[0].starts_with("host.http"), "{wrong:?}");
+    }
+
+    #[test]
+    fn spans_have_units() {
+        for (text, ms) in [
+            ("0ms", 0),
+            ("250ms", 250),
+            ("2s", 2_000),
+            ("1m", 60_000),
+            ("1 h", 3_600_000),
+            ("7d", 604_800_000),
+        ] {
+            assert_eq!(parse_span(text), Ok(Duration(ms)), "{text}");
+        }
+        for bad in [
+            "",
+            "5",
+            "s",
+            "-1s",
+            "1.5s",
+            "1 week",
+            "99999999999999999999s",
+            "99999999999999999d",
+        ] {
+            parse_span(bad).unwrap_err();
+        }
+    }
+}

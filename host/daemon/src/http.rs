@@ -1,0 +1,79 @@
+//! The pages: `/metrics` for Prometheus, `/healthz` for whoever restarts hosts.
+//!
+//! Every page wants the token, as every call does: `authorization: Bearer …`.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use proffer_rpc::Token;
+use tokio::net::TcpListener;
+
+use crate::handle::LoopHandle;
+use crate::metrics::Metrics;
+
+/// What the version of the text format is called.
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What pages are made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Pages {
+    pub(crate) handle: LoopHandle,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) token: Token,
+}
+
+/// Serves pages until `shutdown`.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    pages: Pages,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let routes = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(health))
+        .layer(from_fn_with_state(pages.clone(), authorize))
+        .with_state(pages);
+    axum::serve(listener, routes)
+        .with_graceful_shutdown(shutdown)
+        .await
+}
+
+async fn authorize(State(pages): State<Pages>, request: Request, next: Next) -> Response {
+    let given = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "));
+    match given {
+        Some(given) if pages.token.matches(given) => next.run(request).await,
+        _ => {
+            let text =
+                "wanted 'authorization: Bearer TOKEN'; the token is in the host's data directory\n";
+            (StatusCode::UNAUTHORIZED, text).into_response()
+        }
+    }
+}
+
+async fn metrics(State(pages): State<Pages>) -> Response {
+    ([(header::CONTENT_TYPE, METRICS_TYPE)], pages.metrics.text()).into_response()
+}
+
+/// The loop answers: the host lives.
+async fn health(State(pages): State<Pages>) -> Response {
+    match pages.handle.query(|core| core.pool()).await {
+        Ok(pool) => {
+            let text = format!(
+                "ok: {} of {} agents connected\n",
+                pool.agents_active, pool.agents
+            );
+            (StatusCode::OK, text).into_response()
+        }
+        Err(gone) => (StatusCode::SERVICE_UNAVAILABLE, format!("{gone}\n")).into_response(),
+    }
+}

@@ -1,0 +1,302 @@
+//! What operators ask of this host: looks at the core between two events, and calls to it.
+
+mod convert;
+mod files;
+mod plugins;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proffer_core::{Core, Event, Reply};
+use proffer_model::{AgentId, LaunchNumber, OfferId, Reason, Remedy, RoleName, code};
+use proffer_plugin::PluginHost;
+use proffer_rpc::data::DataClient;
+use proffer_rpc::operator as rpc;
+use proffer_rpc::operator::{Answer, Operator, OperatorError, Page, Paged};
+use proffer_store::Components;
+
+use crate::clock::Clock;
+use crate::handle::{HostGone, LoopHandle};
+use crate::usage::UsageSeries;
+
+/// How long a call that no framework answers may take: the store's commit is in it.
+const CALL_WITHIN: Duration = Duration::from_secs(60);
+/// How long a request to a framework may take at most; the core's own deadline comes first.
+const REQUEST_WITHIN: Duration = Duration::from_secs(120);
+/// Rows that a filter may pass over for one page: a page is made between two events.
+const ROWS_LOOKED_AT_MAX: usize = 100_000;
+
+/// Answers operators. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct HostOperator {
+    pub(crate) handle: LoopHandle,
+    pub(crate) plugins: PluginHost,
+    pub(crate) components: Components,
+    pub(crate) usage: UsageSeries,
+    pub(crate) clock: Clock,
+    /// For the host's own fetches from agents.
+    pub(crate) data: Arc<DataClient>,
+    pub(crate) about: Arc<About>,
+}
+
+/// What does not change while the host runs.
+#[derive(Clone, Debug)]
+pub(crate) struct About {
+    pub(crate) cluster: String,
+    pub(crate) http_address: String,
+    pub(crate) policy_config: String,
+}
+
+impl HostOperator {
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Core) -> T + Send + 'static,
+    ) -> Answer<T> {
+        self.handle.query(look).await.map_err(gone)
+    }
+
+    /// A call that the core answers itself.
+    async fn done(&self, event: impl FnOnce(proffer_core::Ticket) -> Event) -> Answer<Reply> {
+        match self.handle.call(event, CALL_WITHIN).await.map_err(gone)? {
+            Reply::Refused(why) => Err(refused(&why)),
+            reply => Ok(reply),
+        }
+    }
+}
+
+impl Operator for HostOperator {
+    async fn status(&self, _: rpc::StatusQuery) -> Answer<rpc::Status> {
+        let (about, clock) = (Arc::clone(&self.about), self.clock);
+        self.look(move |core| convert::status(core, &about, clock))
+            .await
+    }
+
+    async fn agents(&self, query: rpc::AgentQuery) -> Answer<Paged<rpc::Agent>> {
+        let after = query.page.after()?.map(AgentId);
+        self.look(move |core| {
+            query
+                .page
+                .take(core.agents(after).map(convert::agent), |row| row.id.0)
+        })
+        .await
+    }
+
+    async fn frameworks(&self, query: rpc::FrameworkQuery) -> Answer<Paged<rpc::Framework>> {
+        let after = query.page.after()?.map(proffer_model::FrameworkId);
+        self.look(move |core| {
+            let total = core.pool_total();
+            let rows = core
+                .frameworks(after)
+                .map(|view| convert::framework(&view, &total));
+            query.page.take(rows, |row| row.id.0)
+        })
+        .await
+    }
+
+    async fn tasks(&self, query: rpc::TaskQuery) -> Answer<Paged<rpc::Task>> {
+        let after = query.page.after()?.map(LaunchNumber);
+        self.look(move |core| task_page(core, &query, after))
+            .await?
+    }
+
+    async fn offers(&self, query: rpc::OfferQuery) -> Answer<Paged<rpc::Offer>> {
+        let after = query.page.after()?.map(OfferId);
+        self.look(move |core| {
+            let wanted = |view: &proffer_core::OfferView| {
+                query.framework.is_empty() || *view.framework == *query.framework
+            };
+            let rows = core.offers(after).take(ROWS_LOOKED_AT_MAX).filter(wanted);
+            let rows = rows.map(|view| convert::offer(core, view));
+            query.page.take(rows, |row| row.id.0)
+        })
+        .await
+    }
+
+    async fn roles(&self, query: rpc::RoleQuery) -> Answer<Paged<rpc::Role>> {
+        let after: Option<String> = query.page.after()?;
+        self.look(move |core| convert::roles(core, &query.page, after.as_deref()))
+            .await
+    }
+
+    async fn framework(&self, name: rpc::FrameworkName) -> Answer<rpc::FrameworkDetail> {
+        self.look(move |core| {
+            let view = core.framework_named(&name.name);
+            view.map(|view| convert::framework_detail(core, view))
+                .ok_or_else(|| no_framework(&name.name))
+        })
+        .await?
+    }
+
+    async fn inspect(&self, component: rpc::InspectComponent) -> Answer<rpc::Plugin> {
+        self.inspect_component(component).await
+    }
+
+    async fn add_framework(&self, framework: rpc::AddFramework) -> Answer<rpc::AddedFramework> {
+        self.add(framework).await
+    }
+
+    async fn remove_framework(&self, which: rpc::RemoveFramework) -> Answer<()> {
+        self.done(|ticket| Event::FrameworkRemovalAsked {
+            ticket,
+            name: which.name,
+        })
+        .await
+        .map(drop)
+    }
+
+    async fn resume_framework(&self, which: rpc::ResumeFramework) -> Answer<()> {
+        self.done(|ticket| Event::FrameworkResumeAsked {
+            ticket,
+            name: which.name,
+        })
+        .await
+        .map(drop)
+    }
+
+    async fn kill_task(&self, which: rpc::KillTask) -> Answer<()> {
+        let rpc::KillTask {
+            framework,
+            task,
+            grace,
+        } = which;
+        self.done(|ticket| Event::TaskKillAsked {
+            ticket,
+            framework,
+            task,
+            grace,
+        })
+        .await
+        .map(drop)
+    }
+
+    async fn task_logs(&self, which: rpc::TaskLogs) -> Answer<rpc::Chunks> {
+        self.logs(which).await
+    }
+
+    async fn fetch_output(&self, which: rpc::FetchOutput) -> Answer<rpc::Chunks> {
+        self.output(which).await
+    }
+
+    async fn request(&self, request: rpc::FrameworkRequest) -> Answer<rpc::FrameworkResponse> {
+        let principal = if request.principal.is_empty() {
+            "operator".to_owned()
+        } else {
+            request.principal
+        };
+        let event = |ticket| Event::RequestArrived {
+            ticket,
+            framework: request.framework,
+            method: request.method,
+            path: request.path,
+            query: request.query,
+            headers: request.headers,
+            body: request.body.to_vec(),
+            principal,
+        };
+        match self
+            .handle
+            .call(event, REQUEST_WITHIN)
+            .await
+            .map_err(gone)?
+        {
+            Reply::Response(response) => Ok(rpc::FrameworkResponse {
+                status: response.status,
+                headers: response.headers,
+                body: response.body.into(),
+            }),
+            Reply::Refused(why) => Err(refused(&why)),
+            Reply::Done | Reply::Added(_) => Err(OperatorError::Internal(
+                "a request was answered without a response".to_owned(),
+            )),
+        }
+    }
+
+    async fn policy(&self, _: rpc::PolicyQuery) -> Answer<rpc::Policy> {
+        let config = self.about.policy_config.clone();
+        self.look(move |core| convert::policy(core, config)).await
+    }
+
+    async fn set_role(&self, role: rpc::SetRole) -> Answer<()> {
+        let rpc::SetRole { name, weight } = role;
+        self.done(|ticket| Event::RoleSet {
+            ticket,
+            role: name,
+            weight,
+        })
+        .await
+        .map(drop)
+    }
+
+    async fn explain(&self, subject: rpc::Subject) -> Answer<rpc::Explanation> {
+        self.look(move |core| convert::explain(core, &subject))
+            .await?
+    }
+
+    async fn usage(&self, query: rpc::UsageQuery) -> Answer<rpc::Usage> {
+        Ok(self.usage.since(query.since))
+    }
+}
+
+fn task_page(
+    core: &Core,
+    query: &rpc::TaskQuery,
+    after: Option<LaunchNumber>,
+) -> Answer<Paged<rpc::Task>> {
+    let framework = match query.framework.as_str() {
+        "" => None,
+        name => Some(
+            core.framework_named(name)
+                .ok_or_else(|| no_framework(name))?
+                .id,
+        ),
+    };
+    let wanted = |view: &proffer_core::TaskView| {
+        let there = query.agent.is_empty()
+            || *view.hostname == *query.agent
+            || view.agent.to_string() == query.agent
+            || view.agent.0.to_string() == query.agent;
+        there && (query.states.is_empty() || query.states.contains(&view.state))
+    };
+    let rows = core
+        .tasks(framework, after)
+        .take(ROWS_LOOKED_AT_MAX)
+        .filter(wanted)
+        .map(convert::task);
+    Ok(query.page.take(rows, |row| row.launch.0))
+}
+
+/// A page of rows whose key is a text.
+fn text_page<T>(page: &Page, rows: Vec<T>, key: impl Fn(&T) -> String) -> Paged<T> {
+    page.take(rows, |row| key(row))
+}
+
+fn gone(_: HostGone) -> OperatorError {
+    OperatorError::Unavailable("the host is shutting down".to_owned())
+}
+
+fn no_framework(name: &str) -> OperatorError {
+    OperatorError::NotFound(format!(
+        "there is no framework named '{name}'; `proffer framework list` shows those there are"
+    ))
+}
+
+/// A reason of the core's as an operator's error.
+fn refused(why: &Reason) -> OperatorError {
+    let text = why.text.clone();
+    match (why.code.as_ref(), why.remedy) {
+        (code::UNKNOWN, _) => OperatorError::NotFound(text),
+        (_, Remedy::Unsupported) => OperatorError::Unsupported(text),
+        (_, Remedy::Denied) => OperatorError::Denied(text),
+        (_, Remedy::ChooseAnew) => OperatorError::Conflict(text),
+        (_, Remedy::Retry) => OperatorError::Unavailable(text),
+        (_, Remedy::Mend) => OperatorError::Invalid(text),
+    }
+}
+
+/// Role names as texts, checked.
+fn role_names(texts: &[String]) -> Answer<Vec<RoleName>> {
+    let role = |text: &String| {
+        RoleName::new(text.as_str()).map_err(|error| OperatorError::Invalid(error.to_string()))
+    };
+    texts.iter().map(role).collect()
+}

@@ -1,0 +1,331 @@
+//! The core's views as operators see them.
+
+use std::collections::BTreeMap;
+
+use proffer_core::{AgentView, Core, FrameworkView, OfferView, PolicyIdentity, TaskView};
+use proffer_model::fact::FrameworkStanding;
+use proffer_model::framework::Standing;
+use proffer_model::{Bundle, Reason, Resources};
+use proffer_rpc::operator as rpc;
+use proffer_rpc::operator::{Answer, OperatorError, Page, Paged};
+
+use super::{About, no_framework, text_page};
+use crate::clock::Clock;
+use crate::usage::share_milli;
+
+pub(super) fn status(core: &Core, about: &About, clock: Clock) -> rpc::Status {
+    let pool = core.pool();
+    let mut offers = rpc::OfferCounts::default();
+    let mut ended = 0;
+    let mut frameworks = 0;
+    for view in core.frameworks(None) {
+        let counts = offer_counts(&view);
+        offers.made += counts.made;
+        offers.accepted += counts.accepted;
+        offers.declined += counts.declined;
+        offers.expired += counts.expired;
+        offers.rescinded += counts.rescinded;
+        ended += view.tasks.1 as u64;
+        frameworks += 1;
+    }
+    rpc::Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        contract: proffer_plugin::CONTRACT_VERSION.to_owned(),
+        cluster: about.cluster.clone(),
+        started: clock.started(),
+        now: clock.now(),
+        http_address: about.http_address.clone(),
+        agents: count(pool.agents),
+        agents_active: count(pool.agents_active),
+        frameworks,
+        tasks_active: pool.tasks as u64,
+        tasks_ended: ended,
+        pool: pool.total,
+        used: pool.used,
+        offered: pool.offered,
+        cycles: core.policy().cycles,
+        offers,
+    }
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+pub(super) fn agent(view: AgentView) -> rpc::Agent {
+    let total = view.total.total();
+    rpc::Agent {
+        id: view.id,
+        state: match (view.active, view.standing) {
+            (true, _) => rpc::AgentState::Active,
+            (false, Standing::Unreachable) => rpc::AgentState::Unreachable,
+            (false, Standing::Gone) => rpc::AgentState::Gone,
+            (false, Standing::Disconnected | Standing::Returned) => rpc::AgentState::Disconnected,
+        },
+        since: Some(view.since),
+        info: (*view.info).clone(),
+        used: view.used,
+        offered: view.offered,
+        total,
+        tasks: count(view.tasks),
+        data_address: view.data_address,
+    }
+}
+
+fn offer_counts(view: &FrameworkView) -> rpc::OfferCounts {
+    rpc::OfferCounts {
+        made: view.counters.offers_made,
+        accepted: view.counters.offers_accepted,
+        declined: view.counters.offers_declined,
+        expired: view.counters.offers_expired,
+        rescinded: view.counters.offers_rescinded,
+    }
+}
+
+pub(super) fn framework(view: &FrameworkView, total: &Bundle) -> rpc::Framework {
+    let (state, why) = match &view.standing {
+        FrameworkStanding::Active => (rpc::FrameworkState::Active, None),
+        FrameworkStanding::Quarantined(why) => {
+            (rpc::FrameworkState::Quarantined, Some(why.clone()))
+        }
+        FrameworkStanding::Removing(why) => (rpc::FrameworkState::Removing, Some(why.clone())),
+    };
+    rpc::Framework {
+        id: view.id,
+        name: view.name.to_string(),
+        version: view.version.clone(),
+        digest: view.digest.clone(),
+        roles: view.roles.iter().map(|(role, _)| role.clone()).collect(),
+        state,
+        why,
+        tasks_active: view.tasks.0 as u64,
+        tasks_ended: view.tasks.1 as u64,
+        used: view.used.clone(),
+        share_milli: share_milli(&view.used, total),
+        offers: offer_counts(view),
+    }
+}
+
+pub(super) fn framework_detail(core: &Core, view: FrameworkView) -> rpc::FrameworkDetail {
+    let demands = view.demands.iter().map(|(demand, since, _)| {
+        let mut shape = demand.shape.resources.clone();
+        let ports = Bundle {
+            ports: demand.shape.fixed_ports.clone(),
+            ..Bundle::default()
+        };
+        shape.add(&Resources::plain(ports));
+        rpc::DemandRow {
+            key: demand.key.clone(),
+            role: demand.role.clone(),
+            shape,
+            count: demand.count,
+            since: *since,
+        }
+    });
+    rpc::FrameworkDetail {
+        demands: demands.collect(),
+        suppressed: view
+            .roles
+            .iter()
+            .filter(|(_, off)| *off)
+            .map(|(role, _)| role.to_string())
+            .collect(),
+        config: view.config.clone(),
+        steps: view.step.0,
+        steps_failed: view.counters.steps_failed,
+        last_fault: view.last_fault.clone(),
+        limits: Vec::new(),
+        framework: framework(&view, &core.pool_total()),
+    }
+}
+
+pub(super) fn task(view: TaskView) -> rpc::Task {
+    rpc::Task {
+        framework: view.framework.to_string(),
+        id: view.id,
+        name: view.template,
+        state: view.state,
+        why: Some(view.why),
+        exit: view.exit,
+        agent: view.agent,
+        hostname: view.hostname.to_string(),
+        role: view.role,
+        resources: view.resources,
+        launch: view.launch,
+        launched: view.launched_at,
+        started: view.running_at,
+        ended: view.ended_at,
+    }
+}
+
+pub(super) fn offer(core: &Core, view: OfferView) -> rpc::Offer {
+    rpc::Offer {
+        id: view.id,
+        framework: view.framework.to_string(),
+        role: view.role,
+        agent: view.agent,
+        hostname: core
+            .agent_named(&view.agent.to_string())
+            .map(|a| a.info.hostname.to_string())
+            .unwrap_or_default(),
+        resources: view.resources,
+        expires: view.expires,
+        demand: view.demand,
+    }
+}
+
+pub(super) fn roles(core: &Core, page: &Page, after: Option<&str>) -> Paged<rpc::Role> {
+    let total = core.pool_total();
+    let mut members: BTreeMap<String, (Vec<String>, Bundle)> = BTreeMap::new();
+    for view in core.frameworks(None) {
+        for (role, _) in &view.roles {
+            let entry = members.entry(role.to_string()).or_default();
+            entry.0.push(view.name.to_string());
+            // With one role, the framework's use is the role's; with several it counts under each.
+            entry.1.add(&view.used);
+        }
+    }
+    let mut rows: Vec<rpc::Role> = core
+        .roles()
+        .filter(|(name, _)| after.is_none_or(|after| name.as_str() > after))
+        .map(|(name, weight)| {
+            let (frameworks, used) = members.remove(name.as_str()).unwrap_or_default();
+            rpc::Role {
+                name: name.clone(),
+                weight,
+                frameworks,
+                share_milli: share_milli(&used, &total),
+                used,
+            }
+        })
+        .collect();
+    rows.sort_by(|a, b| a.name.cmp(&b.name));
+    text_page(page, rows, |row| row.name.to_string())
+}
+
+pub(super) fn policy(core: &Core, config: String) -> rpc::Policy {
+    let view = core.policy();
+    let native = PolicyIdentity {
+        name: "drf".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        digest: String::new(),
+    };
+    let identity = view.loaded.as_deref().unwrap_or(&native);
+    rpc::Policy {
+        name: identity.name.clone(),
+        version: identity.version.clone(),
+        digest: identity.digest.clone(),
+        fallback: view.fallback && view.loaded.is_some(),
+        config,
+        cycles: view.cycles,
+        grants: view.grants,
+        rejected: view.grants_invalid,
+        stale: view.grants_stale,
+        failures: view.failed_cycles,
+        last_fault: view.left_out.or(view.last_fault),
+    }
+}
+
+pub(super) fn explain(core: &Core, subject: &rpc::Subject) -> Answer<rpc::Explanation> {
+    match subject {
+        rpc::Subject::Framework(name) => {
+            let report = core
+                .explain_framework(name)
+                .ok_or_else(|| no_framework(name))?;
+            Ok(explain_framework(&report))
+        }
+        rpc::Subject::Task(task) => {
+            let report = core
+                .explain_task(&task.framework, &task.task)
+                .ok_or_else(|| {
+                    OperatorError::NotFound(format!(
+                        "{} has no task '{}'",
+                        task.framework, task.task
+                    ))
+                })?;
+            Ok(rpc::Explanation {
+                sentences: report.sentences,
+                reasons: Vec::new(),
+            })
+        }
+        rpc::Subject::Agent(name) => {
+            let view = core.agent_named(name).ok_or_else(|| {
+                OperatorError::NotFound(format!(
+                    "there is no agent '{name}'; `proffer agent list` shows those there are"
+                ))
+            })?;
+            Ok(explain_agent(&view))
+        }
+    }
+}
+
+fn explain_framework(report: &proffer_core::FrameworkReport) -> rpc::Explanation {
+    let name = &report.framework.name;
+    let mut sentences: Vec<String> = report
+        .general
+        .iter()
+        .map(|why| format!("{name}: {}", why.text))
+        .collect();
+    let mut reasons: Vec<rpc::ReasonCount> = report
+        .general
+        .iter()
+        .map(|why| general(name, why))
+        .collect();
+    for demand in &report.demands {
+        let key = &demand.demand.key;
+        sentences.push(format!(
+            "it demands {} × {} under {} as '{key}', of which {} are on offer",
+            demand.demand.count, demand.demand.shape.resources, demand.demand.role, demand.offered
+        ));
+        for reason in &demand.reasons {
+            let others = if reason.agents > 1 {
+                format!(" (and {} more)", reason.agents - 1)
+            } else {
+                String::new()
+            };
+            sentences.push(format!("'{key}': {}{others}", reason.why.text));
+            reasons.push(rpc::ReasonCount {
+                subject: key.clone(),
+                why: reason.why.clone(),
+                agents: reason.agents,
+                sample: reason.sample,
+                short: reason.short.clone(),
+            });
+        }
+    }
+    sentences.push(format!("decided by: {}", report.policy));
+    rpc::Explanation { sentences, reasons }
+}
+
+fn general(name: &str, why: &Reason) -> rpc::ReasonCount {
+    rpc::ReasonCount {
+        subject: name.to_owned(),
+        why: why.clone(),
+        agents: 0,
+        sample: None,
+        short: Resources::none(),
+    }
+}
+
+fn explain_agent(view: &AgentView) -> rpc::Explanation {
+    let state = if view.active {
+        "connected and offered"
+    } else {
+        "not connected, so nothing of it is offered"
+    };
+    let mut sentences = vec![
+        format!("{} ({}) is {state}", view.id, view.info.hostname),
+        format!("it has {}, of which {} is free", view.total, view.free),
+        format!("{} of its tasks have not ended", view.tasks),
+    ];
+    if !view.deficit.is_empty() {
+        sentences.push(format!(
+            "it has less than is held there: {} too much is held",
+            view.deficit
+        ));
+    }
+    rpc::Explanation {
+        sentences,
+        reasons: Vec::new(),
+    }
+}

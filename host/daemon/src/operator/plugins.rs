@@ -1,0 +1,136 @@
+//! Components that operators bring: looked at, approved, kept, run.
+
+use std::sync::Arc;
+
+use proffer_core::{Event, NewFramework, Reply};
+use proffer_model::RoleName;
+use proffer_plugin::{Kind, LoadPluginError, LoadedPlugin};
+use proffer_rpc::operator as rpc;
+use proffer_rpc::operator::{Answer, OperatorError};
+
+use super::{HostOperator, role_names};
+
+impl HostOperator {
+    pub(super) async fn inspect_component(
+        &self,
+        what: rpc::InspectComponent,
+    ) -> Answer<rpc::Plugin> {
+        let loaded = self.load(&what.component).await?;
+        let manifest = loaded.manifest();
+        let limit = |name: &str, value: Option<u32>| {
+            value.map(|value| rpc::Limit {
+                name: name.to_owned(),
+                value: u64::from(value),
+            })
+        };
+        let limits = [
+            limit("memory-mib", manifest.limits.memory_mib),
+            limit("step-cpu-ms", manifest.limits.step_cpu_ms),
+            limit("state-mib", manifest.limits.state_mib),
+        ];
+        Ok(rpc::Plugin {
+            name: loaded.name().to_owned(),
+            version: loaded.version().to_owned(),
+            world: loaded.kind().name().to_owned(),
+            contract: manifest.contract.clone(),
+            description: manifest.description.clone(),
+            digest: loaded.digest().to_owned(),
+            size: loaded.bytes() as u64,
+            roles: manifest.roles.clone(),
+            imports: loaded.imports().to_vec(),
+            limits: limits.into_iter().flatten().collect(),
+            config_schema: manifest
+                .config_schema
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+        })
+    }
+
+    /// A framework first, or a policy, whichever it is.
+    async fn load(&self, component: &[u8]) -> Answer<LoadedPlugin> {
+        match self.plugins.load(component.to_vec(), Kind::Framework).await {
+            Err(LoadPluginError::WrongWorld { .. }) => self
+                .plugins
+                .load(component.to_vec(), Kind::Policy)
+                .await
+                .map_err(unfit),
+            loaded => loaded.map_err(unfit),
+        }
+    }
+
+    pub(super) async fn add(&self, add: rpc::AddFramework) -> Answer<rpc::AddedFramework> {
+        let loaded = self
+            .plugins
+            .load(add.component.to_vec(), Kind::Framework)
+            .await
+            .map_err(unfit)?;
+        let missing: Vec<&str> = loaded
+            .imports()
+            .iter()
+            .filter(|import| !add.approved.contains(import))
+            .map(String::as_str)
+            .collect();
+        if !missing.is_empty() {
+            return Err(OperatorError::Denied(format!(
+                "not approved: {} asks for {}",
+                loaded.name(),
+                missing.join(", ")
+            )));
+        }
+        let name = if add.name.is_empty() {
+            loaded.name().to_owned()
+        } else {
+            add.name
+        };
+        let digest = loaded.digest().to_owned();
+        self.keep(&digest, add.component.to_vec()).await?;
+        let framework = NewFramework {
+            name: Arc::from(name.as_str()),
+            version: loaded.version().to_owned(),
+            digest: digest.clone(),
+            roles: roles(add.roles, &loaded)?,
+            config: add.config,
+            gpus: false,
+        };
+        match self
+            .done(|ticket| Event::FrameworkAdded {
+                ticket,
+                framework: Box::new(framework),
+            })
+            .await?
+        {
+            Reply::Added(id) => Ok(rpc::AddedFramework { id, name, digest }),
+            _ => Err(OperatorError::Internal(
+                "the framework was neither added nor refused".to_owned(),
+            )),
+        }
+    }
+
+    async fn keep(&self, digest: &str, bytes: Vec<u8>) -> Answer<()> {
+        let (components, digest) = (self.components.clone(), digest.to_owned());
+        let kept = tokio::task::spawn_blocking(move || components.put(&digest, &bytes)).await;
+        match kept {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(OperatorError::Unavailable(error.to_string())),
+            Err(error) => Err(OperatorError::Internal(error.to_string())),
+        }
+    }
+}
+
+/// Those given; else those that the manifest asks for; else everybody's.
+fn roles(given: Vec<RoleName>, loaded: &LoadedPlugin) -> Answer<Vec<RoleName>> {
+    if !given.is_empty() {
+        return Ok(given);
+    }
+    let asked = role_names(&loaded.manifest().roles)?;
+    Ok(if asked.is_empty() {
+        vec![RoleName::star()]
+    } else {
+        asked
+    })
+}
+
+fn unfit(error: LoadPluginError) -> OperatorError {
+    OperatorError::Invalid(error.to_string())
+}
