@@ -14,8 +14,10 @@ use std::fmt;
 
 use proffer_model::agent::FromAgent;
 
-pub use client::{HostConnection, HostConnectionLost, connect};
-pub use record::{RecordError, launch_from_record, launch_to_record};
+pub use client::{HostConnectionLost, HostReceiver, HostSender, connect};
+pub use record::{
+    RecordError, launch_from_record, launch_to_record, update_from_record, update_to_record,
+};
 pub use server::{NotSent, ToAgentSender};
 
 pub(crate) use server::agent_service;

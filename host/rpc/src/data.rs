@@ -10,7 +10,7 @@ use std::fs::File;
 
 use proffer_model::LaunchNumber;
 
-pub use client::{FetchError, Fetched, fetch};
+pub use client::{DataClient, FetchError, Fetched};
 
 pub(crate) use server::data_service;
 

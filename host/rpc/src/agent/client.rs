@@ -15,12 +15,13 @@ use crate::transport::{self, ConnectError, MESSAGE_MAX, PeerAddress, Tls};
 /// many launches' worth; past it the connection is as good as dead.
 const TO_HOST_QUEUE: usize = 4_096;
 
-/// An agent's connection to its host.
+/// An agent's way to its host. Cheap to clone; when the last clone is dropped, the connection ends.
+#[derive(Clone, Debug)]
+pub struct HostSender(mpsc::Sender<FromAgent>);
+
+/// What comes from the host.
 #[derive(Debug)]
-pub struct HostConnection {
-    to_host: mpsc::Sender<FromAgent>,
-    from_host: Streaming<wire::ToAgent>,
-}
+pub struct HostReceiver(Streaming<wire::ToAgent>);
 
 /// Why a connection to the host is over.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,7 +48,7 @@ pub async fn connect(
     address: &PeerAddress,
     token: &Token,
     tls: &Tls,
-) -> Result<HostConnection, ConnectError> {
+) -> Result<(HostSender, HostReceiver), ConnectError> {
     let channel = transport::connect(address, token, tls).await?;
     let mut client = AgentServiceClient::new(channel)
         .max_decoding_message_size(MESSAGE_MAX)
@@ -58,33 +59,32 @@ pub async fn connect(
         .connect(messages)
         .await
         .map_err(|status| transport::failure(address, &status))?;
-    Ok(HostConnection {
-        to_host,
-        from_host: response.into_inner(),
-    })
+    Ok((HostSender(to_host), HostReceiver(response.into_inner())))
 }
 
-impl HostConnection {
+impl HostSender {
     /// Queues a message; never waits.
     ///
     /// # Errors
     /// If the connection is over or so slow that it must be taken for dead.
     pub fn send(&self, message: FromAgent) -> Result<(), HostConnectionLost> {
-        self.to_host.try_send(message).map_err(|error| match error {
+        self.0.try_send(message).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => HostConnectionLost::Overflow,
             mpsc::error::TrySendError::Closed(_) => {
                 HostConnectionLost::Closed("nothing more can be sent".to_owned())
             }
         })
     }
+}
 
+impl HostReceiver {
     /// The next message. Waits as long as the connection lasts: the caller sets the deadline that the
     /// host told it. Cancel-safe: a message is taken whole or not at all.
     ///
     /// # Errors
     /// If the connection is over.
     pub async fn receive(&mut self) -> Result<ToAgent, HostConnectionLost> {
-        match self.from_host.message().await {
+        match self.0.message().await {
             Ok(Some(message)) => message
                 .try_into()
                 .map_err(|error| HostConnectionLost::Malformed(format!("{error}"))),

@@ -1,5 +1,7 @@
 //! Fetching a file from an agent.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,10 +11,13 @@ use super::{FetchFile, FetchRefused};
 use crate::proto::data::v0::data_service_client::DataServiceClient;
 use crate::proto::data::v0::{Chunk, FetchRequest};
 use crate::token::Token;
-use crate::transport::{self, ConnectError, PeerAddress, Tls};
+use crate::transport::{self, ConnectError, PeerAddress, Tls, TokenChannel};
 
 /// A peer that sends nothing for so long has stalled.
 const CHUNK_WITHIN: Duration = Duration::from_secs(30);
+
+/// Connections kept open; a reduce task reads from about as many agents.
+const CHANNELS_MAX: usize = 256;
 
 /// A file on its way.
 #[derive(Debug)]
@@ -47,36 +52,85 @@ pub enum FetchError {
     Broken(String),
 }
 
-/// Asks an agent for a file; the answer's length is known when this returns.
-///
-/// # Errors
-/// If the agent cannot be reached or does not serve the file.
-pub async fn fetch(
-    address: &PeerAddress,
-    token: &Token,
-    tls: &Tls,
-    file: &FetchFile,
-) -> Result<Fetched, FetchError> {
-    let channel = transport::connect(address, token, tls).await?;
-    let request = FetchRequest {
-        launch: file.launch.0,
-        path: file.path.clone(),
-        offset: file.offset,
-    };
-    let refused = |status: Status| refusal(address, file, &status);
-    let mut client = DataServiceClient::new(channel);
-    let asked = tokio::time::timeout(CHUNK_WITHIN, client.fetch(request)).await;
-    let mut chunks = asked.map_err(|_| stalled())?.map_err(refused)?.into_inner();
-    let first = next(&mut chunks).await?;
-    let Some((first, size)) = first.and_then(|chunk| Some((chunk.data, chunk.size?))) else {
-        return Err(FetchError::Broken("it has no beginning".to_owned()));
-    };
-    Ok(Fetched {
-        chunks,
-        first: Some(first),
-        size,
-        left: size,
-    })
+/// Fetches files from agents; connections are kept for the next file.
+#[derive(Debug)]
+pub struct DataClient {
+    token: Token,
+    tls: Tls,
+    channels: Mutex<BTreeMap<String, TokenChannel>>,
+}
+
+impl DataClient {
+    /// A client without connections.
+    #[must_use]
+    pub fn new(token: Token, tls: Tls) -> Self {
+        Self {
+            token,
+            tls,
+            channels: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    /// Asks an agent for a file; how long it is is known when this returns.
+    ///
+    /// # Errors
+    /// If the agent cannot be reached or does not serve the file.
+    pub async fn fetch(
+        &self,
+        address: &PeerAddress,
+        file: &FetchFile,
+    ) -> Result<Fetched, FetchError> {
+        let channel = self.channel(address).await?;
+        let request = FetchRequest {
+            launch: file.launch.0,
+            path: file.path.clone(),
+            offset: file.offset,
+        };
+        let mut client = DataServiceClient::new(channel);
+        let asked = tokio::time::timeout(CHUNK_WITHIN, client.fetch(request)).await;
+        let answer = asked
+            .map_err(|_| stalled())
+            .and_then(|answer| answer.map_err(|status| refusal(address, file, &status)));
+        let mut chunks = match answer {
+            Ok(answer) => answer.into_inner(),
+            Err(error) => {
+                // A channel that may be broken is not kept.
+                if !matches!(error, FetchError::Refused { .. }) {
+                    self.kept().remove(&address.to_string());
+                }
+                return Err(error);
+            }
+        };
+        let first = next(&mut chunks).await?;
+        let Some((first, size)) = first.and_then(|chunk| Some((chunk.data, chunk.size?))) else {
+            return Err(FetchError::Broken("it has no beginning".to_owned()));
+        };
+        Ok(Fetched {
+            chunks,
+            first: Some(first),
+            size,
+            left: size,
+        })
+    }
+
+    async fn channel(&self, address: &PeerAddress) -> Result<TokenChannel, ConnectError> {
+        let name = address.to_string();
+        if let Some(channel) = self.kept().get(&name) {
+            return Ok(channel.clone());
+        }
+        let channel = transport::connect(address, &self.token, &self.tls).await?;
+        let mut kept = self.kept();
+        if kept.len() >= CHANNELS_MAX {
+            kept.pop_first();
+        }
+        kept.insert(name, channel.clone());
+        Ok(channel)
+    }
+
+    /// A panic while it was held cannot have left it half changed.
+    fn kept(&self) -> MutexGuard<'_, BTreeMap<String, TokenChannel>> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Fetched {

@@ -1,0 +1,95 @@
+//! From a launch to what its runner is told.
+
+use std::io;
+
+use proffer_model::agent::Launch;
+use proffer_model::{Executor, ports_of};
+
+use crate::fetch::COMPONENT;
+use crate::runner::protocol::{Program, StartTask};
+use crate::sandbox::{Sandbox, path_of};
+
+/// What a program finds when nothing else is said; the agent's own environment is not passed on.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+const MIB: u64 = 1024 * 1024;
+
+/// What to start. The sandbox is made.
+pub(crate) fn start_task(launch: &Launch, sandbox: &Sandbox) -> io::Result<StartTask> {
+    let path = path_of(launch.number);
+    Ok(StartTask {
+        launch: launch.number.0,
+        work: format!("{path}/work"),
+        program: program(launch, sandbox, &path)?,
+        env: env(launch),
+    })
+}
+
+fn program(launch: &Launch, sandbox: &Sandbox, path: &str) -> io::Result<Program> {
+    let task = &launch.task;
+    let argv = match &task.template.executor {
+        Executor::Process(argv) => {
+            let mut argv = argv.clone();
+            if let Some(program) = argv.first_mut() {
+                let is_input = launch.inputs.iter().any(|input| input.path == *program);
+                if is_input && !program.contains('/') {
+                    *program = format!("./{program}");
+                }
+            }
+            argv
+        }
+        Executor::Shell(line) => {
+            // The second word is the name that the shell knows itself by; arguments follow it.
+            let words = ["/bin/sh", "-c", line, "sh"];
+            words.iter().map(|word| (*word).to_owned()).collect()
+        }
+        Executor::Wasm(component) => {
+            let mem = u64::try_from(task.resources.total().mem.milli()).unwrap_or_default();
+            let inputs = sandbox.tops()?.into_iter().filter(|(_, is_dir)| *is_dir);
+            let mut args = vec![component.path.clone()];
+            args.extend(task.args.iter().cloned());
+            return Ok(Program::Wasm {
+                component: format!("{path}/{COMPONENT}"),
+                args,
+                memory_bytes: mem.saturating_mul(MIB) / 1_000,
+                inputs: inputs
+                    .map(|(name, _)| (format!("{path}/inputs/{name}"), name))
+                    .collect(),
+            });
+        }
+        // Refused when the launch came.
+        Executor::Container(_) => return Err(io::Error::other("agents do not run containers yet")),
+    };
+    let argv = argv.into_iter().chain(task.args.iter().cloned()).collect();
+    Ok(Program::Process { argv })
+}
+
+/// The whole environment: ours first, so that template and task can say otherwise. Of one name the
+/// last counts.
+fn env(launch: &Launch) -> Vec<(String, String)> {
+    let task = &launch.task;
+    let held = task.resources.total();
+    let ports: Vec<String> = ports_of(&task.resources)
+        .iter()
+        .map(u64::to_string)
+        .collect();
+    let mut env: Vec<(String, String)> = [
+        ("PATH", PATH.to_owned()),
+        ("HOME", ".".to_owned()),
+        ("PROFFER_FRAMEWORK", launch.framework_name.to_string()),
+        ("PROFFER_TASK", task.id.to_string()),
+        ("PROFFER_LAUNCH", launch.number.0.to_string()),
+        ("PROFFER_CPUS", held.cpus.to_string()),
+        ("PROFFER_MEM", held.mem.to_string()),
+        ("PROFFER_PORTS", ports.join(",")),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    for (name, value) in task.template.env.iter().chain(&task.env) {
+        match env.iter_mut().find(|(known, _)| known == name) {
+            Some((_, own)) => own.clone_from(value),
+            None => env.push((name.clone(), value.clone())),
+        }
+    }
+    env
+}

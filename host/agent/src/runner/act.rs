@@ -1,0 +1,227 @@
+//! The runner's own state: its tasks, and what it does when it is told something.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proffer_plugin::command::{CommandRunner, KillSwitch};
+use rustix::process::Pid;
+use tokio::sync::mpsc;
+
+use super::protocol::{Ending, How, Program, StartTask, Status, ToRunner};
+use super::wasm::WasmTask;
+use super::{process, status, wasm};
+
+/// The socket's name in the runner's directory.
+pub(crate) const CONTROL: &str = "run/control";
+
+/// Where status files are.
+pub(crate) const STATUS_DIR: &str = "run/status";
+
+/// Where compiled components are.
+pub(super) const CACHE_DIR: &str = "run/cache";
+
+/// Stops of one task that wait to be seen; more than a few are repeats.
+const STOPS_QUEUE: usize = 8;
+
+/// All tasks that are not forgotten.
+pub(super) struct Tasks {
+    tasks: BTreeMap<u64, Task>,
+    ended: mpsc::Sender<(u64, Ending)>,
+    /// Made for the first Wasm task: a runner of processes needs no compiler.
+    engine: Option<CommandRunner>,
+}
+
+struct Task {
+    status: Status,
+    stop: Stop,
+}
+
+enum Stop {
+    Process(mpsc::Sender<Duration>),
+    Wasm(KillSwitch),
+    Ended,
+}
+
+/// What came of a command.
+pub(super) enum Done {
+    /// Tell the agent about this launch.
+    Tell(u64, Status),
+    /// Nothing to tell.
+    Nothing,
+    /// The runner is to end.
+    Exit,
+}
+
+impl Tasks {
+    pub(super) fn new(ended: mpsc::Sender<(u64, Ending)>) -> Self {
+        Self {
+            tasks: BTreeMap::new(),
+            ended,
+            engine: None,
+        }
+    }
+
+    pub(super) fn any_runs(&self) -> bool {
+        let mut tasks = self.tasks.values();
+        tasks.any(|task| !matches!(task.status, Status::Ended(_)))
+    }
+
+    pub(super) fn list(&self) -> Vec<(u64, Status)> {
+        let tasks = self.tasks.iter();
+        tasks
+            .map(|(launch, task)| (*launch, task.status.clone()))
+            .collect()
+    }
+
+    pub(super) fn perform(&mut self, command: ToRunner) -> Done {
+        match command {
+            ToRunner::Hello { .. } => Done::Nothing,
+            ToRunner::Start(task) => self.start(*task),
+            ToRunner::Stop { launch, grace_ms } => {
+                self.stop(launch, Duration::from_millis(grace_ms));
+                Done::Nothing
+            }
+            ToRunner::Forget { launch } => {
+                self.forget(launch);
+                Done::Nothing
+            }
+            ToRunner::Exit if self.any_runs() => Done::Nothing,
+            ToRunner::Exit => Done::Exit,
+        }
+    }
+
+    /// A task ended: it is written down, then told.
+    pub(super) fn on_ended(&mut self, launch: u64, ending: Ending) -> Status {
+        let status = Status::Ended(ending);
+        self.note(launch, &status);
+        if let Some(task) = self.tasks.get_mut(&launch) {
+            task.status = status.clone();
+            task.stop = Stop::Ended;
+        }
+        status
+    }
+
+    fn note(&self, launch: u64, status: &Status) {
+        // A full disk must not end the other tasks; if this runner dies as well, the agent reports the
+        // task as lost, which is then the truth.
+        if let Err(error) = status::write(launch, status) {
+            tracing::error!(launch, %error, "a status was not written");
+        }
+    }
+
+    fn start(&mut self, task: StartTask) -> Done {
+        let launch = task.launch;
+        if let Some(known) = self.tasks.get(&launch) {
+            return Done::Tell(launch, known.status.clone());
+        }
+        // Without this on disk the task could be started twice, so it is not started without it.
+        let (status, stop) = match status::write(launch, &Status::Starting) {
+            Ok(()) => self.start_program(task),
+            Err(error) => not_started(format!("its status cannot be written: {error}")),
+        };
+        self.note(launch, &status);
+        let told = status.clone();
+        self.tasks.insert(launch, Task { status, stop });
+        Done::Tell(launch, told)
+    }
+
+    fn start_program(&mut self, task: StartTask) -> (Status, Stop) {
+        let StartTask {
+            launch,
+            work,
+            program,
+            env,
+        } = task;
+        match program {
+            Program::Process { argv } => {
+                let child = match process::spawn(&argv, &work, &env) {
+                    Ok(child) => child,
+                    Err(error) => return not_started(error.to_string()),
+                };
+                let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+                let mark = pid.and_then(status::mark_of);
+                let (stop, stops) = mpsc::channel(STOPS_QUEUE);
+                let ended = self.ended.clone();
+                tokio::spawn(async move {
+                    let ending = process::watch(child, pid.and_then(Pid::from_raw), stops).await;
+                    // An error means that the runner is ending.
+                    let _told = ended.send((launch, ending)).await.is_ok();
+                });
+                (Status::Running(mark), Stop::Process(stop))
+            }
+            Program::Wasm {
+                component,
+                args,
+                memory_bytes,
+                inputs,
+            } => {
+                let engine = match self.engine() {
+                    Ok(engine) => engine,
+                    Err(problem) => return not_started(problem),
+                };
+                let kill = KillSwitch::new();
+                let switch = kill.clone();
+                let task = WasmTask {
+                    component,
+                    args,
+                    memory_bytes,
+                    inputs,
+                    env,
+                    work,
+                };
+                let ended = self.ended.clone();
+                tokio::spawn(async move {
+                    let ending = wasm::run(engine, task, switch).await;
+                    // An error means that the runner is ending.
+                    let _told = ended.send((launch, ending)).await.is_ok();
+                });
+                (Status::Running(None), Stop::Wasm(kill))
+            }
+        }
+    }
+
+    fn engine(&mut self) -> Result<CommandRunner, String> {
+        if let Some(engine) = &self.engine {
+            return Ok(engine.clone());
+        }
+        let engine = wasm::engine()?;
+        self.engine = Some(engine.clone());
+        Ok(engine)
+    }
+
+    fn stop(&mut self, launch: u64, grace: Duration) {
+        let Some(task) = self.tasks.get(&launch) else {
+            return;
+        };
+        match &task.stop {
+            // Full of stops: the task is being ended as fast as it can be.
+            Stop::Process(stop) => {
+                let _queued = stop.try_send(grace).is_ok();
+            }
+            // A component has no signal to hear, so there is nothing to wait for.
+            Stop::Wasm(kill) => kill.kill(),
+            Stop::Ended => {}
+        }
+    }
+
+    fn forget(&mut self, launch: u64) {
+        let has_ended = self
+            .tasks
+            .get(&launch)
+            .is_some_and(|task| matches!(task.status, Status::Ended(_)));
+        if has_ended {
+            self.tasks.remove(&launch);
+            if let Err(error) = status::remove(launch) {
+                tracing::warn!(launch, %error, "a status file was not removed");
+            }
+        }
+    }
+}
+
+fn not_started(problem: String) -> (Status, Stop) {
+    let ending = Ending {
+        how: How::NotStarted(problem),
+        stopped: false,
+    };
+    (Status::Ended(ending), Stop::Ended)
+}

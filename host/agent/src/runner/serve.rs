@@ -1,0 +1,157 @@
+//! The runner's loop: one agent at a time on the socket, tasks that end, and its own end.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+
+use super::RunnerError;
+use super::act::{CACHE_DIR, CONTROL, Done, STATUS_DIR, Tasks};
+use super::protocol::{FromRunner, ToRunner, VERSION, read_frame, write_frame};
+
+/// Ends of tasks that wait to be written down. The tasks' watchers wait if it is full.
+const ENDED_QUEUE: usize = 256;
+
+/// Commands of the agent that wait. It waits if it is full.
+const COMMANDS_QUEUE: usize = 64;
+
+/// An agent that does not read for so long has stalled; it can attach again.
+const WRITE_WITHIN: Duration = Duration::from_secs(10);
+
+/// The attached agent.
+struct Attached {
+    number: u64,
+    to_agent: OwnedWriteHalf,
+}
+
+/// What the socket brings.
+enum FromSocket {
+    Command(u64, ToRunner),
+    Gone(u64),
+}
+
+pub(super) async fn serve(idle: Duration) -> Result<(), RunnerError> {
+    let started = |what| move |source: io::Error| RunnerError::Start { what, source };
+    for dir in [STATUS_DIR, CACHE_DIR] {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(dir).map_err(started("its directories"))?;
+    }
+    let _lock = lock()
+        .map_err(started("its lock"))?
+        .ok_or(RunnerError::Taken)?;
+    match fs::remove_file(CONTROL) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(started("the socket of the runner before")(error)),
+    }
+    let listener = UnixListener::bind(CONTROL).map_err(started("its socket"))?;
+    say_ready()
+        .await
+        .map_err(started("saying that it is ready"))?;
+    run(listener, idle).await;
+    Ok(())
+}
+
+/// Held as long as the runner lives; the system lets it go with the process.
+fn lock() -> io::Result<Option<fs::File>> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open("run/lock")?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The agent waits for this line before it connects.
+async fn say_ready() -> io::Result<()> {
+    let mut out = tokio::io::stdout();
+    out.write_all(b"ready\n").await?;
+    out.flush().await
+}
+
+async fn run(listener: UnixListener, idle: Duration) {
+    let (ended, mut endings) = mpsc::channel(ENDED_QUEUE);
+    let (from_socket, mut commands) = mpsc::channel(COMMANDS_QUEUE);
+    let mut tasks = Tasks::new(ended);
+    let mut attached: Option<Attached> = None;
+    let mut connections = 0;
+    loop {
+        let is_idle = attached.is_none() && !tasks.any_runs();
+        tokio::select! {
+            Some((launch, ending)) = endings.recv() => {
+                let status = tasks.on_ended(launch, ending);
+                tell(&mut attached, FromRunner::Status { launch, status }).await;
+            }
+            Some(event) = commands.recv() => match event {
+                FromSocket::Command(from, command) if is_from(&attached, from) => {
+                    match tasks.perform(command) {
+                        Done::Tell(launch, status) => {
+                            tell(&mut attached, FromRunner::Status { launch, status }).await;
+                        }
+                        Done::Nothing => {}
+                        Done::Exit => return,
+                    }
+                }
+                FromSocket::Gone(from) if is_from(&attached, from) => attached = None,
+                // Of a connection that was replaced.
+                FromSocket::Command(..) | FromSocket::Gone(_) => {}
+            },
+            Ok((stream, _)) = listener.accept() => {
+                if is_allowed(&stream) {
+                    connections += 1;
+                    let (read, to_agent) = stream.into_split();
+                    tokio::spawn(listen(connections, read, from_socket.clone()));
+                    attached = Some(Attached { number: connections, to_agent });
+                    let hello = FromRunner::Hello { version: VERSION, launches: tasks.list() };
+                    tell(&mut attached, hello).await;
+                }
+            }
+            // Begins anew with each event, which is what is meant: so long nothing happened.
+            () = tokio::time::sleep(idle), if is_idle => return,
+        }
+    }
+}
+
+fn is_from(attached: &Option<Attached>, number: u64) -> bool {
+    attached
+        .as_ref()
+        .is_some_and(|agent| agent.number == number)
+}
+
+/// The agent is root or of the runner's own user.
+fn is_allowed(stream: &UnixStream) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    stream
+        .peer_cred()
+        .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own)
+}
+
+async fn tell(attached: &mut Option<Attached>, message: FromRunner) {
+    let Some(agent) = attached else { return };
+    let written = tokio::time::timeout(WRITE_WITHIN, write_frame(&mut agent.to_agent, &message));
+    if !matches!(written.await, Ok(Ok(()))) {
+        *attached = None;
+    }
+}
+
+/// Passes commands on until the connection ends.
+async fn listen(number: u64, read: OwnedReadHalf, to_runner: mpsc::Sender<FromSocket>) {
+    let mut read = BufReader::new(read);
+    while let Ok(Some(command)) = read_frame(&mut read).await {
+        let event = FromSocket::Command(number, command);
+        if to_runner.send(event).await.is_err() {
+            return;
+        }
+    }
+    // An error means that the runner is ending.
+    let _told = to_runner.send(FromSocket::Gone(number)).await.is_ok();
+}

@@ -1,0 +1,240 @@
+//! Sandboxes on disk: who owns what in them, and how nothing leads out.
+//!
+//! ```text
+//! DATA/runners/            agent's, closed to others
+//!   framework-3/           agent's; the runner's directory
+//!     run/                 task user's: socket, status files, compiled code
+//!     tasks/launch-17/     agent's
+//!       work/              task user's: the task's directory, its logs and outputs
+//!       inputs/            agent's; files 0444 or 0555, directories 0555
+//!       component.wasm     agent's, of a Wasm task
+//! ```
+//!
+//! A process finds each input under its path in `work`, through a link to `inputs`. A component has
+//! `work` as its `.` and each directory of `inputs` opened for reading under its own name; an input
+//! that is a single file at the top is linked into `work` itself, where its mode keeps it as it is. So
+//! inputs cannot be written by either kind. (If agent and tasks are one user, a process can change
+//! modes of its own files; run the agent as root to prevent that.)
+//!
+//! The agent goes into `work` through [`Dir`] only: whatever links a task leaves there, nothing outside
+//! is read or written.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use cap_std::fs::{Dir, DirBuilder, DirBuilderExt, MetadataExt, Permissions, PermissionsExt};
+use proffer_model::{FrameworkId, LaunchNumber};
+use rustix::fs::AtFlags;
+use rustix::process::{Gid, Uid};
+
+use crate::runner::{STATUS_DIR, TaskUser};
+
+/// Directories in directories of inputs; deeper ones are a mistake.
+const DEPTH_MAX: usize = 64;
+
+/// The directory of all sandboxes.
+#[derive(Debug)]
+pub(crate) struct Sandboxes {
+    runners: Dir,
+    user: Option<TaskUser>,
+}
+
+/// One sandbox, open.
+#[derive(Debug)]
+pub(crate) struct Sandbox {
+    /// `tasks/launch-N`.
+    pub(crate) dir: Dir,
+    /// `work`.
+    pub(crate) work: Dir,
+    /// `inputs`.
+    pub(crate) inputs: Dir,
+}
+
+/// Paths relative to the runner's directory.
+pub(crate) fn path_of(launch: LaunchNumber) -> String {
+    format!("tasks/{launch}")
+}
+
+impl Sandboxes {
+    pub(crate) fn open(data: &Dir, user: Option<TaskUser>) -> io::Result<Self> {
+        make(data, "runners", 0o700)?;
+        Ok(Self {
+            runners: data.open_dir("runners")?,
+            user,
+        })
+    }
+
+    /// The runner's directory, made if it is not there.
+    pub(crate) fn runner(&self, framework: FrameworkId) -> io::Result<Dir> {
+        let name = framework.to_string();
+        make(&self.runners, &name, 0o755)?;
+        let dir = self.runners.open_dir(&name)?;
+        make(&dir, "tasks", 0o755)?;
+        if make(&dir, "run", 0o700)? {
+            self.give(&dir, "run")?;
+        }
+        Ok(dir)
+    }
+
+    /// A fresh sandbox; what was there under this number is removed.
+    pub(crate) fn create(
+        &self,
+        framework: FrameworkId,
+        launch: LaunchNumber,
+    ) -> io::Result<Sandbox> {
+        let runner = self.runner(framework)?;
+        remove(&runner, launch)?;
+        let path = path_of(launch);
+        make(&runner, &path, 0o755)?;
+        let dir = runner.open_dir(&path)?;
+        make(&dir, "work", 0o700)?;
+        self.give(&dir, "work")?;
+        make(&dir, "inputs", 0o755)?;
+        open(dir)
+    }
+
+    /// A sandbox that is there.
+    pub(crate) fn existing(
+        &self,
+        framework: FrameworkId,
+        launch: LaunchNumber,
+    ) -> io::Result<Sandbox> {
+        let runner = self.runners.open_dir(framework.to_string())?;
+        open(runner.open_dir(path_of(launch))?)
+    }
+
+    /// Removes a sandbox and what its runner noted of it.
+    pub(crate) fn remove(&self, framework: FrameworkId, launch: LaunchNumber) -> io::Result<()> {
+        let runner = match self.runners.open_dir(framework.to_string()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            runner => runner?,
+        };
+        remove(&runner, launch)
+    }
+
+    /// Free bytes for tasks.
+    pub(crate) fn free_bytes(&self) -> io::Result<u64> {
+        let disk = rustix::fs::fstatvfs(&self.runners)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
+    fn give(&self, dir: &Dir, name: &str) -> io::Result<()> {
+        let Some(TaskUser { uid, gid }) = self.user else {
+            return Ok(());
+        };
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        Ok(rustix::fs::chownat(
+            dir.as_fd(),
+            name,
+            Some(uid),
+            Some(gid),
+            flags,
+        )?)
+    }
+}
+
+impl Sandbox {
+    /// Takes the right to write from all directories of inputs.
+    pub(crate) fn seal(&self) -> io::Result<()> {
+        set_modes(&self.inputs, 0o555, DEPTH_MAX)?;
+        let sealed = Permissions::from_mode(0o555);
+        self.dir.set_permissions("inputs", sealed)
+    }
+
+    /// The names at the top of the inputs, and whether each is a directory.
+    pub(crate) fn tops(&self) -> io::Result<Vec<(String, bool)>> {
+        let mut tops = Vec::new();
+        for entry in self.inputs.entries()? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name.to_str().map(str::to_owned);
+            let name = name.ok_or_else(|| io::Error::other("a name that is not UTF-8"))?;
+            tops.push((name, entry.file_type()?.is_dir()));
+        }
+        tops.sort_unstable();
+        Ok(tops)
+    }
+
+    /// Shows the inputs to a process: links in its directory.
+    pub(crate) fn link_for_process(&self) -> io::Result<()> {
+        for (name, _) in self.tops()? {
+            self.work
+                .symlink_contents(format!("../inputs/{name}"), name)?;
+        }
+        Ok(())
+    }
+
+    /// Shows single files at the top to a component: they cannot be opened as directories.
+    pub(crate) fn link_for_component(&self) -> io::Result<()> {
+        for (name, is_dir) in self.tops()? {
+            if !is_dir {
+                self.inputs.hard_link(&name, &self.work, &name)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn open(dir: Dir) -> io::Result<Sandbox> {
+    Ok(Sandbox {
+        work: dir.open_dir("work")?,
+        inputs: dir.open_dir("inputs")?,
+        dir,
+    })
+}
+
+/// Makes a directory with this mode, whatever the process's mask; says whether it was new.
+fn make(dir: &Dir, name: &str, mode: u32) -> io::Result<bool> {
+    let mut builder = DirBuilder::new();
+    builder.mode(mode);
+    match dir.create_dir_with(name, &builder) {
+        Ok(()) => {
+            dir.set_permissions(name, Permissions::from_mode(mode))?;
+            Ok(true)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn remove(runner: &Dir, launch: LaunchNumber) -> io::Result<()> {
+    match runner.remove_file(format!("{STATUS_DIR}/{}", launch.0)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let path = path_of(launch);
+    let dir = match runner.open_dir(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        dir => dir?,
+    };
+    // Sealed directories could not be emptied by an agent that is not root.
+    if let Ok(inputs) = dir.open_dir("inputs") {
+        dir.set_permissions("inputs", Permissions::from_mode(0o755))?;
+        set_modes(&inputs, 0o755, DEPTH_MAX)?;
+    }
+    drop(dir);
+    runner.remove_dir_all(&path)
+}
+
+/// Sets the mode of all directories in a directory of the agent's own.
+fn set_modes(dir: &Dir, mode: u32, depth: usize) -> io::Result<()> {
+    if depth == 0 {
+        return Err(io::Error::other("directories in directories, too many"));
+    }
+    for entry in dir.entries()? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        if !metadata.is_dir() {
+            continue;
+        }
+        let name = entry.file_name();
+        // Opened while it may still be read, changed afterwards: modes may take that right.
+        let inner = dir.open_dir(&name)?;
+        set_modes(&inner, mode, depth - 1)?;
+        if metadata.mode() & 0o777 != mode {
+            dir.set_permissions(&name, Permissions::from_mode(mode))?;
+        }
+    }
+    Ok(())
+}

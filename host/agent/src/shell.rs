@@ -1,0 +1,309 @@
+//! The agent's loop: feeds the logic, makes its records durable, performs its actions.
+//!
+//! Inputs that are there at once are handled together and share one sync of the journal.
+
+mod perform;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proffer_model::{LaunchNumber, Timestamp};
+use proffer_rpc::agent::HostSender;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
+
+use crate::agent::{AgentError, AgentStatus, now};
+use crate::config::AgentConfig;
+use crate::fetch::Preparer;
+use crate::files::Files;
+use crate::journal::Journal;
+use crate::logic::{Action, Input, Logic, Outbox};
+use crate::runners::{RunnerNews, Runners};
+use crate::sandbox::Sandboxes;
+
+/// Inputs that share one sync of the journal; more would make the first of them wait for the last.
+const BATCH_MAX: usize = 512;
+
+/// What tasks of the shell have to say to its loop.
+const EVENTS_QUEUE: usize = 1_024;
+
+/// Old sandboxes are looked for so often; disks do not fill faster than that by accident.
+const CLEAN_EVERY: Duration = Duration::from_secs(30);
+
+/// Longest sleep: a due time further away is looked at again.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// Runners' actors and removals may take so long at the end.
+const SHUTDOWN_WITHIN: Duration = Duration::from_secs(5);
+
+/// The loop and all that it owns.
+#[derive(Debug)]
+pub(crate) struct Shell {
+    parts: ShellParts,
+    events: mpsc::Sender<Event>,
+    from_tasks: mpsc::Receiver<Event>,
+    connection: Option<Connection>,
+    /// Counts connections, so that late words of an old one are told apart.
+    epoch: u64,
+    preparing: BTreeMap<LaunchNumber, AbortHandle>,
+    work: JoinSet<()>,
+    /// Inputs that came up while actions were performed.
+    again: VecDeque<Input>,
+    outbox: Outbox,
+    /// When the loop began, by both clocks: time passed to the logic never jumps with the wall clock.
+    began: (Instant, Timestamp),
+}
+
+/// What a shell is made of.
+#[derive(Debug)]
+pub(crate) struct ShellParts {
+    pub(crate) config: AgentConfig,
+    pub(crate) logic: Logic,
+    pub(crate) journal: Journal,
+    pub(crate) files: Files,
+    pub(crate) sandboxes: Arc<Sandboxes>,
+    pub(crate) preparer: Preparer,
+    pub(crate) runners: Runners,
+    pub(crate) from_runners: mpsc::Receiver<RunnerNews>,
+    pub(crate) status: watch::Sender<AgentStatus>,
+    /// Keeps other agents out of the directory.
+    pub(crate) _lock: std::fs::File,
+}
+
+/// The connection, being made or there.
+#[derive(Debug)]
+struct Connection {
+    reader: AbortHandle,
+    to_host: Option<HostSender>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+/// What the shell's own tasks say.
+#[derive(Debug)]
+enum Event {
+    /// The connection of this epoch is there.
+    Connected(u64, HostSender),
+    /// Something of the connection of this epoch.
+    Link(u64, Input),
+    /// Anything else.
+    Input(Input),
+}
+
+/// Why the loop goes on.
+enum Woken {
+    Event(Event),
+    News(RunnerNews),
+    Due,
+    Clean,
+    /// Some work was collected, so that nothing piles up.
+    WorkDone,
+}
+
+impl Shell {
+    pub(crate) fn new(parts: ShellParts, outbox: Outbox) -> Self {
+        let (events, from_tasks) = mpsc::channel(EVENTS_QUEUE);
+        for (launch, framework, finished) in parts.logic.sandboxes() {
+            parts.files.set(launch, framework, finished);
+        }
+        Self {
+            parts,
+            events,
+            from_tasks,
+            connection: None,
+            epoch: 0,
+            preparing: BTreeMap::new(),
+            work: JoinSet::new(),
+            again: VecDeque::new(),
+            outbox,
+            began: (Instant::now(), now()),
+        }
+    }
+
+    /// Runs until `shutdown`, the host's refusal, or a failure of the disk.
+    pub(crate) async fn run(
+        mut self,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), AgentError> {
+        tokio::pin!(shutdown);
+        let mut cleaning = tokio::time::interval(CLEAN_EVERY);
+        cleaning.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let ended = loop {
+            if let Err(error) = self.perform_all().await {
+                break Err(error);
+            }
+            let wake_at = self.wake_at();
+            // Every branch is cancel-safe: channels, timers, and a set that keeps what is done.
+            let woken = tokio::select! {
+                () = &mut shutdown => break Ok(()),
+                Some(event) = self.from_tasks.recv() => Woken::Event(event),
+                Some(news) = self.parts.from_runners.recv() => Woken::News(news),
+                () = tokio::time::sleep_until(wake_at) => Woken::Due,
+                _ = cleaning.tick() => Woken::Clean,
+                Some(_) = self.work.join_next() => Woken::WorkDone,
+            };
+            let input = match woken {
+                Woken::Event(event) => self.input_of(event),
+                Woken::News(news) => Some(input_of_news(news)),
+                Woken::Due => Some(Input::Tick),
+                Woken::Clean => Some(self.look_at_disk()),
+                Woken::WorkDone => None,
+            };
+            self.handle_batch(input);
+        };
+        self.shut_down().await;
+        ended
+    }
+
+    /// Handles one input and all that is there already, up to a limit.
+    fn handle_batch(&mut self, first: Option<Input>) {
+        let now = self.now();
+        let mut next = first;
+        for _ in 0..BATCH_MAX {
+            if let Some(input) = next.take() {
+                self.parts.logic.handle(now, input, &mut self.outbox);
+            }
+            if let Ok(event) = self.from_tasks.try_recv() {
+                next = self.input_of(event);
+            } else if let Ok(news) = self.parts.from_runners.try_recv() {
+                next = Some(input_of_news(news));
+            } else {
+                break;
+            }
+        }
+        if let Some(input) = next {
+            self.parts.logic.handle(now, input, &mut self.outbox);
+        }
+    }
+
+    /// Performs what is in the outbox, and what comes of that.
+    async fn perform_all(&mut self) -> Result<(), AgentError> {
+        loop {
+            let actions = self.outbox.take();
+            if actions.is_empty() && self.again.is_empty() {
+                break;
+            }
+            self.persist(&actions)?;
+            for action in actions {
+                self.perform(action)?;
+            }
+            let now = self.now();
+            while let Some(input) = self.again.pop_front() {
+                self.parts.logic.handle(now, input, &mut self.outbox);
+            }
+        }
+        self.parts.status.send_if_modified(|status| {
+            let logic = &self.parts.logic;
+            let new = AgentStatus {
+                agent: logic.agent(),
+                registered: logic.is_registered(),
+                active: logic.active(),
+                counters: logic.counters(),
+            };
+            let changed = *status != new;
+            *status = new;
+            changed
+        });
+        Ok(())
+    }
+
+    /// All records first, with one sync: then every action may be performed.
+    fn persist(&mut self, actions: &[Action]) -> Result<(), AgentError> {
+        let records = actions.iter().filter_map(|action| match action {
+            Action::Persist(record) => Some(record.clone()),
+            _ => None,
+        });
+        let records: Vec<_> = records.collect();
+        if records.is_empty() {
+            return Ok(());
+        }
+        // Nothing else of the agent may happen meanwhile, so its own thread may block.
+        self.parts.journal.append(&records)?;
+        if self.parts.journal.wants_compacting() {
+            let records = self.parts.logic.compacted();
+            self.parts.journal.replace(&records)?;
+        }
+        Ok(())
+    }
+
+    fn input_of(&mut self, event: Event) -> Option<Input> {
+        match event {
+            Event::Connected(epoch, to_host) if epoch == self.epoch => {
+                let connection = self.connection.as_mut()?;
+                connection.to_host = Some(to_host);
+                Some(Input::Connected)
+            }
+            Event::Link(epoch, input) if epoch == self.epoch => {
+                if matches!(input, Input::Disconnected { .. }) {
+                    self.connection = None;
+                }
+                Some(input)
+            }
+            Event::Connected(..) | Event::Link(..) => None,
+            Event::Input(input) => {
+                if let Input::Prepared { launch, .. } = &input {
+                    self.preparing.remove(launch);
+                }
+                Some(input)
+            }
+        }
+    }
+
+    fn look_at_disk(&self) -> Input {
+        let disk_is_low = match self.parts.sandboxes.free_bytes() {
+            Ok(free) => free < self.parts.config.disk_free_min_bytes,
+            Err(error) => {
+                tracing::warn!(%error, "free disk cannot be told");
+                false
+            }
+        };
+        Input::Clean { disk_is_low }
+    }
+
+    fn now(&self) -> Timestamp {
+        let (instant, timestamp) = self.began;
+        let passed = u64::try_from(instant.elapsed().as_millis()).unwrap_or(u64::MAX);
+        timestamp + proffer_model::Duration(passed)
+    }
+
+    fn wake_at(&self) -> Instant {
+        let sleep = self.parts.logic.next_due().map_or(SLEEP_MAX, |due| {
+            Duration::from_millis(due.since(self.now()).0).min(SLEEP_MAX)
+        });
+        Instant::now() + sleep
+    }
+
+    async fn shut_down(self) {
+        let Self {
+            parts,
+            mut work,
+            connection,
+            ..
+        } = self;
+        drop(connection);
+        work.abort_all();
+        let ending = async {
+            // News may still come; nobody waits for it, the next agent asks again.
+            drop(parts.from_runners);
+            parts.runners.shut_down().await;
+            while work.join_next().await.is_some() {}
+        };
+        if tokio::time::timeout(SHUTDOWN_WITHIN, ending).await.is_err() {
+            tracing::warn!("the agent ended before all of its work did");
+        }
+    }
+}
+
+fn input_of_news(news: RunnerNews) -> Input {
+    Input::Runner {
+        launch: news.launch,
+        found: news.found,
+    }
+}

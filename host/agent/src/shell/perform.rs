@@ -1,0 +1,149 @@
+//! What each action is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proffer_model::agent::{FromAgent, Launch};
+use proffer_model::{FrameworkId, LaunchNumber};
+use proffer_rpc::agent::connect;
+use tokio::sync::mpsc;
+
+use super::{Connection, Event, Shell, input_of_news};
+use crate::agent::AgentError;
+use crate::config::AgentConfig;
+use crate::logic::{Action, Input};
+use crate::runners::Command;
+
+/// From the first packet to an answer of the host's service.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+impl Shell {
+    pub(super) fn perform(&mut self, action: Action) -> Result<(), AgentError> {
+        match action {
+            // Done before.
+            Action::Persist(_) => {}
+            Action::Connect => self.connect(),
+            Action::Disconnect { why } => {
+                tracing::info!(why, "the connection to the host is closed");
+                self.connection = None;
+                self.epoch += 1;
+            }
+            Action::Send(message) => self.send(message),
+            Action::Prepare(launch) => self.prepare(launch),
+            Action::CancelPrepare(launch) => {
+                if let Some(preparing) = self.preparing.remove(&launch) {
+                    preparing.abort();
+                }
+            }
+            Action::Start(launch) => {
+                let framework = launch.framework;
+                self.command(framework, Command::Start(launch));
+            }
+            Action::Stop {
+                launch,
+                framework,
+                grace,
+            } => self.command(framework, Command::Stop(launch, grace)),
+            Action::Inquire {
+                framework,
+                launches,
+            } => self.command(framework, Command::Inquire(launches)),
+            Action::Publish { launch, finished } => {
+                if let Some(framework) = self.parts.files.end(launch, finished) {
+                    self.command(framework, Command::Forget(launch));
+                }
+            }
+            Action::RemoveSandbox { launch, framework } => self.remove(launch, framework),
+            Action::DismissRunner(framework) => self.command(framework, Command::Dismiss),
+            Action::Exit { why } => return Err(AgentError::Refused(why)),
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self) {
+        self.epoch += 1;
+        let reader = read_host(self.epoch, self.parts.config.clone(), self.events.clone());
+        self.connection = Some(Connection {
+            reader: self.work.spawn(reader),
+            to_host: None,
+        });
+    }
+
+    fn send(&mut self, message: FromAgent) {
+        let to_host = self.connection.as_ref();
+        let Some(to_host) = to_host.and_then(|connection| connection.to_host.as_ref()) else {
+            // It broke while this was on its way; the logic hears of that and says it again.
+            return;
+        };
+        if let Err(lost) = to_host.send(message) {
+            self.connection = None;
+            self.epoch += 1;
+            self.again.push_back(Input::Disconnected {
+                why: lost.to_string(),
+            });
+        }
+    }
+
+    fn prepare(&mut self, launch: Arc<Launch>) {
+        let number = launch.number;
+        self.parts.files.set(number, launch.framework, None);
+        let preparer = self.parts.preparer.clone();
+        let events = self.events.clone();
+        let preparing = self.work.spawn(async move {
+            let outcome = preparer.prepare(&launch).await;
+            let outcome = outcome.map_err(|error| error.reason());
+            let input = Input::Prepared {
+                launch: number,
+                outcome,
+            };
+            // An error means that the agent is ending.
+            let _told = events.send(Event::Input(input)).await.is_ok();
+        });
+        self.preparing.insert(number, preparing);
+    }
+
+    fn command(&mut self, framework: FrameworkId, command: Command) {
+        let failed = self.parts.runners.command(framework, command);
+        self.again.extend(failed.map(input_of_news));
+    }
+
+    fn remove(&mut self, launch: LaunchNumber, framework: FrameworkId) {
+        self.parts.files.remove(launch);
+        let sandboxes = Arc::clone(&self.parts.sandboxes);
+        self.work.spawn_blocking(move || {
+            if let Err(error) = sandboxes.remove(framework, launch) {
+                tracing::warn!(%launch, %error, "a sandbox was not removed");
+            }
+        });
+    }
+}
+
+/// Connects and passes on what the host says, until the connection ends. The logic knows when it has
+/// heard nothing for too long.
+async fn read_host(epoch: u64, config: AgentConfig, events: mpsc::Sender<Event>) {
+    let connecting = connect(&config.host, &config.token, &config.tls);
+    let connected = tokio::time::timeout(CONNECT_WITHIN, connecting).await;
+    let why = match connected {
+        Err(_) => format!("{} did not answer in time", config.host),
+        Ok(Err(error)) => error.to_string(),
+        Ok(Ok((to_host, mut from_host))) => {
+            if events.send(Event::Connected(epoch, to_host)).await.is_err() {
+                return;
+            }
+            loop {
+                match from_host.receive().await {
+                    Ok(message) => {
+                        let input = Input::FromHost(message);
+                        if events.send(Event::Link(epoch, input)).await.is_err() {
+                            return;
+                        }
+                    }
+                    Err(lost) => break lost.to_string(),
+                }
+            }
+        }
+    };
+    // An error means that the agent is ending.
+    let input = Input::Disconnected { why };
+    let _told = events.send(Event::Link(epoch, input)).await.is_ok();
+}

@@ -1,0 +1,3 @@
+//! Real agents against a scripted host: real processes, real files, real sockets.
+
+fn main() {}
