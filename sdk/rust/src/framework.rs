@@ -288,10 +288,15 @@ pub mod bindings {
     });
 }
 
-/// Makes the component export this [`Framework`]. Once per crate; natively it does nothing.
+/// Makes the component export this [`Framework`]. Once per crate; natively it
+/// exports nothing.
 #[macro_export]
 macro_rules! export_framework {
     ($framework:ty) => {
+        // Natively it exports nothing, but the type is checked and counts as used.
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: fn() = $crate::framework::guest::check::<$framework>;
+
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             ::std::thread_local! {

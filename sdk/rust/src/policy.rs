@@ -62,10 +62,14 @@ pub mod bindings {
 }
 
 /// Makes the component export this [`Policy`], which begins as its [`Default`]. Once per crate;
-/// natively it does nothing.
+/// natively it exports nothing.
 #[macro_export]
 macro_rules! export_policy {
     ($policy:ty) => {
+        // Natively it exports nothing, but the type is checked and counts as used.
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: fn() = $crate::policy::guest::check::<$policy>;
+
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             ::std::thread_local! {

@@ -1,5 +1,5 @@
-//! A scripted host for tests of frameworks: native, without any Wasm, everything at once and in
-//! order.
+//! A scripted host for tests: native, without any Wasm, everything at once and in order. [`Kit`] is
+//! for frameworks, [`PolicyKit`] for allocation policies.
 //!
 //! ```
 //! use proffer_sdk::framework::{Context, Framework, Host, Offer, Shape, Step, TaskState, Template};
@@ -43,6 +43,7 @@
 
 mod check;
 mod memory;
+mod policy;
 mod pool;
 
 use std::collections::BTreeMap;
@@ -56,6 +57,7 @@ use crate::framework::{
 use crate::log::Level;
 
 pub use check::Violation;
+pub use policy::{Granted, PolicyKit};
 pub use pool::Launched;
 
 use memory::Memory;

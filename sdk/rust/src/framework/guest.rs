@@ -5,6 +5,9 @@ use crate::framework::{Answer, Backend, Batch, Context, Framework, Host, Step};
 
 pub use crate::framework::bindings::exports::proffer::framework::guest::Guest as Exports;
 
+/// What the macro expands to natively: the type is a framework.
+pub fn check<F: Framework>() {}
+
 /// Makes the instance, with the component's imports.
 ///
 /// # Errors

@@ -9,6 +9,9 @@ pub use super::bindings::proffer::policy::model::{
     Changes, Cycle, Feeds, Finding, Place, Proposal, Question, Section,
 };
 
+/// What the macro expands to natively: the type is a policy and begins as its default.
+pub fn check<P: Policy + Default>() {}
+
 /// The policy's `configure`.
 ///
 /// # Errors
