@@ -64,9 +64,9 @@ pub enum Verdict {
 struct OpenRow {
     client: u32,
     demand: u32,
-    /// Units per turn.
+    /// Units per turn; 0: it is a whole rest, and done.
     turn: u32,
-    /// By terms and kind.
+    /// Terms, kind and amount.
     pieces: Vec<(u32, u32, i64)>,
 }
 
@@ -124,6 +124,12 @@ impl<'a> Draft<'a> {
         // Twice the same agent would be two visits, and the second one's merging of rows is lost.
         order.sort_unstable();
         order.dedup();
+        // All agents are looked at in the order in which they lie in memory; visiting them in random
+        // order then finds them in the cache.
+        let mut room = Room::new(cluster);
+        for &agent in &order {
+            room.enter(cluster, agent);
+        }
         Random::new(cycle.seed).shuffle(&mut order);
         let left = (0..cluster.demands_bound()).map(|handle| {
             let demand = cluster.demand(handle as u32);
@@ -141,7 +147,7 @@ impl<'a> Draft<'a> {
             now: cycle.now,
             order,
             visited: 0,
-            room: Room::new(cluster),
+            room,
             left,
             least,
             given: BTreeMap::new(),
@@ -405,7 +411,13 @@ impl<'a> Draft<'a> {
             return Ok(Served::Whole);
         }
         self.take_plan(place, row.client.handle);
-        self.push_plan(place, row.client.handle, demand, 0);
+        // In its place among the rows: whoever is given all the rest is given it after the others.
+        self.open.push(OpenRow {
+            client: row.client.handle,
+            demand,
+            turn: 0,
+            pieces: self.planned_pieces(place),
+        });
         self.use_up(demand, 1);
         Ok(Served::Whole)
     }
@@ -427,7 +439,7 @@ impl<'a> Draft<'a> {
         let open = self
             .open
             .iter()
-            .position(|open| open.client == client && open.demand == demand.handle);
+            .position(|open| open.demand == demand.handle && open.client == client);
         let turn = match (turn, open) {
             (0, Some(index)) => self.open[index].turn,
             (0, None) => fit.div_ceil(TURNS_PER_AGENT),
@@ -488,18 +500,16 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Makes a grant of what is planned.
-    fn push_plan(&mut self, place: &AgentRow, client: u32, demand: u32, gang: u32) {
-        let pieces: Vec<(u32, u32, i64)> = if self.plan.everything {
-            Vec::new()
-        } else {
-            let piece = |&(index, amount): &(usize, i64)| {
-                let pile = &place.piles()[index];
-                (pile.terms, pile.kind, amount)
-            };
-            self.plan.takes.iter().map(piece).collect()
+    /// What is planned as a grant's pieces; none for all that the client may have.
+    fn planned_pieces(&self, place: &AgentRow) -> Vec<(u32, u32, i64)> {
+        if self.plan.everything {
+            return Vec::new();
+        }
+        let piece = |&(index, amount): &(usize, i64)| {
+            let pile = &place.piles()[index];
+            (pile.terms, pile.kind, amount)
         };
-        self.push_grant((place.agent.handle, client, demand), gang, &pieces);
+        self.plan.takes.iter().map(piece).collect()
     }
 
     fn push_grant(&mut self, whom: (u32, u32, u32), gang: u32, pieces: &[(u32, u32, i64)]) {
@@ -523,9 +533,12 @@ impl<'a> Draft<'a> {
         let Some(agent) = self.agent_at_hand() else {
             return;
         };
-        for open in std::mem::take(&mut self.open) {
-            self.push_grant((agent, open.client, open.demand), 0, &open.pieces);
+        let mut open = std::mem::take(&mut self.open);
+        for row in open.drain(..) {
+            self.push_grant((agent, row.client, row.demand), 0, &row.pieces);
         }
+        // Kept for its memory.
+        self.open = open;
     }
 }
 
@@ -544,6 +557,11 @@ pub enum Served {
     Gang(u32),
 }
 
+/// A sum that stops at the ends of its range, for the host's numbers may be wrong.
+fn total(amounts: impl Iterator<Item = i64>) -> i64 {
+    amounts.fold(0, i64::saturating_add)
+}
+
 /// Per kind the least that any demand with something left asks for, if all of them ask for some.
 fn least_of_all(cluster: &Cluster, left: &[u32]) -> Vec<(u32, i64)> {
     let mut least: Option<Vec<(u32, i64)>> = None;
@@ -553,7 +571,7 @@ fn least_of_all(cluster: &Cluster, left: &[u32]) -> Vec<(u32, i64)> {
         };
         let amount = |kind: u32| -> i64 {
             let pieces = demand.pieces.iter().filter(|piece| piece.kind == kind);
-            pieces.map(|piece| piece.amount.milli()).sum()
+            total(pieces.map(|piece| piece.amount.milli()))
         };
         let asked: Vec<(u32, i64)> = match &least {
             None => (demand.pieces.iter())
@@ -583,7 +601,7 @@ fn units_on_offer(row: &ClientRow, place: &AgentRow, demand: &Demand) -> u32 {
         let of_piece = cells.iter().filter(|cell| {
             cell.kind == piece.kind && (piece.terms == NONE || piece.terms == cell.terms)
         });
-        let offered: i64 = of_piece.map(|cell| cell.offered).sum();
+        let offered = total(of_piece.map(|cell| cell.offered));
         offered / piece.amount.milli().max(1)
     });
     u32::try_from(units.min().unwrap_or(1)).unwrap_or(u32::MAX)

@@ -22,10 +22,14 @@ impl Pile {
     /// What anybody may have; what is kept for somebody is not in it.
     #[must_use]
     pub fn free(&self) -> i64 {
+        self.spare().max(0)
+    }
+
+    /// The same, below nothing if more is held or kept than there is.
+    pub(crate) fn spare(&self) -> i64 {
         self.total
             .saturating_sub(self.taken)
             .saturating_sub(self.kept)
-            .max(0)
     }
 }
 

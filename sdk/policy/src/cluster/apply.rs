@@ -224,7 +224,8 @@ impl Cluster {
 
     fn put_filters(&mut self, filters: &Filters) {
         let rows = filters.handle.len();
-        let pieces: usize = filters.pieces.iter().map(|&count| count as usize).sum();
+        let pieces =
+            (filters.pieces.iter()).fold(0_usize, |sum, &count| sum.saturating_add(count as usize));
         let equal = filters.client.len() == rows
             && filters.agent.len() == rows
             && filters.inside.len() == rows

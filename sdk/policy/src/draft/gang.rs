@@ -35,6 +35,8 @@ impl Draft<'_> {
         if self.grants.len() + self.open.len() + placed.len() > self.grants_max {
             return Err(Verdict::CycleFull);
         }
+        // The rows of the agent at hand come first: what is left there is left after them.
+        self.close_rows();
         self.gangs += 1;
         for (agent, units) in placed {
             let Some(place) = self.cluster.agent(agent) else {
@@ -47,7 +49,9 @@ impl Draft<'_> {
             };
             if planned {
                 self.take_plan(place, row.client.handle);
-                self.push_plan(place, row.client.handle, demand.handle, self.gangs);
+                let pieces = self.planned_pieces(place);
+                let whom = (agent, row.client.handle, demand.handle);
+                self.push_grant(whom, self.gangs, &pieces);
                 self.note_given(agent, demand, units);
             }
         }

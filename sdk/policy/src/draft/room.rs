@@ -3,7 +3,7 @@
 use proffer_model::RevocableUse;
 use proffer_model::policy::{Demand, NONE, TERMS_PLAIN};
 
-use super::{Draft, Verdict};
+use super::{Draft, Verdict, total};
 use crate::cluster::{AgentRow, ClientRow, Cluster, Pile, Refusal};
 
 /// What is free on the agents looked at so far. An agent is copied in when it is first looked at.
@@ -68,7 +68,7 @@ impl Room {
             && let Some(row) = cluster.agent(agent)
         {
             *at = u32::try_from(self.free.len()).unwrap_or(NONE);
-            self.free.extend(row.piles().iter().map(Pile::free));
+            self.free.extend(row.piles().iter().map(Pile::spare));
         }
     }
 
@@ -80,12 +80,8 @@ impl Room {
         if pile.kept == 0 {
             return free;
         }
-        let taken: i64 = self
-            .kept_taken
-            .iter()
-            .filter(|row| (row.0, row.1, row.2) == (agent, client, index))
-            .map(|row| row.3)
-            .sum();
+        let own = |row: &&(u32, u32, usize, i64)| (row.0, row.1, row.2) == (agent, client, index);
+        let taken = total(self.kept_taken.iter().filter(own).map(|row| row.3));
         free.saturating_add(place.kept_for(client, pile).saturating_sub(taken))
     }
 
@@ -320,10 +316,8 @@ impl Draft<'_> {
     fn is_worth_an_offer(&self, row: &ClientRow, place: &AgentRow) -> bool {
         let planned = |kind: u32| -> i64 {
             let takes = self.plan.takes.iter();
-            takes
-                .filter(|take| place.piles()[take.0].kind == kind)
-                .map(|take| take.1)
-                .sum()
+            let of_kind = takes.filter(|take| place.piles()[take.0].kind == kind);
+            total(of_kind.map(|take| take.1))
         };
         match &row.client.least {
             None => {

@@ -24,7 +24,8 @@ pub(crate) struct Case<P = Drf> {
     pub(crate) clients: Vec<String>,
     roles: Vec<String>,
     kinds: Vec<String>,
-    terms: u32,
+    terms: Vec<Terms>,
+    rows: BTreeMap<u32, Client>,
     demands: BTreeMap<String, Demand>,
     filters: u32,
     /// (agent, client, terms, kind).
@@ -59,7 +60,8 @@ impl<P: Policy> Case<P> {
             clients: Vec::new(),
             roles: Vec::new(),
             kinds: Vec::new(),
-            terms: 1,
+            terms: Vec::new(),
+            rows: BTreeMap::new(),
             demands: BTreeMap::new(),
             filters: 0,
             held: BTreeMap::new(),
@@ -139,14 +141,15 @@ impl<P: Policy> Case<P> {
     }
 
     pub(crate) fn terms(&mut self, reserved: &[&str], marks: TermsMarks) -> u32 {
-        let handle = self.terms;
-        self.terms += 1;
+        let handle = u32::try_from(self.terms.len() + 1).unwrap();
         let reserved = reserved.iter().map(|role| self.role(role, 1)).collect();
-        self.pending.terms.push(Terms {
+        let terms = Terms {
             handle,
             reserved,
             marks,
-        });
+        };
+        self.terms.push(terms.clone());
+        self.pending.terms.push(terms);
         handle
     }
 
@@ -201,12 +204,13 @@ impl<P: Policy> Case<P> {
             least: None,
         };
         change(&mut client);
+        self.rows.insert(handle, client.clone());
         self.pending.clients.push(client);
         handle
     }
 
     /// A demand of a client; the key is the client's name, then whatever.
-    pub(crate) fn demand(&mut self, client: u32, key: &str, shape: &str, count: u32) {
+    pub(crate) fn wants(&mut self, client: u32, key: &str, shape: &str, count: u32) {
         self.demand_with(client, key, shape, count, |_| {});
     }
 
@@ -334,7 +338,7 @@ impl<P: Policy> Case<P> {
                 pieces = self
                     .totals
                     .keys()
-                    .filter(|key| key.0 == agent && key.1 == TERMS_PLAIN)
+                    .filter(|key| key.0 == agent && self.may(client, key.1))
                     .map(|&(_, terms, kind)| {
                         let already = taken.get(&(agent, terms, kind)).copied().unwrap_or(0);
                         (
@@ -356,6 +360,22 @@ impl<P: Policy> Case<P> {
         rows
     }
 
+    /// Whether a client may have resources under these terms.
+    pub(crate) fn may(&self, client: u32, terms: u32) -> bool {
+        let client = &self.rows[&client];
+        let Some(terms) = terms.checked_sub(1).map(|at| &self.terms[at as usize]) else {
+            return true;
+        };
+        let role = self.role_name(client.role);
+        let reserved = terms.reserved.last().is_none_or(|&reserved| {
+            let rest = role.strip_prefix(self.role_name(reserved));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        });
+        reserved
+            && (terms.reserved.len() < 2 || client.marks.refined)
+            && (!terms.marks.revocable || client.marks.revocable)
+    }
+
     /// Free for a client by the case's own account.
     pub(crate) fn free(&self, agent: u32, client: u32, terms: u32, kind: u32) -> i64 {
         let total = self.totals.get(&(agent, terms, kind)).copied().unwrap_or(0);
@@ -371,12 +391,26 @@ impl<P: Policy> Case<P> {
         total - taken
     }
 
+    /// Neither offered nor used.
+    pub(crate) fn unheld(&self, agent: u32, terms: u32, kind: u32) -> i64 {
+        let total = self.totals.get(&(agent, terms, kind)).copied().unwrap_or(0);
+        let cells = self
+            .held
+            .iter()
+            .filter(|((at, _, under, of), _)| (*at, *under, *of) == (agent, terms, kind));
+        total
+            - cells
+                .map(|(_, (offered, used, _))| offered + used)
+                .sum::<i64>()
+    }
+
     /// The host commits all of a proposal.
     pub(crate) fn commit(&mut self, proposal: &Proposal) {
         for row in self.amounts(proposal) {
             for (key, amount) in row {
                 let (offered, used, kept) = self.held.get(&key).copied().unwrap_or_default();
-                let holding = (offered + amount, used, kept);
+                // What is kept for somebody is for this.
+                let holding = (offered + amount, used, (kept - amount).max(0));
                 self.hold(key.0, key.1, key.2, key.3, holding);
             }
         }
@@ -409,6 +443,18 @@ impl<P: Policy> Case<P> {
             .map(|(_, amount)| amount)
             .sum();
         u32::try_from(granted / piece.amount.milli()).unwrap()
+    }
+
+    pub(crate) fn demands(&self) -> Vec<Demand> {
+        self.demands.values().cloned().collect()
+    }
+
+    pub(crate) fn demand(&self, handle: u32) -> Option<&Demand> {
+        self.demands.values().find(|demand| demand.handle == handle)
+    }
+
+    pub(crate) fn role_name(&self, role: u32) -> &str {
+        &self.roles[role as usize]
     }
 
     /// Everything on offer comes back; nobody refuses anything.

@@ -21,7 +21,7 @@ fn units_are_granted_up_to_the_count() {
     let mut case = Case::new();
     let f1 = case.client("*", "f1");
     case.agent("a", AGENT);
-    case.demand(f1, "d", "cpus:1;mem:100", 3);
+    case.wants(f1, "d", "cpus:1;mem:100", 3);
     assert_eq!(case.step(), ["a f1 cpus:3;mem:300"]);
     assert_eq!(case.step(), Vec::<String>::new());
     assert_eq!(case.explain(f1)[0].why.code, code::DEMAND_MET);
@@ -32,7 +32,7 @@ fn two_with_equal_demand_share_an_agent_equally() {
     let mut case = Case::new();
     for name in ["f1", "f2"] {
         let client = case.client("*", name);
-        case.demand(client, name, "cpus:1;mem:100", 9);
+        case.wants(client, name, "cpus:1;mem:100", 9);
     }
     case.agent("a", AGENT);
     assert_eq!(case.step(), ["a f1 cpus:2;mem:200", "a f2 cpus:2;mem:200"]);
@@ -44,8 +44,8 @@ fn dominant_shares_are_equal_when_kinds_differ() {
     let mut case = Case::new();
     let a = case.client("*", "a");
     let b = case.client("*", "b");
-    case.demand(a, "a", "cpus:1;mem:4096", 100);
-    case.demand(b, "b", "cpus:3;mem:1024", 100);
+    case.wants(a, "a", "cpus:1;mem:4096", 100);
+    case.wants(b, "b", "cpus:3;mem:1024", 100);
     case.agent("m", "cpus:9;mem:18432");
     assert_eq!(case.step(), ["m a cpus:3;mem:12288", "m b cpus:6;mem:2048"]);
 }
@@ -57,7 +57,7 @@ fn a_shape_of_nothing_is_whole_agents() {
     for name in ["a", "b", "c"] {
         case.agent(name, AGENT);
     }
-    case.demand(f1, "d", "", 2);
+    case.wants(f1, "d", "", 2);
     let words = case.step();
     assert_eq!(words.len(), 2);
     assert!(words.iter().all(|line| line.ends_with(" f1 *")));
@@ -105,7 +105,7 @@ fn a_gang_is_granted_whole_or_not_at_all() {
     );
     case.agent("b", AGENT);
     case.agent("c", AGENT);
-    case.demand(f2, "e", "cpus:1", 1);
+    case.wants(f2, "e", "cpus:1", 1);
     let words = case.step();
     let gang: Vec<&String> = words
         .iter()
@@ -174,11 +174,11 @@ fn a_filter_refuses_subsets_only() {
     let mut case = Case::new();
     let f1 = case.client("*", "f1");
     let a = case.agent("a", AGENT);
-    case.demand(f1, "d", "cpus:1;mem:100", 2);
+    case.wants(f1, "d", "cpus:1;mem:100", 2);
     let filter = case.refuse(f1, a, 0, "cpus:2;mem:200");
     assert_eq!(case.step(), Vec::<String>::new());
     assert_eq!(case.explain(f1)[0].why.code, code::FILTERED);
-    case.demand(f1, "d", "cpus:1;mem:100", 3);
+    case.wants(f1, "d", "cpus:1;mem:100", 3);
     assert_eq!(case.step(), ["a f1 cpus:3;mem:300"]);
     case.release_all();
     case.refuse(f1, a, 0, AGENT);
@@ -195,7 +195,7 @@ fn counted_items_are_refused_only_if_all_that_are_free_were() {
         let mut case = Case::new();
         let f1 = case.client("*", "f1");
         let a = case.agent("a", "cpus:4;mem:4096;ports:[1-10]");
-        case.demand(f1, "d", "cpus:1;ports:[1-2]", 1);
+        case.wants(f1, "d", "cpus:1;ports:[1-2]", 1);
         case.refuse(f1, a, 0, "cpus:4;mem:4096;ports:[1-10]");
         case.pending.filters.inside = vec![inside];
         assert_eq!(case.step().len(), usize::from(inside == 0));
@@ -213,7 +213,7 @@ fn reservations_are_for_their_role_and_below() {
     let clients = [("ops", "ops"), ("eng", "eng"), ("eng/a", "sub")];
     for (role, name) in clients {
         let client = case.client(role, name);
-        case.demand(client, name, "cpus:1", 99);
+        case.wants(client, name, "cpus:1", 99);
     }
     let words = case.step();
     // Not refined: nobody may have the 4; ops takes the plain one, or eng or sub needed none.
@@ -245,7 +245,7 @@ fn revocable_is_for_those_who_take_it() {
     case.client_with("*", "f1", |client| client.marks.revocable = true);
     assert_eq!(case.step(), ["a f1 cpus(1):2"]);
     case.release_all();
-    case.demand(f1, "d", "cpus:1", 9);
+    case.wants(f1, "d", "cpus:1", 9);
     assert_eq!(case.step(), Vec::<String>::new());
 }
 
@@ -253,7 +253,7 @@ fn revocable_is_for_those_who_take_it() {
 fn agents_with_gpus_are_for_those_who_ask() {
     let mut case = Case::new();
     let plain = case.client("*", "plain");
-    case.demand(plain, "d", "cpus:1", 1);
+    case.wants(plain, "d", "cpus:1", 1);
     case.agent("g", "cpus:4;gpus:1");
     assert_eq!(case.step(), Vec::<String>::new());
     assert_eq!(case.explain(plain)[0].why.code, code::GPU_GUARD);
@@ -266,10 +266,10 @@ fn a_rest_below_the_minimum_is_no_offer_but_a_demanded_unit_is() {
     let mut case = Case::new();
     let f1 = case.client("*", "f1");
     case.agent("a", "cpus:0.005;mem:16");
-    case.demand(f1, "d", "", 1);
+    case.wants(f1, "d", "", 1);
     assert_eq!(case.step(), Vec::<String>::new());
     assert_eq!(case.explain(f1)[0].why.code, code::BELOW_MINIMUM);
-    case.demand(f1, "e", "mem:8", 1);
+    case.wants(f1, "e", "mem:8", 1);
     assert_eq!(case.step(), ["a f1 mem:8"]);
 }
 
@@ -277,7 +277,7 @@ fn a_rest_below_the_minimum_is_no_offer_but_a_demanded_unit_is() {
 fn what_does_not_fit_says_by_how_much() {
     let mut case = Case::new();
     let f1 = case.client("*", "f1");
-    case.demand(f1, "d", "cpus:6;mem:5000", 1);
+    case.wants(f1, "d", "cpus:6;mem:5000", 1);
     case.agent("a", AGENT);
     case.agent_with("b", AGENT, |agent| agent.active = false);
     assert_eq!(case.step(), Vec::<String>::new());
@@ -295,8 +295,8 @@ fn what_does_not_fit_says_by_how_much() {
 fn turn_and_offerable_are_told_apart() {
     let mut case = Case::new();
     let (f1, f2) = (case.client("*", "f1"), case.client("*", "f2"));
-    case.demand(f1, "d", "cpus:4", 1);
-    case.demand(f2, "e", "cpus:4", 1);
+    case.wants(f1, "d", "cpus:4", 1);
+    case.wants(f2, "e", "cpus:4", 1);
     case.agent("a", AGENT);
     assert_eq!(case.explain(f1)[0].why.code, code::OFFERABLE);
     assert_eq!(case.explain(f2)[0].why.code, code::TURN);
@@ -311,8 +311,8 @@ fn what_is_kept_is_for_its_client_only() {
     let (f1, f2) = (case.client("*", "f1"), case.client("*", "f2"));
     let a = case.agent("a", "cpus:4");
     case.hold(a, f2, 0, 0, (0, 0, 3_000));
-    case.demand(f1, "d", "cpus:1", 9);
-    case.demand(f2, "e", "cpus:1", 9);
+    case.wants(f1, "d", "cpus:1", 9);
+    case.wants(f2, "e", "cpus:1", 9);
     case.client_with("*", "f2", |client| client.marks.suppressed = true);
     assert_eq!(case.step(), ["a f1 cpus:1"]);
     case.client("*", "f2");

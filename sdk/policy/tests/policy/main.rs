@@ -2,4 +2,7 @@
 
 mod case;
 mod demands;
+mod oracle;
 mod order;
+mod properties;
+mod scene;
