@@ -16,6 +16,8 @@ mod link;
 mod record;
 mod recovery;
 mod task;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;

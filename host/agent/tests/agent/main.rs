@@ -1,3 +1,8 @@
 //! Real agents against a scripted host: real processes, real files, real sockets.
 
-fn main() {}
+mod data;
+mod inputs;
+mod restart;
+mod stage;
+mod tasks;
+mod wasm;

@@ -1,0 +1,106 @@
+//! Agents that die and come back.
+
+use proffer_model::{AgentId, LaunchNumber, TaskState};
+
+use super::stage::{Host, runner, shell, wait_until, work};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exit_while_the_agent_is_dead_is_told_after_its_restart() {
+    let mut host = Host::start().await;
+    let process = host.agent("a");
+    let agent = host.registered(AgentId(5)).await;
+    agent.launch(shell(1, "while [ ! -e go ]; do sleep 0.05; done; exit 7"));
+    host.until(&agent, 1, TaskState::Running).await;
+    let data = process.data.clone();
+    process.kill();
+    std::fs::write(work(&data, 1).join("go"), "").unwrap();
+    let status = runner(&data).join("run/status/1");
+    // The third kind of status is the end.
+    let ended = || std::fs::read(&status).is_ok_and(|status| status.first() == Some(&2));
+    wait_until("the runner notes the exit", ended).await;
+
+    let _process = host.agent("a");
+    let agent = host.registered(AgentId(5)).await;
+    assert_eq!(agent.registration.agent, Some(AgentId(5)));
+    let known: Vec<_> = agent
+        .registration
+        .launches
+        .iter()
+        .map(|known| known.launch)
+        .collect();
+    assert_eq!(known, [LaunchNumber(1)]);
+    let update = loop {
+        let update = host.update().await;
+        agent.acknowledge(&update);
+        if update.update.state != TaskState::Running {
+            break update;
+        }
+    };
+    assert_eq!(update.update.state, TaskState::Failed);
+    assert_eq!(update.update.exit, Some(7));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_goes_on_while_its_agent_restarts_and_can_be_killed_after() {
+    let mut host = Host::start().await;
+    let process = host.agent("a");
+    let agent = host.registered(AgentId(5)).await;
+    agent.launch(shell(1, "echo $$ > pid; exec sleep 1000"));
+    host.until(&agent, 1, TaskState::Running).await;
+    let pid = process.work(1).join("pid");
+    let written = || std::fs::read_to_string(&pid).is_ok_and(|text| text.ends_with('\n'));
+    wait_until("it runs", written).await;
+    let running = format!("/proc/{}", std::fs::read_to_string(&pid).unwrap().trim());
+    process.kill();
+    let _process = host.agent("a");
+    let agent = host.registered(AgentId(5)).await;
+    assert!(std::path::Path::new(&running).exists());
+    agent.kill(1, 1_000);
+    host.until_final(&agent, 1, TaskState::Killed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_launch_number_runs_once_however_often_it_is_sent() {
+    let mut host = Host::start().await;
+    let process = host.agent("a");
+    let agent = host.registered(AgentId(5)).await;
+    let once = || shell(1, "echo run >> runs");
+    agent.launch(once());
+    agent.launch(once());
+    host.end_of(&agent, 1).await;
+    agent.launch(once());
+    process.kill();
+    let process = host.agent("a");
+    let agent = host.registered(AgentId(5)).await;
+    agent.launch(once());
+    agent.launch(shell(2, "true"));
+    host.end_of(&agent, 2).await;
+    let runs = std::fs::read_to_string(process.work(1).join("runs")).unwrap();
+    assert_eq!(runs, "run\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_whose_runner_was_killed_is_reported_lost_and_runs_no_more() {
+    let mut host = Host::start().await;
+    let process = host.agent("a");
+    let agent = host.registered(AgentId(5)).await;
+    agent.launch(shell(1, "echo $$ $PPID > pids; exec sleep 1000"));
+    host.until(&agent, 1, TaskState::Running).await;
+    let pids = process.work(1).join("pids");
+    let written = || std::fs::read_to_string(&pids).is_ok_and(|text| text.ends_with('\n'));
+    wait_until("it runs", written).await;
+    let pids = std::fs::read_to_string(&pids).unwrap();
+    let mut pids = pids
+        .split_ascii_whitespace()
+        .map(|pid| pid.parse::<i32>().unwrap());
+    let (task, runner) = (pids.next().unwrap(), pids.next().unwrap());
+    let runner = rustix::process::Pid::from_raw(runner).unwrap();
+    rustix::process::kill_process(runner, rustix::process::Signal::KILL).unwrap();
+    let last = host.until_final(&agent, 1, TaskState::Failed).await;
+    assert_eq!(last.update.why.code, proffer_model::code::RUNNER_LOST);
+    let gone = || {
+        std::fs::read_to_string(format!("/proc/{task}/stat"))
+            .map_or(true, |stat| stat.contains(") Z "))
+    };
+    wait_until("the process is gone", gone).await;
+}

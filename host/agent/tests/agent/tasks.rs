@@ -1,0 +1,160 @@
+//! Tasks that run, end, and are ended.
+
+use proffer_model::agent::ToAgent;
+use proffer_model::{AgentId, Duration, TaskState, code};
+
+use super::stage::{Host, launch, shell, wait_until, with};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_exit_status_of_a_shell_arrives_in_an_update() {
+    let mut host = Host::start().await;
+    let process = host.agent("a");
+    let agent = host.registered(AgentId(3)).await;
+    assert_eq!(agent.registration.agent, None);
+    agent.launch(shell(
+        1,
+        "echo to-stdout; echo to-stderr >&2; printf seven > result; exit 7",
+    ));
+    let (states, last) = host.end_of(&agent, 1).await;
+    assert_eq!(states, [TaskState::Running, TaskState::Failed]);
+    assert_eq!(last.update.exit, Some(7));
+    assert_eq!(last.update.why.code, code::EXITED);
+    assert_eq!(last.update.agent, Some(AgentId(3)));
+    assert_eq!(last.update.data, b"seven");
+    let read = |name: &str| std::fs::read_to_string(process.work(1).join(name)).unwrap();
+    assert_eq!(read("stdout"), "to-stdout\n");
+    assert_eq!(read("stderr"), "to-stderr\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn arguments_and_environment_reach_a_process() {
+    let mut host = Host::start().await;
+    let process = host.agent("a");
+    let agent = host.registered(AgentId(1)).await;
+    let argv = [
+        "/bin/sh",
+        "-c",
+        "echo $0 $1 $WORD $PROFFER_TASK; pwd",
+        "zero",
+    ];
+    let argv = argv.map(str::to_owned).to_vec();
+    let launched = launch(1, proffer_model::Executor::Process(argv));
+    agent.launch(with(launched, |task| {
+        task.args = vec!["one".to_owned()];
+        task.template.env = vec![("WORD".to_owned(), "template".to_owned())];
+        task.env = vec![("WORD".to_owned(), "task".to_owned())];
+    }));
+    let (_, last) = host.end_of(&agent, 1).await;
+    assert_eq!(last.update.state, TaskState::Finished, "{last:?}");
+    let stdout = std::fs::read_to_string(process.work(1).join("stdout")).unwrap();
+    let (words, directory) = stdout.split_once('\n').unwrap();
+    assert_eq!(words, "zero one task task-1");
+    assert!(
+        directory.trim_end().ends_with("tasks/launch-1/work"),
+        "{directory}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_ends_a_shell_and_its_children_that_ignore_term() {
+    let mut host = Host::start().await;
+    let process = host.agent("a");
+    let agent = host.registered(AgentId(1)).await;
+    let line = "trap '' TERM; sleep 1000 & echo $! > child; while :; do sleep 1; done";
+    agent.launch(shell(1, line));
+    host.until(&agent, 1, TaskState::Running).await;
+    let child = process.work(1).join("child");
+    let written = || std::fs::read_to_string(&child).is_ok_and(|text| text.ends_with('\n'));
+    wait_until("the child is there", written).await;
+    agent.kill(1, 100_000);
+    host.until(&agent, 1, TaskState::Killing).await;
+    // Only earlier: a repeat with less grace counts, one with more does not.
+    agent.kill(1, 100);
+    agent.kill(1, 100_000);
+    let update = loop {
+        let update = host.update().await;
+        agent.acknowledge(&update);
+        if update.update.state != TaskState::Killing {
+            break update;
+        }
+    };
+    assert_eq!(update.update.state, TaskState::Killed);
+    assert_eq!(update.update.why.code, code::KILLED);
+    let pid = std::fs::read_to_string(&child).unwrap();
+    let running = format!("/proc/{}/stat", pid.trim());
+    let gone = || {
+        // Whoever inherits it may not have waited for it: a zombie does not run.
+        std::fs::read_to_string(&running).map_or(true, |stat| stat.contains(") Z "))
+    };
+    wait_until("the child is gone", gone).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_runs_longer_than_it_said_fails_as_too_long() {
+    let mut host = Host::start().await;
+    let _process = host.agent("a");
+    let agent = host.registered(AgentId(1)).await;
+    agent.launch(with(shell(1, "exec sleep 1000"), |task| {
+        task.template.longest = Some(Duration(50));
+    }));
+    let (states, last) = host.end_of(&agent, 1).await;
+    assert_eq!(
+        states,
+        [TaskState::Running, TaskState::Killing, TaskState::Failed]
+    );
+    assert_eq!(last.update.why.code, code::TOO_LONG);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_failing_member_ends_its_group() {
+    let mut host = Host::start().await;
+    let _process = host.agent("a");
+    let agent = host.registered(AgentId(1)).await;
+    let group = vec![shell(1, "exec sleep 1000"), shell(2, "exit 1")];
+    agent.to_agent.send(ToAgent::Launch(group)).unwrap();
+    let (_, last) = host.end_of(&agent, 1).await;
+    assert_eq!(last.update.state, TaskState::Killed);
+    assert_eq!(last.update.why.code, code::GROUP_FAILED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_is_not_there_is_a_failed_launch_that_names_it() {
+    let mut host = Host::start().await;
+    let _process = host.agent("a");
+    let agent = host.registered(AgentId(1)).await;
+    let argv = vec!["/no/such/program".to_owned()];
+    agent.launch(launch(1, proffer_model::Executor::Process(argv)));
+    let (states, last) = host.end_of(&agent, 1).await;
+    assert_eq!(states, [TaskState::Failed]);
+    assert_eq!(last.update.why.code, code::LAUNCH_FAILED);
+    assert!(last.update.why.text.contains("/no/such/program"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_supported_is_an_error_that_says_so() {
+    let mut host = Host::start().await;
+    let _process = host.agent("a");
+    let agent = host.registered(AgentId(1)).await;
+    agent.launch(with(shell(1, "true"), |task| {
+        task.template.options = vec![("colour".to_owned(), "red".to_owned())];
+    }));
+    let (states, last) = host.end_of(&agent, 1).await;
+    assert_eq!(states, [TaskState::Error]);
+    assert_eq!(last.update.why.code, code::UNSUPPORTED);
+    assert!(last.update.why.text.contains("colour"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_do_not_run_as_root_and_see_no_other_sandbox() {
+    let mut host = Host::start().await;
+    let process = host.agent("a");
+    let agent = host.registered(AgentId(1)).await;
+    agent.launch(shell(1, "id -u; ls ../../../.. && exit 1; exit 0"));
+    let (_, last) = host.end_of(&agent, 1).await;
+    let own = rustix::process::geteuid();
+    if own.is_root() {
+        let stdout = std::fs::read_to_string(process.work(1).join("stdout")).unwrap();
+        assert_ne!(stdout.trim(), "0");
+        assert_eq!(last.update.state, TaskState::Finished, "{stdout}");
+    }
+}
