@@ -1,5 +1,7 @@
 //! What an update means for a job: done, once more, or given up.
 
+use std::collections::BTreeSet;
+
 use proffer_sdk::framework::{AgentId, Remedy, Step, TaskState, Timestamp, Update};
 
 use crate::job::{Job, JobState, Lost};
@@ -11,6 +13,10 @@ const INPUT_LOST: &str = "input-lost";
 /// Outputs that one update may take away by name. Each is a record to write; more of them are found
 /// missing by the next attempt.
 const LOST_NAMES_MAX: usize = 1_000;
+
+/// So often a reduce task may find inputs missing; then it counts as failed. More than agents are
+/// lost during one task, and few enough for a job that can never succeed to end.
+const LOSSES_MAX: u32 = 8;
 
 /// Why an attempt ended that was not needed any more.
 const FIRST: &str = "another attempt was first";
@@ -43,9 +49,10 @@ pub fn take_update(job: &mut Job, name: TaskName<'_>, update: &Update, step: &mu
             attempt.end(AttemptState::Finished, now, "");
             finish(job, name, step);
         }
-        TaskState::Failed if update.why.code == INPUT_LOST => {
+        // Whatever its final state, and if it is the inputs that this job makes itself.
+        _ if name.kind == Kind::Reduce && update.why.code == INPUT_LOST => {
             attempt.end(AttemptState::Gone, now, &update.why.text);
-            lose_inputs(job, update, now);
+            lose_inputs(job, name, update, step);
         }
         TaskState::Failed | TaskState::Error => {
             attempt.end(AttemptState::Failed, now, &reason_of(update));
@@ -101,7 +108,8 @@ fn fail(job: &mut Job, name: TaskName<'_>, update: &Update, step: &mut Step<'_>)
     if task.is_done() || !job.is_running() {
         return;
     }
-    let hopeless = update.state == TaskState::Error && update.why.remedy == Remedy::Mend;
+    let same_for_ever = matches!(update.why.remedy, Remedy::Mend | Remedy::Unsupported);
+    let hopeless = update.state == TaskState::Error && same_for_ever;
     if failures >= failures_max || hopeless {
         let times = match failures {
             1 => "once".to_owned(),
@@ -118,29 +126,32 @@ fn fail(job: &mut Job, name: TaskName<'_>, update: &Update, step: &mut Step<'_>)
     }
 }
 
-/// A reduce task found inputs missing: the maps that wrote them run again.
-fn lose_inputs(job: &mut Job, update: &Update, now: Timestamp) {
-    let text = String::from_utf8_lossy(&update.data);
-    let mut lost = Vec::new();
-    for word in text.split_whitespace().chain(
-        update
-            .why
-            .text
-            .split(|c: char| c.is_whitespace() || c == '/'),
-    ) {
-        let word = word
-            .trim_start_matches("output:")
-            .trim_matches(['\'', '"', ',', ':', ';']);
-        let Some((name, run, Kind::Map, index)) = parse_output(word) else {
-            continue;
-        };
-        if name == job.record.name && run == job.record.run && lost.len() < LOST_NAMES_MAX {
-            lost.push(index);
-        }
+/// A reduce task found inputs missing: the maps that wrote them run again. Not the task's fault, but
+/// one that never finds them (its component is what is missing, say) is stopped in the end.
+fn lose_inputs(job: &mut Job, name: TaskName<'_>, update: &Update, step: &mut Step<'_>) {
+    let now = step.now();
+    let losses = job.task_mut(name.kind, name.index).map_or(0, |task| {
+        task.losses += 1;
+        task.losses
+    });
+    if losses > LOSSES_MAX {
+        fail(job, name, update, step);
+        return;
     }
-    lost.sort_unstable();
-    lost.dedup();
-    if lost.is_empty() {
+    let data = String::from_utf8_lossy(&update.data);
+    let named = maps_named(job, data.split_whitespace());
+    if !named.is_empty() {
+        lose_maps(job, &named, now);
+        return;
+    }
+    // A text for people names one of them at best; what else is on its agent will be missing too.
+    let text = update.why.text.split([' ', '/', ',', ':', '\'', '"']);
+    let agents: BTreeSet<AgentId> = maps_named(job, text)
+        .into_iter()
+        .filter_map(|index| job.maps.get(index)?.winner())
+        .map(|attempt| attempt.agent)
+        .collect();
+    if agents.is_empty() {
         // Nobody says which: all of them, and that is one record.
         lose(
             job,
@@ -149,22 +160,42 @@ fn lose_inputs(job: &mut Job, update: &Update, now: Timestamp) {
                 at: now,
             },
         );
-        return;
     }
-    let mut rerun = 0;
-    for index in lost {
-        let gone = Lost {
-            agent: None,
-            at: now,
-        };
-        if job
-            .task_mut(Kind::Map, index)
-            .is_some_and(|task| task.lose_output(gone))
+    for agent in agents {
+        lose_agent(job, agent, now);
+    }
+}
+
+/// The job's map tasks that are named, by output or by task.
+fn maps_named<'a>(job: &Job, names: impl Iterator<Item = &'a str>) -> BTreeSet<usize> {
+    let mut found = BTreeSet::new();
+    for text in names {
+        let parsed = parse_output(text).or_else(|| {
+            let task = TaskName::parse(text)?;
+            Some((task.job, task.run, task.kind, task.index))
+        });
+        if let Some((name, run, Kind::Map, index)) = parsed
+            && name == job.record.name
+            && run == job.record.run
+            && found.len() < LOST_NAMES_MAX
         {
-            rerun += 1;
+            found.insert(index);
         }
     }
-    job.record.counters.rerun += rerun;
+    found
+}
+
+fn lose_maps(job: &mut Job, indexes: &BTreeSet<usize>, now: Timestamp) {
+    let gone = Lost {
+        agent: None,
+        at: now,
+    };
+    for index in indexes {
+        let task = job.task_mut(Kind::Map, *index);
+        if task.is_some_and(|task| task.lose_output(gone)) {
+            job.record.counters.rerun += 1;
+        }
+    }
     job.changed.record = true;
 }
 

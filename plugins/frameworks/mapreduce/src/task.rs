@@ -30,6 +30,9 @@ pub struct TaskRecord {
     /// How many of them failed by their own fault.
     #[serde(rename = "f", default, skip_serializing_if = "is_zero")]
     pub failures: u32,
+    /// How often its inputs were lost.
+    #[serde(rename = "o", default, skip_serializing_if = "is_zero")]
+    pub losses: u32,
     /// The last attempts, oldest first.
     #[serde(rename = "a")]
     pub attempts: Vec<Attempt>,

@@ -138,6 +138,60 @@ fn inputs_that_a_reducer_found_missing_are_made_again_by_name() {
 }
 
 #[test]
+fn a_reducer_that_was_dropped_for_an_agent_that_is_away_has_its_maps_made_again() {
+    let mut cluster = mapped(3, 6, 1);
+    cluster.place();
+    let lost = cluster.host("wc.1.m1.a0");
+    let mut update = cluster.kit.new_update("wc.1.r0.a0", TaskState::Dropped);
+    update.why.code = "input-lost".to_owned();
+    update.why.text = "output:wc.1.m*/out/0: agent-2 of wc.1.m1.a0 is not connected".to_owned();
+    cluster.kit.send(update);
+    let again = cluster.place();
+    assert_eq!(again, ["wc.1.m1.a1", "wc.1.m4.a1"]);
+    assert_eq!(cluster.host("wc.1.m4.a0"), lost);
+    cluster.run_to_the_end();
+    assert_eq!(cluster.job()["state"], "succeeded");
+}
+
+#[test]
+fn a_reducer_that_never_finds_its_inputs_ends_the_job() {
+    let mut cluster = mapped(3, 1, 1);
+    for _ in 0..100 {
+        cluster.kit.advance(10_000);
+        for task in cluster.place() {
+            if task.contains(".r0.") {
+                cluster.kit.fail(&task, "input-lost", "there is no file");
+            } else {
+                cluster.finish(&task);
+            }
+        }
+    }
+    let job = cluster.job();
+    assert_eq!(job["state"], "failed");
+    assert_eq!(
+        job["reason"],
+        "reduce task 0 failed 4 times, the last time: there is no file"
+    );
+}
+
+#[test]
+fn a_map_whose_input_is_missing_fails_like_any_other() {
+    let mut cluster = Cluster::new(4);
+    cluster.submit(1, 1, json!({"failures_max": 2}));
+    for attempt in 0..2 {
+        cluster.place();
+        let task = format!("wc.1.m0.a{attempt}");
+        cluster
+            .kit
+            .fail(&task, "input-lost", "there is no file '/data/0'");
+    }
+    assert_eq!(
+        cluster.job()["reason"],
+        "map task 0 failed 2 times, the last time: there is no file '/data/0'"
+    );
+}
+
+#[test]
 fn inputs_that_nobody_names_are_all_made_again_and_finished_reducers_stay() {
     let mut cluster = mapped(2, 3, 2);
     cluster.place();
