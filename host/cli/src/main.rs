@@ -1,1 +1,47 @@
-fn main() {}
+//! The `proffer` command: everything of the project that a person types.
+//!
+//! Commands either run parts of a cluster in this process (`demo`, `up`, `host`, `agent`), talk to a
+//! host over gRPC (lists, `framework`, `task`, `explain`, …), or build plug-ins. The file that each is
+//! in has its name, below `commands`.
+//!
+//! What it is not: it decides nothing about a cluster, and it keeps nothing but what `demo` writes.
+//!
+//! # Invariants
+//! - Results go to standard output, everything else to standard error.
+//! - A command ends with a status of [`failure::EXIT_STATUSES`] and, if it failed, one message that
+//!   says what, where, and what may help.
+//! - Settings are read once, at the start ([`settings`]).
+
+mod args;
+mod cluster;
+mod commands;
+mod connect;
+mod demo;
+mod failure;
+mod json;
+mod log;
+mod progress;
+mod settings;
+mod show;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Command, CommandLine};
+
+fn main() -> ExitCode {
+    let line = CommandLine::parse();
+    // A runner is not a command for people: it makes its own runtime and never reads settings.
+    if let Command::Runner { args } = line.command {
+        return cluster::run_runner(args);
+    }
+    match commands::run(line) {
+        Ok(()) => ExitCode::from(failure::OK),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(failure::status_of(&error))
+        }
+    }
+}

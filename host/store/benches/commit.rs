@@ -15,7 +15,7 @@ use proffer_model::{
     AgentId, Executor, FrameworkId, LaunchNumber, Resources, RoleName, StepNumber, TaskId,
     TaskSpec, Template, Timestamp,
 };
-use proffer_store::{Store, open};
+use proffer_store::{Store, journal_bytes, open};
 
 /// Long enough for a few hundred commits of a slow disk.
 const RUN: Duration = Duration::from_secs(2);
@@ -93,11 +93,21 @@ fn launch(number: u64) -> Fact {
     }))
 }
 
-/// As many bytes as the store has to keep: what `Memory` could not tell, measured by a store of its own.
+/// As many bytes as the store has to keep: the facts, and the keys and values of their state.
 fn payload(facts: &[Fact]) -> Vec<u8> {
-    // The journal's encoding is private; a debug text of the ids would be another size. 150 bytes of
-    // fact, 20 of key, 40 of value is what one launch takes, see `a launch takes about 210 bytes`.
-    vec![0x5A; facts.len() * 210]
+    let state = |fact: &Fact| match fact {
+        Fact::StepCommitted(step) => step.writes.iter().map(written).sum(),
+        _ => 0,
+    };
+    let bytes = |fact: &Fact| journal_bytes(fact).unwrap_or(0) + state(fact);
+    vec![0x5A; facts.iter().map(bytes).sum()]
+}
+
+fn written(write: &StateWrite) -> usize {
+    match write {
+        StateWrite::Set(key, value) => key.len() + value.len(),
+        StateWrite::Delete(_) | StateWrite::DeleteRange(..) => 0,
+    }
 }
 
 fn run_store(dir: &Path, facts: &[Fact]) -> Result<Vec<Duration>, Box<dyn std::error::Error>> {

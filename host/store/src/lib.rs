@@ -44,3 +44,10 @@ pub use embedded::{Embedded, open};
 pub use error::{ComponentError, OpenStoreError, WriteStoreError};
 pub use memory::Memory;
 pub use store::{FrameworkStates, Recovered, Store};
+
+/// How many bytes a fact takes in the journal, its state writes not counted: what a caller sizes
+/// transactions by. None if it cannot be encoded.
+#[must_use]
+pub fn journal_bytes(fact: &proffer_model::fact::Fact) -> Option<usize> {
+    wire::encode(fact).ok().map(|bytes| bytes.len())
+}

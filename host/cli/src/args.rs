@@ -1,0 +1,513 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::settings::FlagValue;
+use crate::show::parse_bytes;
+
+/// Shares one pool of machines between many distributed systems.
+///
+/// The host owns the pool and offers resources; frameworks and the allocation policy are sandboxed
+/// WebAssembly components that decide what to run and whom to offer. Begin with `proffer demo`.
+#[derive(Debug, Parser)]
+#[command(name = "proffer", version, arg_required_else_help = true, after_help = crate::failure::help())]
+pub(crate) struct CommandLine {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Global {
+    /// Data directory: store, token, compiled code [default: proffer in the user's data directory]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Settings file [default: proffer.toml here, then the user's]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) settings: Option<PathBuf>,
+    /// Host to talk to [default: the one that runs on the data directory]
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    pub(crate) connect: Option<String>,
+    /// Any setting, as `config check` lists them; may be repeated
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Print JSON instead of tables
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a word count on an embedded cluster and print what happened
+    Demo(Demo),
+    /// Run a host and agents in this process until Ctrl-C
+    Up(Up),
+    /// Run a host until Ctrl-C
+    Host(HostFlags),
+    /// Run an agent until Ctrl-C, or list agents
+    #[command(args_conflicts_with_subcommands = true)]
+    Agent(AgentCommand),
+    /// Add, list, show and remove frameworks
+    #[command(subcommand)]
+    Framework(Framework),
+    /// List and kill tasks, read what they wrote
+    #[command(subcommand)]
+    Task(Task),
+    /// List the offers that are outstanding
+    #[command(subcommand)]
+    Offer(ListOnly),
+    /// List roles, set their weights
+    #[command(subcommand)]
+    Role(Role),
+    /// Show which allocation policy decides, and how it does
+    #[command(subcommand)]
+    Policy(Policy),
+    /// Say how the cluster stands
+    Status,
+    /// Say why something is as it is
+    #[command(subcommand)]
+    Explain(Explain),
+    /// Send a request to a framework's own interface
+    Request(Request),
+    /// Start, build and inspect plug-ins
+    #[command(subcommand)]
+    Plugin(Plugin),
+    /// Check and show settings
+    #[command(subcommand)]
+    Config(Config),
+    /// A runner of tasks; started by agents
+    #[command(hide = true, disable_help_flag = true)]
+    Runner {
+        /// As the agent gives them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<std::ffi::OsString>,
+    },
+}
+
+/// The demonstration.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Demo {
+    /// Count the words of all files in this directory [default: the project's own source files]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) input: Option<PathBuf>,
+    /// Write `word TAB count` lines here [default: counts.tsv in the demo's data directory]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Bytes of a split, as in 64KiB [default: whole files]
+    #[arg(long, value_name = "SIZE", value_parser = positive_bytes)]
+    pub(crate) split: Option<u64>,
+    /// Reduce tasks
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) reducers: u32,
+    /// Agents
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) agents: u32,
+}
+
+/// A host with agents.
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// Agents
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) agents: u32,
+    #[command(flatten)]
+    pub(crate) host: HostFlags,
+}
+
+/// Settings of a host that are often given; every other with --set.
+#[derive(Debug, Default, Args)]
+pub(crate) struct HostFlags {
+    /// Where agents and operators connect; port 0: any free one
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Where /metrics, /healthz and pages are; `off`: nowhere
+    #[arg(long, value_name = "ADDR")]
+    http: Option<String>,
+    /// When offers are made: events or interval
+    #[arg(long, value_name = "MODE")]
+    allocation: Option<String>,
+    /// How long an offer stands, as in 30s
+    #[arg(long, value_name = "SPAN")]
+    lease: Option<String>,
+    /// The allocation policy's component [default: the native one]
+    #[arg(long, value_name = "FILE")]
+    policy: Option<String>,
+    /// The policy's configuration
+    #[arg(long, value_name = "JSON")]
+    policy_config: Option<String>,
+    /// Certificate chain (PEM)
+    #[arg(long, value_name = "FILE")]
+    tls_certificate: Option<String>,
+    /// Private key (PEM)
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<String>,
+    /// Listen on other addresses than loopback without TLS
+    #[arg(long)]
+    insecure_network: bool,
+}
+
+/// An agent, or something about agents.
+#[derive(Debug, Args)]
+pub(crate) struct AgentCommand {
+    #[command(subcommand)]
+    pub(crate) list: Option<ListOnly>,
+    #[command(flatten)]
+    pub(crate) run: AgentFlags,
+}
+
+/// Settings of an agent that are often given; every other with --set.
+#[derive(Debug, Default, Args)]
+pub(crate) struct AgentFlags {
+    /// The host's address
+    #[arg(long, value_name = "HOST:PORT")]
+    join: Option<String>,
+    /// What it has, as in "cpus:4;mem:8192;ports:[31000-32000]" [default: what is found]
+    #[arg(long, value_name = "RESOURCES")]
+    resources: Option<String>,
+    /// Properties for constraints, as in "rack:r1;ssd:1"
+    #[arg(long, value_name = "ATTRIBUTES")]
+    attributes: Option<String>,
+    /// Whom tasks run as [default: nobody, if the agent is root]
+    #[arg(long, value_name = "USER")]
+    task_user: Option<String>,
+    /// A directory whose files tasks may have as inputs; may be repeated
+    #[arg(long, value_name = "DIR")]
+    files: Vec<String>,
+    /// Where other agents fetch outputs; port 0: any free one
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// The token's file [default: token in the data directory]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Listen on other addresses than loopback without TLS
+    #[arg(long)]
+    insecure_network: bool,
+}
+
+/// `list`, and nothing else.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum ListOnly {
+    /// List them
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Framework {
+    /// Add a framework; shows what it asks for first
+    Run(FrameworkRun),
+    /// List frameworks
+    List,
+    /// Show one in full
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Kill its tasks and remove it with its state
+    Remove {
+        /// Its name
+        name: String,
+    },
+    /// Let a quarantined framework try again
+    Resume {
+        /// Its name
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FrameworkRun {
+    /// The component, a .wasm file
+    pub(crate) file: PathBuf,
+    /// Its name in the cluster [default: the manifest's]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// A role that it may use; may be repeated [default: the manifest's]
+    #[arg(long)]
+    pub(crate) role: Vec<String>,
+    /// Its configuration (JSON)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Approve all that it asks for, without being asked
+    #[arg(long)]
+    pub(crate) approve: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Task {
+    /// List tasks, running and ended
+    List(TaskList),
+    /// End a task
+    Kill {
+        /// Its framework's name
+        framework: String,
+        /// Its id
+        task: String,
+        /// Between TERM and KILL, as in 5s [default: the task's own]
+        #[arg(long, value_parser = span)]
+        grace: Option<proffer_model::Duration>,
+    },
+    /// Print what a task wrote
+    Logs {
+        /// Its framework's name
+        framework: String,
+        /// Its id
+        task: String,
+        /// Standard error instead of standard output
+        #[arg(long)]
+        stderr: bool,
+        /// Go on until the task ends
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Copy a file from a task's sandbox
+    Fetch {
+        /// Its framework's name
+        framework: String,
+        /// Its id
+        task: String,
+        /// The file, relative to the sandbox
+        path: String,
+        /// Where to [default: standard output]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct TaskList {
+    /// Only this framework's
+    #[arg(long)]
+    pub(crate) framework: Option<String>,
+    /// Only on this agent (id or hostname)
+    #[arg(long)]
+    pub(crate) agent: Option<String>,
+    /// Only in this state, as in running; may be repeated
+    #[arg(long, value_parser = task_state)]
+    pub(crate) state: Vec<proffer_model::TaskState>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub(crate) limit: usize,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Role {
+    /// List roles
+    List,
+    /// Set a role's weight against its siblings
+    Weight {
+        /// The role
+        role: String,
+        /// 1 is usual, 2 is twice as much
+        weight: proffer_model::Amount,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum Policy {
+    /// Show it
+    Show,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Explain {
+    /// Why a framework gets what it gets
+    Framework {
+        /// Its name
+        name: String,
+    },
+    /// Why a task is where it is
+    Task {
+        /// Its framework's name
+        framework: String,
+        /// Its id
+        task: String,
+    },
+    /// Why an agent is used as it is
+    Agent {
+        /// Its id or hostname
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Request {
+    /// The framework's name
+    pub(crate) framework: String,
+    /// GET, POST, …
+    pub(crate) method: String,
+    /// Begins with a slash; may have a ?query
+    pub(crate) path: String,
+    /// The body; @FILE: that file's content, -: standard input
+    pub(crate) body: Option<String>,
+    /// A header; may be repeated
+    #[arg(long, short = 'H', value_name = "NAME: VALUE")]
+    pub(crate) header: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Plugin {
+    /// Start a plug-in from a template, in a directory of its name
+    New {
+        /// Its name
+        name: String,
+        /// Which contract it implements
+        #[arg(long, value_enum)]
+        kind: PluginKind,
+        /// Where its directory is made
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        dir: PathBuf,
+    },
+    /// Build plug-ins to components
+    Build {
+        /// Directories with a Cargo.toml
+        #[arg(default_value = ".")]
+        dirs: Vec<PathBuf>,
+        /// Where components are written [default: target/guests/components of the workspace]
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+    /// Say what a component is: world, version, imports, size
+    Inspect {
+        /// The component
+        file: PathBuf,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum PluginKind {
+    /// Decides what to run
+    Framework,
+    /// Decides whom to offer what
+    Policy,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Check all settings and show each with its source
+    Check,
+}
+
+fn positive_bytes(text: &str) -> Result<u64, String> {
+    match parse_bytes(text)? {
+        0 => Err("wanted at least one byte".to_owned()),
+        bytes => Ok(bytes),
+    }
+}
+
+fn span(text: &str) -> Result<proffer_model::Duration, String> {
+    proffer_daemon::config::parse_span(text).map_err(str::to_owned)
+}
+
+/// All states by their names in the contract.
+fn task_state(text: &str) -> Result<proffer_model::TaskState, String> {
+    use proffer_model::TaskState as S;
+    let all = [
+        S::Staging,
+        S::Starting,
+        S::Running,
+        S::Killing,
+        S::Finished,
+        S::Failed,
+        S::Killed,
+        S::Error,
+        S::Dropped,
+        S::Gone,
+        S::Unreachable,
+        S::GoneByOperator,
+    ];
+    all.into_iter()
+        .find(|state| state.name() == text)
+        .ok_or_else(|| {
+            let names: Vec<&str> = all.iter().map(|state| state.name()).collect();
+            format!("wanted one of {}", names.join(", "))
+        })
+}
+
+impl Global {
+    /// What these flags say of settings. The last of `--set` wins over the first.
+    pub(crate) fn flags(&self) -> Result<Vec<FlagValue>, crate::failure::Failure> {
+        let mut flags = Vec::new();
+        let mut say = |key: &str, text: String, flag: &str| {
+            flags.push(FlagValue {
+                key: key.to_owned(),
+                text,
+                flag: flag.to_owned(),
+            });
+        };
+        for pair in &self.set {
+            let (key, text) = pair.split_once('=').ok_or_else(|| {
+                let problem = format!("--set {pair}: wanted KEY=VALUE, as in host.lease=10s");
+                crate::failure::Failure::Usage(problem)
+            })?;
+            say(key.trim(), text.trim().to_owned(), "--set");
+        }
+        if let Some(data) = &self.data {
+            say("data", data.to_string_lossy().into_owned(), "--data");
+        }
+        if let Some(connect) = &self.connect {
+            say("connect", connect.clone(), "--connect");
+        }
+        Ok(flags)
+    }
+}
+
+impl HostFlags {
+    /// What these flags say of settings.
+    pub(crate) fn flags(&self) -> Vec<FlagValue> {
+        let insecure = self.insecure_network.then(|| "true".to_owned());
+        values([
+            ("host.listen", "--listen", self.listen.clone()),
+            ("host.http", "--http", self.http.clone()),
+            ("host.allocation", "--allocation", self.allocation.clone()),
+            ("host.lease", "--lease", self.lease.clone()),
+            ("host.policy", "--policy", self.policy.clone()),
+            (
+                "host.policy-config",
+                "--policy-config",
+                self.policy_config.clone(),
+            ),
+            (
+                "host.tls-certificate",
+                "--tls-certificate",
+                self.tls_certificate.clone(),
+            ),
+            ("host.tls-key", "--tls-key", self.tls_key.clone()),
+            ("host.insecure-network", "--insecure-network", insecure),
+        ])
+    }
+}
+
+impl AgentFlags {
+    /// What these flags say of settings.
+    pub(crate) fn flags(&self) -> Vec<FlagValue> {
+        let insecure = self.insecure_network.then(|| "true".to_owned());
+        let files = (!self.files.is_empty()).then(|| self.files.join(":"));
+        values([
+            ("agent.join", "--join", self.join.clone()),
+            ("agent.resources", "--resources", self.resources.clone()),
+            ("agent.attributes", "--attributes", self.attributes.clone()),
+            ("agent.task-user", "--task-user", self.task_user.clone()),
+            ("agent.files", "--files", files),
+            ("agent.listen", "--listen", self.listen.clone()),
+            ("agent.insecure-network", "--insecure-network", insecure),
+        ])
+    }
+}
+
+fn values<const N: usize>(given: [(&str, &str, Option<String>); N]) -> Vec<FlagValue> {
+    let given = given.into_iter().filter_map(|(key, flag, text)| {
+        Some(FlagValue {
+            key: key.to_owned(),
+            text: text?,
+            flag: flag.to_owned(),
+        })
+    });
+    given.collect()
+}
+
+#[cfg(test)]
+mod tests;

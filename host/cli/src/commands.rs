@@ -1,0 +1,102 @@
+//! One file per command; here is which runs.
+
+mod agent;
+mod config;
+mod explain;
+mod framework;
+mod host;
+mod list;
+mod plugin;
+mod request;
+mod status;
+mod task;
+
+use std::future::Future;
+
+use anyhow::Context;
+
+use crate::args::{Command, CommandLine, Global, Policy};
+use crate::settings::{self, FlagValue, Settings};
+use crate::{connect, demo};
+
+/// Runs a command to its end.
+pub(crate) fn run(line: CommandLine) -> anyhow::Result<()> {
+    let CommandLine { global, command } = line;
+    let json = global.json;
+    match command {
+        // Handled before, because a runner must be the first thing in its process.
+        Command::Runner { .. } => Ok(()),
+        Command::Plugin(command) => plugin::run(command, json),
+        Command::Config(crate::args::Config::Check) => config::check(&load(&global, [])?, json),
+        Command::Demo(demo) => {
+            let settings = load(&global, [])?;
+            block_on(demo::run(&demo, &settings))
+        }
+        Command::Up(up) => {
+            let settings = load(&global, up.host.flags())?;
+            block_on(host::up(&settings, up.agents))
+        }
+        Command::Host(flags) => {
+            let settings = load(&global, flags.flags())?;
+            block_on(host::host(&settings))
+        }
+        Command::Agent(command) => match command.list {
+            Some(_) => {
+                let settings = load(&global, [])?;
+                block_on(list::agents(&settings, json))
+            }
+            None => {
+                let settings = load(&global, command.run.flags())?;
+                block_on(agent::run(&settings, command.run.token_file))
+            }
+        },
+        command => {
+            let settings = load(&global, [])?;
+            block_on(ask(command, settings, json))
+        }
+    }
+}
+
+/// Commands that talk to a host.
+async fn ask(command: Command, settings: Settings, json: bool) -> anyhow::Result<()> {
+    // Files are read, and people asked, before a connection is made where possible; the commands
+    // connect by themselves.
+    match command {
+        Command::Framework(command) => framework::run(command, &settings, json).await,
+        Command::Task(command) => task::run(command, &settings, json).await,
+        Command::Offer(_) => list::offers(&settings, json).await,
+        Command::Role(command) => list::roles(command, &settings, json).await,
+        Command::Policy(Policy::Show) => status::policy(&settings, json).await,
+        Command::Status => status::status(&settings, json).await,
+        Command::Explain(command) => explain::run(command, &settings, json).await,
+        Command::Request(command) => request::run(command, &settings, json).await,
+        Command::Runner { .. }
+        | Command::Plugin(_)
+        | Command::Config(_)
+        | Command::Demo(_)
+        | Command::Up(_)
+        | Command::Host(_)
+        | Command::Agent(_) => Ok(()),
+    }
+}
+
+fn load(global: &Global, flags: impl IntoIterator<Item = FlagValue>) -> anyhow::Result<Settings> {
+    // A flag of its own says it more plainly than --set.
+    let mut all = global.flags()?;
+    all.extend(flags);
+    settings::load(global.settings.as_deref(), all)
+}
+
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")?
+        .block_on(work)
+}
+
+use connect::connect;
+
+pub(crate) use framework::read_component;
+pub(crate) use request::principal;
+pub(crate) use task::ran_for;

@@ -1,0 +1,238 @@
+//! `framework`: adding (after it was shown what it asks for), listing, showing, removing.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+
+use anyhow::Context;
+use bytes::Bytes;
+use proffer_model::RoleName;
+use proffer_rpc::operator::{
+    AddFramework, Framework as Row, FrameworkDetail, FrameworkName, FrameworkQuery,
+    InspectComponent, OperatorClient, Plugin, RemoveFramework, ResumeFramework,
+};
+use serde_json::json;
+
+use super::connect;
+use super::list::{ROWS_MAX, print_or};
+use crate::args::{Framework, FrameworkRun};
+use crate::failure::Failure;
+use crate::json::{self, collect};
+use crate::settings::Settings;
+use crate::show;
+use crate::table::{Columns, printable};
+
+pub(crate) async fn run(
+    command: Framework,
+    settings: &Settings,
+    as_json: bool,
+) -> anyhow::Result<()> {
+    match command {
+        Framework::Run(run) => add(run, settings, as_json).await,
+        Framework::List => list(&connect(settings).await?, as_json).await,
+        Framework::Show { name } => {
+            let detail = connect(settings)
+                .await?
+                .framework(FrameworkName { name })
+                .await?;
+            if as_json {
+                json::print(&json::framework_detail(&detail));
+            } else {
+                print_detail(&detail);
+            }
+            Ok(())
+        }
+        Framework::Remove { name } => {
+            let client = connect(settings).await?;
+            client.remove_framework(RemoveFramework { name }).await?;
+            Ok(())
+        }
+        Framework::Resume { name } => {
+            let client = connect(settings).await?;
+            client.resume_framework(ResumeFramework { name }).await?;
+            Ok(())
+        }
+    }
+}
+
+async fn add(run: FrameworkRun, settings: &Settings, as_json: bool) -> anyhow::Result<()> {
+    let component = read_component(&run.file)?;
+    let config = match &run.config {
+        Some(path) => std::fs::read_to_string(path)
+            .with_context(|| Failure::Usage(format!("cannot read {}", path.display())))?,
+        None => String::new(),
+    };
+    let roles = run
+        .role
+        .iter()
+        .map(|role| RoleName::new(role.as_str()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| Failure::Usage(error.to_string()))?;
+    let client = connect(settings).await?;
+    let inspect = InspectComponent {
+        component: component.clone(),
+    };
+    let plugin = client
+        .inspect(inspect)
+        .await
+        .with_context(|| format!("{} cannot be run", run.file.display()))?;
+    eprint!("{}", asks_for(&plugin));
+    if !run.approve && !approved_by_a_person(&plugin)? {
+        return Err(Failure::Denied("not approved; nothing was added".into()).into());
+    }
+    let added = client
+        .add_framework(AddFramework {
+            name: run.name.unwrap_or_default(),
+            component,
+            roles,
+            config,
+            approved: plugin.imports.clone(),
+        })
+        .await?;
+    if as_json {
+        let id = added.id.to_string();
+        json::print(&json!({ "id": id, "name": added.name, "digest": added.digest }));
+    } else {
+        println!("{} runs as {}", added.name, added.id);
+    }
+    Ok(())
+}
+
+/// A component's bytes, if the file can be one.
+pub(crate) fn read_component(path: &Path) -> anyhow::Result<Bytes> {
+    let bytes = std::fs::read(path).with_context(|| {
+        let text = format!("cannot read the component {}", path.display());
+        match path.exists() {
+            true => Failure::Usage(text),
+            false => Failure::NotFound(text),
+        }
+    })?;
+    Ok(bytes.into())
+}
+
+/// What an operator approves, in words.
+pub(crate) fn asks_for(plugin: &Plugin) -> String {
+    let mut text = format!(
+        "{} {} ({}, contract {}, {}, {})\n",
+        printable(&plugin.name),
+        printable(&plugin.version),
+        printable(&plugin.world),
+        printable(&plugin.contract),
+        show::bytes(plugin.size),
+        show::short_digest(&plugin.digest),
+    );
+    if !plugin.description.is_empty() {
+        text.push_str(&format!("  {}\n", printable(&plugin.description)));
+    }
+    let list = |items: &[String]| match items.is_empty() {
+        true => "nothing".to_owned(),
+        false => printable(&items.join(", ")),
+    };
+    text.push_str(&format!("  asks for   {}\n", list(&plugin.imports)));
+    text.push_str(&format!("  roles      {}\n", list(&plugin.roles)));
+    let limits: Vec<String> = plugin
+        .limits
+        .iter()
+        .map(|limit| format!("{} {}", limit.name, limit.value))
+        .collect();
+    text.push_str(&format!("  limits     {}\n", list(&limits)));
+    text
+}
+
+fn approved_by_a_person(plugin: &Plugin) -> anyhow::Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        let text = format!(
+            "{} has to be approved: nobody can be asked here, so give --approve",
+            plugin.name
+        );
+        return Err(Failure::Denied(text).into());
+    }
+    eprint!("Run it? [y/N] ");
+    std::io::stderr().flush().context("cannot ask")?;
+    let mut answer = String::new();
+    std::io::stdin()
+        .read_line(&mut answer)
+        .context("cannot read the answer")?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+async fn list(client: &OperatorClient, as_json: bool) -> anyhow::Result<()> {
+    let rows = collect(ROWS_MAX, |page| client.frameworks(FrameworkQuery { page })).await?;
+    if as_json {
+        json::print(&json::list(&rows, json::framework));
+        return Ok(());
+    }
+    print_or(
+        &table(&rows),
+        "no frameworks; add one with `proffer framework run FILE`",
+    );
+    Ok(())
+}
+
+fn table(rows: &[Row]) -> Columns {
+    let headings = [
+        "FRAMEWORK",
+        "VERSION",
+        "STATE",
+        ">TASKS",
+        ">SHARE",
+        ">OFFERS",
+        ">ACCEPTED",
+        ">DECLINED",
+        "ROLES",
+        "DIGEST",
+    ];
+    let mut columns = Columns::new(&headings);
+    for row in rows {
+        let roles: Vec<&str> = row.roles.iter().map(RoleName::as_str).collect();
+        columns.row([
+            row.name.clone(),
+            row.version.clone(),
+            row.state.name().to_owned(),
+            row.tasks_active.to_string(),
+            show::share(row.share_milli),
+            row.offers.made.to_string(),
+            row.offers.accepted.to_string(),
+            row.offers.declined.to_string(),
+            roles.join(","),
+            show::short_digest(&row.digest),
+        ]);
+    }
+    columns
+}
+
+fn print_detail(detail: &FrameworkDetail) {
+    let framework = &detail.framework;
+    print!("{}", table(std::slice::from_ref(framework)));
+    println!("\nid         {}", framework.id);
+    println!("digest     {}", framework.digest);
+    println!("uses       {}", framework.used);
+    println!(
+        "steps      {} committed, {} failed",
+        detail.steps, detail.steps_failed
+    );
+    if let Some(why) = &framework.why {
+        println!("why        {}", printable(&why.to_string()));
+    }
+    if let Some(fault) = &detail.last_fault {
+        println!("last fault {}", printable(&fault.to_string()));
+    }
+    if !detail.suppressed.is_empty() {
+        println!("suppressed {}", detail.suppressed.join(", "));
+    }
+    println!("limits     {}", detail.limits.join(", "));
+    if !detail.config.is_empty() {
+        println!("config     {}", printable(&detail.config));
+    }
+    let mut columns = Columns::new(&["DEMAND", "ROLE", ">COUNT", "EACH"]);
+    for demand in &detail.demands {
+        columns.row([
+            demand.key.clone(),
+            demand.role.to_string(),
+            demand.count.to_string(),
+            demand.shape.to_string(),
+        ]);
+    }
+    if columns.len() > 0 {
+        print!("\n{columns}");
+    }
+}

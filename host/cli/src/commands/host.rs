@@ -1,0 +1,89 @@
+//! `host` and `up`: a host in this process, with agents or without, until it is told to end.
+
+use futures_util::future::select_all;
+use proffer_rpc::{PeerAddress, Token};
+
+use crate::cluster::{RunningAgent, RunningHost, interrupted, private_dir};
+use crate::connect::token_file;
+use crate::log;
+use crate::settings::{Settings, agent};
+
+/// Runs a host until Ctrl-C.
+pub(crate) async fn host(settings: &Settings) -> anyhow::Result<()> {
+    run(settings, 0).await
+}
+
+/// Runs a host and agents until Ctrl-C.
+pub(crate) async fn up(settings: &Settings, agents: u32) -> anyhow::Result<()> {
+    run(settings, agents).await
+}
+
+async fn run(settings: &Settings, agents: u32) -> anyhow::Result<()> {
+    let data = settings.data_dir()?;
+    let config = settings.host(data.clone())?;
+    log::start();
+    let mut host = RunningHost::start(config).await?;
+    println!("host       {}", host.address());
+    if let Some(address) = host.http_address() {
+        println!("http       http://{address}/  (/metrics, /healthz)");
+    }
+    println!("token      {}", token_file(&data).display());
+    let mut running = Vec::new();
+    let started = start_agents(settings, &host, agents, &mut running).await;
+    if started.is_ok() {
+        println!("agents     {agents}");
+        println!(
+            "\nCtrl-C ends it; tasks go on. `proffer status --data {}`",
+            data.display()
+        );
+    }
+    let ended = match started {
+        Ok(()) => wait(&mut host, &mut running).await,
+        Err(error) => Err(error),
+    };
+    // The first failure is the one to tell; the others are its consequences.
+    let mut first = ended;
+    for agent in running {
+        let stopped = agent.stop().await;
+        if first.is_ok() {
+            first = stopped;
+        }
+    }
+    let stopped = host.stop().await;
+    first.and(stopped)
+}
+
+async fn start_agents(
+    settings: &Settings,
+    host: &RunningHost,
+    agents: u32,
+    running: &mut Vec<RunningAgent>,
+) -> anyhow::Result<()> {
+    let data = settings.data_dir()?;
+    for number in 1..=agents {
+        let dir = data.join("agents").join(number.to_string());
+        private_dir(&dir)?;
+        let token = Token::read(&token_file(&data))?;
+        let mut config = agent::check(settings, dir, token)?;
+        config.host = host.address().to_string().parse::<PeerAddress>()?;
+        running.push(RunningAgent::start(format!("agent {number}"), config));
+    }
+    Ok(())
+}
+
+/// Until a signal, or until a part ends by itself.
+async fn wait(host: &mut RunningHost, agents: &mut [RunningAgent]) -> anyhow::Result<()> {
+    let no_agents = agents.is_empty();
+    let agents = async {
+        if no_agents {
+            return std::future::pending().await;
+        }
+        let (ended, _, _) = select_all(agents.iter_mut().map(|a| Box::pin(a.ended()))).await;
+        ended
+    };
+    tokio::select! {
+        signal = interrupted() => signal,
+        ended = host.ended() => ended,
+        ended = agents => ended,
+    }
+}

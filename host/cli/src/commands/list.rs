@@ -1,0 +1,122 @@
+//! Lists of agents, offers and roles.
+
+use proffer_model::RoleName;
+use proffer_rpc::operator::{AgentQuery, OfferQuery, RoleQuery, SetRole, StatusQuery};
+
+use super::connect;
+use crate::args::Role;
+use crate::failure::Failure;
+use crate::json::{self, collect};
+use crate::settings::Settings;
+use crate::show;
+use crate::table::Columns;
+
+/// Rows of a list that has no limit of its own: more than anybody reads, less than memory holds.
+pub(super) const ROWS_MAX: usize = 100_000;
+
+pub(crate) async fn agents(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
+    let client = connect(settings).await?;
+    let rows = collect(ROWS_MAX, |page| client.agents(AgentQuery { page })).await?;
+    if as_json {
+        json::print(&json::list(&rows, json::agent));
+        return Ok(());
+    }
+    let now = client.status(StatusQuery {}).await?.now;
+    let mut columns = Columns::new(&[
+        "AGENT",
+        "HOSTNAME",
+        "STATE",
+        ">FOR",
+        ">TASKS",
+        "USED OF TOTAL",
+    ]);
+    for agent in &rows {
+        columns.row([
+            agent.id.to_string(),
+            agent.info.hostname.to_string(),
+            agent.state.name().to_owned(),
+            show::ago(agent.since, now),
+            agent.tasks.to_string(),
+            show::used_of(&agent.used, &agent.total),
+        ]);
+    }
+    print_or(
+        &columns,
+        "no agents; start one with `proffer agent --join HOST:PORT`",
+    );
+    Ok(())
+}
+
+pub(crate) async fn offers(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
+    let client = connect(settings).await?;
+    let query = |page| {
+        let framework = String::new();
+        client.offers(OfferQuery { page, framework })
+    };
+    let rows = collect(ROWS_MAX, query).await?;
+    if as_json {
+        json::print(&json::list(&rows, json::offer));
+        return Ok(());
+    }
+    let now = client.status(StatusQuery {}).await?.now;
+    let mut columns = Columns::new(&[
+        "OFFER",
+        "FRAMEWORK",
+        "ROLE",
+        "AGENT",
+        ">EXPIRES IN",
+        "DEMAND",
+        "RESOURCES",
+    ]);
+    for offer in &rows {
+        columns.row([
+            offer.id.to_string(),
+            offer.framework.clone(),
+            offer.role.to_string(),
+            offer.hostname.clone(),
+            show::span(offer.expires.since(now)),
+            offer.demand.clone(),
+            offer.resources.to_string(),
+        ]);
+    }
+    print_or(
+        &columns,
+        "no offers are outstanding; `proffer explain framework NAME` says why",
+    );
+    Ok(())
+}
+
+pub(crate) async fn roles(command: Role, settings: &Settings, as_json: bool) -> anyhow::Result<()> {
+    let client = connect(settings).await?;
+    if let Role::Weight { role, weight } = command {
+        let name = RoleName::new(role).map_err(|error| Failure::Usage(error.to_string()))?;
+        client.set_role(SetRole { name, weight }).await?;
+        return Ok(());
+    }
+    let rows = collect(ROWS_MAX, |page| client.roles(RoleQuery { page })).await?;
+    if as_json {
+        json::print(&json::list(&rows, json::role));
+        return Ok(());
+    }
+    let mut columns = Columns::new(&["ROLE", ">WEIGHT", ">SHARE", "USED", "FRAMEWORKS"]);
+    for role in &rows {
+        columns.row([
+            role.name.to_string(),
+            role.weight.to_string(),
+            show::share(role.share_milli),
+            role.used.to_string(),
+            role.frameworks.join(","),
+        ]);
+    }
+    print_or(&columns, "no roles are in use");
+    Ok(())
+}
+
+/// A table on standard output; if there is nothing in it, why, on standard error.
+pub(super) fn print_or(columns: &Columns, empty: &str) {
+    if columns.len() == 0 {
+        eprintln!("{empty}");
+    } else {
+        print!("{columns}");
+    }
+}

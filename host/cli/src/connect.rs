@@ -1,0 +1,67 @@
+//! Finding the host that a command talks to.
+//!
+//! A host that runs writes its address to `address` in its data directory, beside the `token`; it
+//! takes the file away when it ends. A command therefore needs no more than the same data directory.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use proffer_rpc::operator::OperatorClient;
+use proffer_rpc::{PeerAddress, Tls, Token};
+
+use crate::failure::Failure;
+use crate::settings::Settings;
+
+/// Where a host listens if nobody says otherwise.
+const DEFAULT_ADDRESS: &str = "127.0.0.1:5050";
+
+/// The file of a running host's address.
+pub(crate) fn address_file(data: &Path) -> PathBuf {
+    data.join("address")
+}
+
+/// The file of the cluster's token.
+pub(crate) fn token_file(data: &Path) -> PathBuf {
+    data.join("token")
+}
+
+/// Connects to the host that the settings name, or that runs on the data directory.
+pub(crate) async fn connect(settings: &Settings) -> anyhow::Result<OperatorClient> {
+    let data = settings.data_dir()?;
+    let address = match settings.get("connect").text.as_str() {
+        "" => recorded(&data).unwrap_or_else(|| DEFAULT_ADDRESS.to_owned()),
+        given => given.to_owned(),
+    };
+    let path = token_file(&data);
+    if !path.exists() {
+        return Err(Failure::Unreachable(format!(
+            "no host has run on {}: there is no token; start one with `proffer up`, or give the --data \
+             directory of the one that runs",
+            data.display()
+        ))
+        .into());
+    }
+    let token = Token::read(&path)?;
+    let address: PeerAddress = address.parse()?;
+    let tls = tls(settings)?;
+    OperatorClient::connect(&address, &token, &tls)
+        .await
+        .context("no host answers; start one with `proffer up`, or say where it is with --connect HOST:PORT")
+}
+
+fn tls(settings: &Settings) -> anyhow::Result<Tls> {
+    let authority = settings.text("agent.tls-authority");
+    if authority.is_empty() {
+        return Ok(Tls::Off);
+    }
+    let authority = std::fs::read(&authority)
+        .with_context(|| format!("agent.tls-authority: cannot read {authority}"))?;
+    Ok(Tls::Client { authority })
+}
+
+/// What the host on this directory wrote; a file that is damaged is as good as none.
+fn recorded(data: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(address_file(data)).ok()?;
+    let address = text.lines().next()?.trim();
+    (!address.is_empty()).then(|| address.to_owned())
+}

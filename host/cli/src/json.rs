@@ -1,0 +1,214 @@
+//! Values as JSON, for scripts. Field names are the protocol's; amounts are numbers of units, times
+//! milliseconds since 1970.
+
+use proffer_model::{Amount, AttributeValue, Bundle, Reason, Resources};
+use proffer_rpc::operator::{
+    Agent, Explanation, Framework, FrameworkDetail, Offer, OfferCounts, Paged, Policy, Role,
+    Status, Task,
+};
+use serde_json::{Map, Value, json};
+
+/// Prints a value, indented for people who look.
+pub(crate) fn print(value: &Value) {
+    println!("{value:#}");
+}
+
+/// A list that was collected from its pages.
+pub(crate) fn list<T>(rows: &[T], row: impl Fn(&T) -> Value) -> Value {
+    Value::Array(rows.iter().map(row).collect())
+}
+
+fn number(amount: Amount) -> Value {
+    // Exact for whole units; else the decimal text, read as a number.
+    if amount.is_whole() {
+        json!(amount.milli() / 1_000)
+    } else {
+        serde_json::from_str(&amount.to_string()).unwrap_or(Value::Null)
+    }
+}
+
+fn bundle(bundle: &Bundle) -> Value {
+    let mut kinds: Map<String, Value> = bundle
+        .amounts()
+        .map(|(kind, amount)| (kind.to_owned(), number(amount)))
+        .collect();
+    if !bundle.ports.is_empty() {
+        kinds.insert("ports".to_owned(), json!(bundle.ports.to_string()));
+    }
+    Value::Object(kinds)
+}
+
+fn resources(resources: &Resources) -> Value {
+    let piles = resources.piles().map(|(terms, amounts)| {
+        let mut pile = bundle(amounts);
+        if let (Value::Object(pile), Some(role)) = (&mut pile, terms.reserved.last()) {
+            pile.insert("reserved_to".to_owned(), json!(role.as_str()));
+        }
+        pile
+    });
+    let mut piles: Vec<Value> = piles.collect();
+    match piles.len() {
+        0 => json!({}),
+        1 => piles.remove(0),
+        _ => Value::Array(piles),
+    }
+}
+
+fn reason(reason: &Reason) -> Value {
+    json!({ "code": reason.code, "text": reason.text })
+}
+
+fn offer_counts(counts: &OfferCounts) -> Value {
+    let OfferCounts {
+        made,
+        accepted,
+        declined,
+        expired,
+        rescinded,
+    } = counts;
+    json!({
+        "made": made, "accepted": accepted, "declined": declined, "expired": expired,
+        "rescinded": rescinded,
+    })
+}
+
+pub(crate) fn status(status: &Status) -> Value {
+    json!({
+        "version": status.version, "contract": status.contract, "cluster": status.cluster,
+        "started": status.started.0, "now": status.now.0, "http_address": status.http_address,
+        "agents": status.agents, "agents_active": status.agents_active,
+        "frameworks": status.frameworks, "tasks_active": status.tasks_active,
+        "tasks_ended": status.tasks_ended, "pool": bundle(&status.pool),
+        "used": bundle(&status.used), "offered": bundle(&status.offered),
+        "cycles": status.cycles, "offers": offer_counts(&status.offers),
+    })
+}
+
+pub(crate) fn agent(agent: &Agent) -> Value {
+    let attributes = agent.info.attributes.iter().map(|attribute| {
+        let value = match &attribute.value {
+            AttributeValue::Text(text) => json!(text),
+            AttributeValue::Scalar(amount) => number(*amount),
+            AttributeValue::Ranges(ranges) => json!(ranges.to_string()),
+        };
+        (attribute.name.clone(), value)
+    });
+    json!({
+        "id": agent.id.to_string(), "state": agent.state.name(),
+        "since": agent.since.map(|since| since.0), "hostname": &*agent.info.hostname,
+        "region": &*agent.info.region, "zone": &*agent.info.zone,
+        "attributes": attributes.collect::<Map<String, Value>>(),
+        "total": bundle(&agent.total), "used": bundle(&agent.used),
+        "offered": bundle(&agent.offered), "tasks": agent.tasks,
+        "data_address": agent.data_address,
+    })
+}
+
+pub(crate) fn framework(framework: &Framework) -> Value {
+    let roles: Vec<&str> = framework.roles.iter().map(|role| role.as_str()).collect();
+    json!({
+        "id": framework.id.to_string(), "name": framework.name, "version": framework.version,
+        "digest": framework.digest, "roles": roles, "state": framework.state.name(),
+        "why": framework.why.as_ref().map(reason), "tasks_active": framework.tasks_active,
+        "tasks_ended": framework.tasks_ended, "used": bundle(&framework.used),
+        "share_milli": framework.share_milli, "offers": offer_counts(&framework.offers),
+    })
+}
+
+pub(crate) fn framework_detail(detail: &FrameworkDetail) -> Value {
+    let demands = list(&detail.demands, |demand| {
+        json!({
+            "key": demand.key, "role": demand.role.as_str(), "shape": resources(&demand.shape),
+            "count": demand.count, "since": demand.since.0,
+        })
+    });
+    json!({
+        "framework": framework(&detail.framework), "config": detail.config, "steps": detail.steps,
+        "steps_failed": detail.steps_failed, "last_fault": detail.last_fault.as_ref().map(reason),
+        "demands": demands, "suppressed": detail.suppressed, "limits": detail.limits,
+    })
+}
+
+pub(crate) fn task(task: &Task) -> Value {
+    json!({
+        "framework": task.framework, "id": task.id.as_str(), "name": task.name,
+        "state": task.state.name(), "why": task.why.as_ref().map(reason), "exit": task.exit,
+        "agent": task.agent.to_string(), "hostname": task.hostname, "role": task.role.as_str(),
+        "resources": resources(&task.resources), "launched": task.launched.0,
+        "started": task.started.map(|at| at.0), "ended": task.ended.map(|at| at.0),
+    })
+}
+
+pub(crate) fn offer(offer: &Offer) -> Value {
+    json!({
+        "id": offer.id.to_string(), "framework": offer.framework, "role": offer.role.as_str(),
+        "agent": offer.agent.to_string(), "hostname": offer.hostname,
+        "resources": resources(&offer.resources), "expires": offer.expires.0,
+        "demand": offer.demand,
+    })
+}
+
+pub(crate) fn role(role: &Role) -> Value {
+    json!({
+        "name": role.name.as_str(), "weight": number(role.weight), "frameworks": role.frameworks,
+        "used": bundle(&role.used), "share_milli": role.share_milli,
+    })
+}
+
+pub(crate) fn policy(policy: &Policy) -> Value {
+    json!({
+        "name": policy.name, "version": policy.version, "digest": policy.digest,
+        "fallback": policy.fallback, "config": policy.config, "cycles": policy.cycles,
+        "grants": policy.grants, "rejected": policy.rejected, "stale": policy.stale,
+        "failures": policy.failures, "last_fault": policy.last_fault.as_ref().map(reason),
+    })
+}
+
+pub(crate) fn explanation(explanation: &Explanation) -> Value {
+    let reasons = list(&explanation.reasons, |row| {
+        json!({
+            "subject": row.subject, "why": reason(&row.why), "agents": row.agents,
+            "sample": row.sample.map(|agent| agent.to_string()), "short": resources(&row.short),
+        })
+    });
+    json!({ "sentences": explanation.sentences, "reasons": reasons })
+}
+
+/// Fetches page after page, up to so many rows.
+pub(crate) async fn collect<T, F>(
+    limit: usize,
+    mut fetch: impl FnMut(proffer_rpc::operator::Page) -> F,
+) -> anyhow::Result<Vec<T>>
+where
+    F: Future<Output = Result<Paged<T>, proffer_rpc::operator::OperatorError>>,
+{
+    let mut rows = Vec::new();
+    let mut page = proffer_rpc::operator::Page {
+        size: proffer_rpc::operator::PAGE_SIZE_MAX,
+        token: String::new(),
+    };
+    loop {
+        let paged = fetch(page.clone()).await?;
+        rows.extend(paged.rows);
+        if rows.len() >= limit || paged.next.is_empty() {
+            rows.truncate(limit);
+            return Ok(rows);
+        }
+        page.token = paged.next;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_numbers_and_ports_are_text() {
+        let text = "cpus:0.5;mem:128;ports:[1-3];licenses:{a,b}";
+        let shown = bundle(&text.parse().unwrap());
+        assert_eq!(
+            shown.to_string(),
+            r#"{"cpus":0.5,"licenses":2,"mem":128,"ports":"[1-3]"}"#
+        );
+    }
+}
