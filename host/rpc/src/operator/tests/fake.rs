@@ -1,0 +1,349 @@
+//! A host that answers fixed values.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use proffer_model::{
+    AgentId, AgentInfo, Amount, Bundle, FrameworkId, LaunchNumber, OfferId, Reason, Remedy,
+    Resources, RoleName, TaskId, TaskState, Timestamp, code,
+};
+use tokio::sync::mpsc;
+
+use crate::operator::{
+    AddFramework, AddedFramework, Agent, AgentQuery, AgentState, Answer, CHUNKS_AHEAD, Chunks,
+    DemandRow, Explanation, FetchOutput, Framework, FrameworkDetail, FrameworkName, FrameworkQuery,
+    FrameworkRequest, FrameworkResponse, FrameworkState, FrameworkUsage, InspectComponent,
+    KillTask, Limit, Offer, OfferCounts, OfferQuery, Operator, OperatorError, Paged, Plugin,
+    Policy, PolicyQuery, ReasonCount, RemoveFramework, ResumeFramework, Role, RoleQuery, SetRole,
+    Status, StatusQuery, Subject, Task, TaskLogs, TaskQuery, Usage, UsageQuery,
+};
+
+/// Answers with fixed values and remembers what it was asked. Names that begin with `bad-` fail in
+/// the way that the rest of the name says.
+#[derive(Clone, Default)]
+pub(super) struct Fake {
+    pub(super) asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Fake {
+    fn note(&self, query: impl std::fmt::Debug) {
+        self.asked.lock().unwrap().push(format!("{query:?}"));
+    }
+}
+
+pub(super) fn fail(name: &str) -> Answer<()> {
+    let text = "what, where and the mend".to_owned();
+    match name {
+        "bad-not-found" => Err(OperatorError::NotFound(text)),
+        "bad-invalid" => Err(OperatorError::Invalid(text)),
+        "bad-denied" => Err(OperatorError::Denied(text)),
+        "bad-conflict" => Err(OperatorError::Conflict(text)),
+        "bad-unsupported" => Err(OperatorError::Unsupported(text)),
+        "bad-unavailable" => Err(OperatorError::Unavailable(text)),
+        "bad-internal" => Err(OperatorError::Internal(text)),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn bundle(text: &str) -> Bundle {
+    text.parse().unwrap()
+}
+
+pub(super) fn reason() -> Reason {
+    Reason::new(code::NO_FIT, Remedy::Retry, "too little is free")
+}
+
+pub(super) fn counts() -> OfferCounts {
+    OfferCounts {
+        made: 5,
+        accepted: 4,
+        declined: 3,
+        expired: 2,
+        rescinded: 1,
+    }
+}
+
+pub(super) fn status() -> Status {
+    Status {
+        version: "0.1".into(),
+        contract: "0.1.0-dev.1".into(),
+        cluster: "c".into(),
+        started: Timestamp(1),
+        now: Timestamp(2),
+        http_address: "127.0.0.1:8".into(),
+        agents: 3,
+        agents_active: 2,
+        frameworks: 1,
+        tasks_active: 4,
+        tasks_ended: 5,
+        pool: bundle("cpus:4;mem:100;ports:[1-3];tokens:2"),
+        used: bundle("cpus:0.5"),
+        offered: Bundle::default(),
+        cycles: 6,
+        offers: counts(),
+    }
+}
+
+pub(super) fn agent() -> Agent {
+    Agent {
+        id: AgentId(7),
+        state: AgentState::Unreachable,
+        since: Some(Timestamp(9)),
+        info: AgentInfo {
+            hostname: "node".into(),
+            region: "".into(),
+            zone: "z".into(),
+            attributes: Vec::new(),
+        },
+        total: bundle("cpus:4"),
+        used: bundle("cpus:1"),
+        offered: bundle("cpus:2"),
+        tasks: 3,
+        data_address: "http://h:1".into(),
+    }
+}
+
+pub(super) fn framework() -> Framework {
+    Framework {
+        id: FrameworkId(2),
+        name: "mapreduce".into(),
+        version: "0.1".into(),
+        digest: "sha256:x".into(),
+        roles: vec![RoleName::star(), RoleName::new("eng/a").unwrap()],
+        state: FrameworkState::Quarantined,
+        why: Some(reason()),
+        tasks_active: 1,
+        tasks_ended: 2,
+        used: bundle("mem:7"),
+        share_milli: 300,
+        offers: counts(),
+    }
+}
+
+pub(super) fn task() -> Task {
+    Task {
+        framework: "mapreduce".into(),
+        id: TaskId::new("job.m1").unwrap(),
+        name: "map".into(),
+        state: TaskState::GoneByOperator,
+        why: Some(reason()),
+        exit: Some(-9),
+        agent: AgentId(1),
+        hostname: "node".into(),
+        role: RoleName::star(),
+        resources: Resources::plain(bundle("cpus:1")),
+        launch: LaunchNumber(8),
+        launched: Timestamp(1),
+        started: None,
+        ended: Some(Timestamp(3)),
+    }
+}
+
+pub(super) fn offer() -> Offer {
+    Offer {
+        id: OfferId(1 << 40),
+        framework: "mapreduce".into(),
+        role: RoleName::star(),
+        agent: AgentId(1),
+        hostname: "node".into(),
+        resources: Resources::plain(bundle("cpus:1;ports:[1-2]")),
+        expires: Timestamp(5),
+        demand: "map".into(),
+    }
+}
+
+pub(super) fn role() -> Role {
+    Role {
+        name: RoleName::new("eng").unwrap(),
+        weight: Amount::from_milli(2_500),
+        frameworks: vec!["mapreduce".into()],
+        used: bundle("cpus:1"),
+        share_milli: 12,
+    }
+}
+
+pub(super) fn detail() -> FrameworkDetail {
+    FrameworkDetail {
+        framework: framework(),
+        config: "{}".into(),
+        steps: 10,
+        steps_failed: 1,
+        last_fault: Some(reason()),
+        demands: vec![DemandRow {
+            key: "map".into(),
+            role: RoleName::star(),
+            shape: Resources::plain(bundle("cpus:1")),
+            count: 4,
+            since: Timestamp(2),
+        }],
+        suppressed: vec!["*".into()],
+        limits: vec!["memory-mib=64".into()],
+    }
+}
+
+pub(super) fn plugin() -> Plugin {
+    Plugin {
+        name: "mapreduce".into(),
+        version: "0.1".into(),
+        world: "framework".into(),
+        contract: "0.1.0-dev.1".into(),
+        description: "d".into(),
+        digest: "sha256:x".into(),
+        size: 9,
+        roles: vec!["*".into()],
+        imports: vec!["proffer:framework/state".into()],
+        limits: vec![Limit {
+            name: "memory-mib".into(),
+            value: 64,
+        }],
+        config_schema: "{}".into(),
+    }
+}
+
+pub(super) fn policy() -> Policy {
+    Policy {
+        name: "drf".into(),
+        version: "0.1".into(),
+        digest: String::new(),
+        fallback: true,
+        config: "{}".into(),
+        cycles: 1,
+        grants: 2,
+        rejected: 3,
+        stale: 4,
+        failures: 5,
+        last_fault: None,
+    }
+}
+
+pub(super) fn explanation() -> Explanation {
+    Explanation {
+        sentences: vec!["It is so.".into()],
+        reasons: vec![ReasonCount {
+            subject: "map".into(),
+            why: reason(),
+            agents: 2,
+            sample: Some(AgentId(1)),
+            short: Resources::plain(bundle("cpus:1")),
+        }],
+    }
+}
+
+pub(super) fn usage() -> Usage {
+    Usage {
+        times: vec![Timestamp(1), Timestamp(2)],
+        frameworks: vec![FrameworkUsage {
+            framework: "mapreduce".into(),
+            share_milli: vec![0, 500],
+        }],
+    }
+}
+
+pub(super) fn paged<T>(row: T) -> Paged<T> {
+    Paged {
+        rows: vec![row],
+        next: "more".into(),
+    }
+}
+
+pub(super) async fn chunks(path: &str) -> Chunks {
+    let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
+    let broken = path == "broken";
+    tokio::spawn(async move {
+        for n in 0..20_u8 {
+            let chunk = match (n, broken) {
+                (10, true) => Err(OperatorError::Unavailable("the agent went away".into())),
+                _ => Ok(Bytes::from(vec![n; 1_000])),
+            };
+            if sender.send(chunk).await.is_err() {
+                return;
+            }
+        }
+    });
+    chunks
+}
+
+impl Operator for Fake {
+    async fn status(&self, _: StatusQuery) -> Answer<Status> {
+        Ok(status())
+    }
+    async fn agents(&self, query: AgentQuery) -> Answer<Paged<Agent>> {
+        self.note(query);
+        Ok(paged(agent()))
+    }
+    async fn frameworks(&self, query: FrameworkQuery) -> Answer<Paged<Framework>> {
+        self.note(query);
+        Ok(paged(framework()))
+    }
+    async fn tasks(&self, query: TaskQuery) -> Answer<Paged<Task>> {
+        self.note(query);
+        Ok(paged(task()))
+    }
+    async fn offers(&self, query: OfferQuery) -> Answer<Paged<Offer>> {
+        self.note(query);
+        Ok(paged(offer()))
+    }
+    async fn roles(&self, query: RoleQuery) -> Answer<Paged<Role>> {
+        self.note(query);
+        Ok(paged(role()))
+    }
+    async fn framework(&self, name: FrameworkName) -> Answer<FrameworkDetail> {
+        fail(&name.name)?;
+        Ok(detail())
+    }
+    async fn inspect(&self, component: InspectComponent) -> Answer<Plugin> {
+        self.note(component.component.len());
+        Ok(plugin())
+    }
+    async fn add_framework(&self, framework: AddFramework) -> Answer<AddedFramework> {
+        self.note(&framework);
+        Ok(AddedFramework {
+            id: FrameworkId(3),
+            name: framework.name,
+            digest: "sha256:x".into(),
+        })
+    }
+    async fn remove_framework(&self, which: RemoveFramework) -> Answer<()> {
+        self.note(which);
+        Ok(())
+    }
+    async fn resume_framework(&self, which: ResumeFramework) -> Answer<()> {
+        self.note(which);
+        Ok(())
+    }
+    async fn kill_task(&self, which: KillTask) -> Answer<()> {
+        self.note(which);
+        Ok(())
+    }
+    async fn task_logs(&self, which: TaskLogs) -> Answer<Chunks> {
+        fail(&which.framework)?;
+        self.note(which);
+        Ok(chunks("").await)
+    }
+    async fn fetch_output(&self, which: FetchOutput) -> Answer<Chunks> {
+        Ok(chunks(&which.path).await)
+    }
+    async fn request(&self, request: FrameworkRequest) -> Answer<FrameworkResponse> {
+        self.note(&request);
+        Ok(FrameworkResponse {
+            status: 418,
+            headers: request.headers,
+            body: request.body,
+        })
+    }
+    async fn policy(&self, _: PolicyQuery) -> Answer<Policy> {
+        Ok(policy())
+    }
+    async fn set_role(&self, role: SetRole) -> Answer<()> {
+        self.note(role);
+        Ok(())
+    }
+    async fn explain(&self, subject: Subject) -> Answer<Explanation> {
+        self.note(subject);
+        Ok(explanation())
+    }
+    async fn usage(&self, query: UsageQuery) -> Answer<Usage> {
+        self.note(query);
+        Ok(usage())
+    }
+}
