@@ -1,14 +1,25 @@
 //! Write a framework or an allocation policy in Rust: implement one trait, add one macro line.
 //!
 //! ```
-//! use proffer_sdk::framework::{Context, Framework, Host, Offer, Shape, Step, Template};
+//! use proffer_sdk::framework::{
+//!     Cause, Context, Demand, Framework, Host, Offer, Shape, Step, Template,
+//! };
 //!
-//! /// Runs `date` once on every agent that it is offered.
-//! struct Dates;
+//! /// Runs `date` on every offer, for ever.
+//! struct Dates {
+//!     role: String,
+//! }
 //!
 //! impl Framework for Dates {
-//!     fn start(_: &Context, _: &mut Host<'_>) -> Result<Self, String> {
-//!         Ok(Dates)
+//!     fn start(context: &Context, _: &mut Host<'_>) -> Result<Self, String> {
+//!         let role = context.roles.first().ok_or("no role")?.clone();
+//!         Ok(Dates { role })
+//!     }
+//!
+//!     fn started(&mut self, step: &mut Step<'_>, _: Cause) -> Result<(), String> {
+//!         let shape: Shape = "cpus:0.1;mem:32".parse()?;
+//!         step.set_demand(Demand::new("dates", &self.role, shape, 10));
+//!         Ok(())
 //!     }
 //!
 //!     fn offers(&mut self, step: &mut Step<'_>, offers: Vec<Offer>) -> Result<(), String> {

@@ -82,7 +82,6 @@ pub struct Kit<F> {
     open: Vec<u64>,
     responses: BTreeMap<u64, Response>,
     demands: BTreeMap<String, Demand>,
-    demanded: bool,
     timers: BTreeMap<String, Timestamp>,
     lines: Vec<(Level, String)>,
 }
@@ -127,7 +126,6 @@ impl<F: Framework> Kit<F> {
             open: Vec::new(),
             responses: BTreeMap::new(),
             demands: BTreeMap::new(),
-            demanded: false,
             timers: BTreeMap::new(),
             lines: Vec::new(),
         }
@@ -224,7 +222,6 @@ impl<F: Framework> Kit<F> {
                 Command::Keep(ids) => left.retain(|offer| !ids.contains(&offer.id)),
                 Command::Kill(kill) => self.pool.kill(&kill.task),
                 Command::SetDemand(demand) => {
-                    self.demanded = true;
                     if demand.count == 0 {
                         self.demands.remove(&demand.key);
                     } else {
@@ -232,7 +229,6 @@ impl<F: Framework> Kit<F> {
                     }
                 }
                 Command::ClearDemand(keys) => {
-                    self.demanded = true;
                     self.demands.retain(|key, _| !keys.contains(key));
                 }
                 Command::SetTimer(timer) => {
@@ -289,7 +285,7 @@ impl<F: Framework> Kit<F> {
     /// Offers everything that is free on every agent, in one step: whole agents, as often as there is
     /// demand for them. Without demand nothing is offered, and there is no step.
     pub fn offer_all(&mut self) -> Option<Outcome> {
-        if self.demanded && self.demands.is_empty() {
+        if self.demands.is_empty() {
             return None;
         }
         let key = self.demands.keys().next().cloned().unwrap_or_default();
@@ -541,3 +537,6 @@ fn reason(code: &str, text: &str, remedy: Remedy) -> Reason {
         remedy,
     }
 }
+
+#[cfg(test)]
+mod tests;

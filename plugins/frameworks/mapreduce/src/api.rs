@@ -162,7 +162,9 @@ fn delete(
     let Some(job) = framework.running.remove(&run) else {
         return Ok(unknown(request, name));
     };
-    let killed = progress::kill_all(&job, step, "its job was deleted");
+    let attempts = progress::active_attempts(&job);
+    let killed = attempts.len();
+    framework.kills.extend(attempts);
     for kind in [crate::task::Kind::Map, crate::task::Kind::Reduce] {
         step.clear_demand(job.record.demand_key(kind));
     }

@@ -128,6 +128,8 @@ pub struct Changed {
     pub record: bool,
     /// Tasks, perhaps several times.
     pub tasks: Vec<(Kind, usize)>,
+    /// Ids of attempts to be ended.
+    pub kills: Vec<String>,
 }
 
 impl JobRecord {

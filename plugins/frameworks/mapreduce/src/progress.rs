@@ -230,23 +230,23 @@ fn end(job: &mut Job, state: JobState, reason: String, step: &mut Step<'_>) {
     };
     step.host()
         .count("mapreduce_jobs_ended", &[("state", label)], 1);
-    kill_all(job, step, "its job has ended");
+    job.changed.kills = active_attempts(job);
 }
 
-/// Asks to end every attempt that may still run, and returns how many.
-pub fn kill_all(job: &Job, step: &mut Step<'_>, why: &str) -> u32 {
-    let prefix = job.record.prefix();
-    let mut killed = 0;
+/// The ids of all attempts that may still run.
+#[must_use]
+pub fn active_attempts(job: &Job) -> Vec<String> {
+    let mut ids = Vec::new();
     for kind in [Kind::Map, Kind::Reduce] {
         for (index, task) in job.tasks(kind).iter().enumerate() {
-            for attempt in task.active() {
-                let id = format!("{prefix}.{}{index}.a{}", kind.letter(), attempt.number);
-                step.kill(id, why);
-                killed += 1;
-            }
+            let output = job.record.output(kind, index);
+            ids.extend(
+                task.active()
+                    .map(|attempt| format!("{output}.a{}", attempt.number)),
+            );
         }
     }
-    killed
+    ids
 }
 
 fn reason_of(update: &Update) -> String {

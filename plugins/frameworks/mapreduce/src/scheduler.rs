@@ -15,6 +15,12 @@ use crate::{api, placing, progress, store, straggler};
 /// some MiB of state at most.
 const ENDED_JOBS_MAX: usize = 100;
 
+/// Attempts ended in one step for their job: half of the commands that the contract allows.
+const KILLS_MAX: usize = 2_000;
+
+/// The timer of what is to be ended after that.
+const KILLS_TIMER: &str = "kills";
+
 /// The timer of the next straggler.
 const STRAGGLER_TIMER: &str = "straggler";
 
@@ -25,6 +31,8 @@ pub struct MapReduce {
     pub(crate) running: BTreeMap<u32, Job>,
     /// Ended jobs that are remembered, by name.
     pub(crate) ended: BTreeMap<String, JobRecord>,
+    /// Attempts to be ended at the end of the step.
+    pub(crate) kills: Vec<String>,
     /// When the straggler timer is set to, as far as this instance knows.
     timer: Option<Timestamp>,
     /// The demand before this step, all jobs together.
@@ -37,6 +45,7 @@ impl Framework for MapReduce {
             roles: context.roles.clone(),
             running: BTreeMap::new(),
             ended: BTreeMap::new(),
+            kills: Vec::new(),
             timer: None,
             demand: 0,
         };
@@ -86,9 +95,19 @@ impl Framework for MapReduce {
         Ok(())
     }
 
-    fn timers(&mut self, _: &mut Step<'_>, _: Vec<Fired>) -> Result<(), String> {
-        // A straggler is due; the end of the step demands room for its backup.
-        self.timer = None;
+    fn timers(&mut self, step: &mut Step<'_>, fired: Vec<Fired>) -> Result<(), String> {
+        for timer in fired {
+            if timer.id == KILLS_TIMER {
+                let (ids, more) = store::take_kills(&mut step.state(), KILLS_MAX)?;
+                self.kills.extend(ids);
+                if more {
+                    step.set_timer_after(KILLS_TIMER, 0);
+                }
+            } else {
+                // A straggler is due; the end of the step demands room for its backup.
+                self.timer = None;
+            }
+        }
         Ok(())
     }
 
@@ -101,6 +120,7 @@ impl Framework for MapReduce {
     fn end(&mut self, step: &mut Step<'_>) -> Result<(), String> {
         for job in self.running.values_mut() {
             placing::restate_demand(job, step);
+            self.kills.append(&mut job.changed.kills);
             store::write_changes(&mut step.state(), job)?;
         }
         let ended: Vec<u32> = self
@@ -114,6 +134,7 @@ impl Framework for MapReduce {
                 self.ended.insert(job.record.name.clone(), job.record);
             }
         }
+        self.end_attempts(step)?;
         self.forget_oldest(step)?;
         self.ask_for_offers(step);
         self.set_straggler_timer(step);
@@ -148,6 +169,21 @@ impl MapReduce {
                 at: now,
             });
             store::write_record(&mut step.state(), record)?;
+        }
+        Ok(())
+    }
+
+    /// Ends attempts that are not needed any more, as many as a step may, and the rest later.
+    fn end_attempts(&mut self, step: &mut Step<'_>) -> Result<(), String> {
+        for (index, id) in std::mem::take(&mut self.kills).into_iter().enumerate() {
+            if index < KILLS_MAX {
+                step.kill(id, "its job has ended");
+                continue;
+            }
+            store::put_kill_off(&mut step.state(), &id)?;
+            if index == KILLS_MAX {
+                step.set_timer_after(KILLS_TIMER, 0);
+            }
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 //! | `i/RUN/CHUNK` | its input files, so many a key, JSON |
 //! | `t/RUN/m/INDEX` | a map task's record, JSON, if it was ever launched |
 //! | `t/RUN/r/INDEX` | a reduce task's |
+//! | `x/ID` | nothing: an attempt to be ended in a later step |
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,7 @@ use crate::task::{Kind, TaskRecord};
 
 const RUN: &str = "run";
 const JOBS: &str = "j/";
+const KILLS: &str = "x/";
 
 /// Bytes of JSON in one chunk of inputs: half of what a value may have, so that a single long name
 /// never matters.
@@ -130,6 +132,34 @@ pub fn write_changes(state: &mut State<'_>, job: &mut Job) -> Result<(), String>
 /// The state cannot be written.
 pub fn write_record(state: &mut State<'_>, record: &JobRecord) -> Result<(), String> {
     state.set_json(&format!("{JOBS}{}", record.name), record)
+}
+
+/// Remembers an attempt that is to be ended later.
+///
+/// # Errors
+/// The state cannot be written.
+pub fn put_kill_off(state: &mut State<'_>, id: &str) -> Result<(), String> {
+    Ok(state.set(&format!("{KILLS}{id}"), b"")?)
+}
+
+/// Takes so many attempts that were to be ended later, and whether there are more.
+///
+/// # Errors
+/// The state cannot be written.
+pub fn take_kills(state: &mut State<'_>, limit: usize) -> Result<(Vec<String>, bool), String> {
+    let mut ids = Vec::new();
+    let mut more = false;
+    for (key, _) in state.scan(KILLS) {
+        if ids.len() == limit {
+            more = true;
+            break;
+        }
+        ids.extend(key.strip_prefix(KILLS).map(str::to_owned));
+    }
+    for id in &ids {
+        state.delete(&format!("{KILLS}{id}"))?;
+    }
+    Ok((ids, more))
 }
 
 /// Forgets a job.

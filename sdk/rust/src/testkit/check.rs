@@ -9,12 +9,21 @@ use crate::framework::{
 };
 use crate::testkit::pool::Pool;
 
+/// The contract's limit.
+const COMMANDS_MAX: usize = 4_096;
+
 /// How a step breaks the contract. A real host would refuse the command, or fail the step.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// The framework returned an error.
     #[error("the step failed: {0}")]
     Failed(String),
+    /// More commands than an answer may have.
+    #[error("the answer has {commands} commands; the most is {COMMANDS_MAX}")]
+    TooManyCommands {
+        /// How many.
+        commands: usize,
+    },
     /// An offer that is not in the batch, or is named by two commands.
     #[error("offer {offer} is named, and it is {problem}")]
     Offer {
@@ -67,6 +76,11 @@ pub(super) fn check(
         settled: BTreeSet::new(),
         launched: BTreeSet::new(),
     };
+    if answer.commands.len() > COMMANDS_MAX {
+        return Err(Violation::TooManyCommands {
+            commands: answer.commands.len(),
+        });
+    }
     for command in &answer.commands {
         match command {
             Command::Accept(accept) => check.accept(accept)?,

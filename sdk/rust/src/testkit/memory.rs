@@ -12,11 +12,12 @@ const STEP_BYTES_MAX: usize = 1024 * 1024;
 const PAGE_BYTES_MAX: usize = 1024 * 1024;
 const RANDOM_BYTES_MAX: u32 = 64 * 1024;
 
-/// What the kit says of them in the context.
+/// What the kit says of a host's limits in the context; it enforces only those above.
 pub(super) fn limits() -> Vec<(String, u64)> {
     vec![
-        ("step-bytes".to_owned(), STEP_BYTES_MAX as u64),
-        ("batch-rows".to_owned(), 1_024),
+        ("step-cpu-ms".to_owned(), 50),
+        ("memory-bytes".to_owned(), 128 * 1024 * 1024),
+        ("state-bytes".to_owned(), 64 * 1024 * 1024),
     ]
 }
 

@@ -271,7 +271,10 @@ fn a_large_job_stays_within_what_a_step_may_write() {
     for placed in [500, 1_000, 1_500, 2_000, 2_500, 3_000] {
         assert_eq!(cluster.place().len(), placed);
     }
-    // All of them are killed in one step, and no task's record is written for it.
+    // No task's record is written for its end, and no step ends more than it may.
     cluster.call("DELETE", "/jobs/wc", "", 200);
+    assert_eq!(cluster.kit.to_be_killed().len(), 2_000);
+    cluster.kit.advance(0);
     assert_eq!(cluster.kit.to_be_killed().len(), 3_000);
+    assert_eq!(cluster.kit.state().keys().collect::<Vec<_>>(), ["run"]);
 }
