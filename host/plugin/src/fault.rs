@@ -219,9 +219,10 @@ impl PluginFault {
                 call,
                 budget: TimeBudget::Fuel(fuel.unwrap_or(0)),
             },
-            Some(_) => Self::Trapped {
+            // What it was first, then where: the innermost frames.
+            Some(trap) => Self::Trapped {
                 call,
-                message: message(),
+                message: printable(&format!("{trap}\n{error}"), TEXT_CHARACTERS_MAX),
             },
             // wasmtime keeps this error's type to itself, but not its words.
             None if format!("{error:#}").contains("too much data is being copied") => {

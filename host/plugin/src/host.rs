@@ -1,5 +1,6 @@
 //! The plug-in host: an engine, the threads that plug-ins run on, and the way in.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,8 @@ const COMPILE_NICE: i32 = 10;
 const COMPILE_STACK_BYTES: usize = 16 * 1024 * 1024;
 /// How long a load may take, in line and compiling: an interpreter takes 16 s on an idle machine.
 const LOAD_DEADLINE: Duration = Duration::from_secs(300);
+/// Frames of a trap's backtrace: where it was, not the whole recursion.
+const BACKTRACE_FRAMES_MAX: usize = 12;
 /// Core instances of one component: a Python component has 38.
 const CORE_INSTANCES_EACH: u32 = 8;
 /// The pool's bounds on one instance's own tables and descriptors, which a Python guest fits in.
@@ -253,7 +256,8 @@ fn make_engine(config: &PluginHostConfig) -> Result<Engine, MakePluginHostError>
     settings
         // Plug-ins are plain functions; without asynchronous components a call costs a quarter.
         .concurrency_support(false)
-        .wasm_relaxed_simd(false);
+        .wasm_relaxed_simd(false)
+        .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES_MAX));
     match config.metering {
         Metering::CpuTime => settings.epoch_interruption(true),
         Metering::Fuel => settings

@@ -54,21 +54,8 @@ pub(crate) fn changes(changes: model::Changes) -> wit::Changes {
             agent: masks.agent,
             admits: masks.admits,
         },
-        totals: wit::Totals {
-            agent: totals.agent,
-            terms: totals.terms,
-            kind: totals.kind,
-            total: totals.total,
-        },
-        cells: wit::Cells {
-            agent: cells.agent,
-            client: cells.client,
-            terms: cells.terms,
-            kind: cells.kind,
-            offered: cells.offered,
-            used: cells.used,
-            kept: cells.kept,
-        },
+        totals: wit_totals(totals),
+        cells: wit_cells(cells),
         demands: all(demands, demand),
         filters: wit_filters(filters),
         tasks: wit_tasks(tasks),
@@ -200,6 +187,27 @@ fn demand(row: model::Demand) -> wit::Demand {
             RevocableUse::Also => wit::RevocableUse::Also,
             RevocableUse::Only => wit::RevocableUse::Only,
         },
+    }
+}
+
+fn wit_totals(totals: model::Totals) -> wit::Totals {
+    wit::Totals {
+        agent: totals.agent,
+        terms: totals.terms,
+        kind: totals.kind,
+        total: totals.total,
+    }
+}
+
+fn wit_cells(cells: model::Cells) -> wit::Cells {
+    wit::Cells {
+        agent: cells.agent,
+        client: cells.client,
+        terms: cells.terms,
+        kind: cells.kind,
+        offered: cells.offered,
+        used: cells.used,
+        kept: cells.kept,
     }
 }
 

@@ -1,0 +1,259 @@
+//! What plug-ins cost, and what a good one notices of bad ones.
+//!
+//! `cargo bench -p proffer-plugin`: the time to make an instance, a framework's step with 1, 100 and
+//! 1,000 offers, and the 99th percentile of a good framework's step alone and beside sixteen
+//! frameworks and a policy that spin. Figures are of the machine as it is; compare only within a run.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use proffer_build::{BuildOptions, build};
+use proffer_model::framework::{Batch, Context, Event};
+use proffer_model::policy::{Changes, Cycle};
+use proffer_model::{
+    AgentId, AgentInfo, FrameworkId, Offer, OfferId, Resources, RoleName, StepNumber, Timestamp,
+};
+use proffer_plugin::{
+    FrameworkHandle, FrameworkInit, FrameworkLimits, Kind, LoadedPlugin, PluginHost,
+    PluginHostConfig, PolicyLimits, StateEntries,
+};
+
+/// Spinning frameworks beside the good one.
+const SPINNERS: u32 = 16;
+/// Steps of the good framework in each round.
+const STEPS: u64 = 1_000;
+/// Rounds alone and beside, in turns: the machine's own mood is in both.
+const ROUNDS: usize = 5;
+/// Between two of its steps, as offers come.
+const PAUSE: Duration = Duration::from_millis(1);
+
+fn main() {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let dirs = ["tests/guests/framework", "tests/guests/policy"].map(|dir| repository.join(dir));
+    let options = BuildOptions {
+        target_dir: Some(repository.join("target/guests")),
+        ..BuildOptions::default()
+    };
+    let built = build(&dirs, &options, &mut |line: &str| println!("{line}"))
+        .expect("the guests build: see the message");
+    let read = |index: usize| std::fs::read(&built[index].path).expect("it was just built");
+    let host = PluginHost::new(PluginHostConfig::default()).expect("a plug-in host");
+    let framework = host
+        .load_blocking(&read(0), Kind::Framework)
+        .expect("the framework loads");
+    let policy = host
+        .load_blocking(&read(1), Kind::Policy)
+        .expect("the policy loads");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        instances(&host, &framework).await;
+        steps(&host, &framework).await;
+        fairness(&host, &framework, &policy).await;
+    });
+}
+
+fn spawn(host: &PluginHost, loaded: &LoadedPlugin, id: u32, order: &str) -> FrameworkHandle {
+    host.spawn_framework(FrameworkInit {
+        loaded: loaded.clone(),
+        context: Context {
+            name: format!("{order}-{id}"),
+            id: format!("framework-{id}"),
+            cluster: "bench".to_owned(),
+            region: String::new(),
+            version: "0".to_owned(),
+            roles: vec![RoleName::star()],
+            config: order.to_owned(),
+            limits: Vec::new(),
+        },
+        framework: FrameworkId(id),
+        state: StateEntries::new(),
+        limits: FrameworkLimits::default(),
+        seed: 1,
+    })
+    .expect("it is a framework")
+}
+
+fn batch(step: u64, offers: u64) -> Batch {
+    let info = Arc::new(AgentInfo {
+        hostname: "host-1".into(),
+        region: "region".into(),
+        zone: "zone".into(),
+        attributes: Vec::new(),
+    });
+    let resources: Resources =
+        Resources::plain("cpus:4;mem:8192;ports:[31000-32000]".parse().expect("good"));
+    let offer = |id| Offer {
+        id: OfferId(step * 10_000 + id),
+        agent: AgentId(1),
+        role: RoleName::star(),
+        resources: resources.clone(),
+        expires: Timestamp(1_000),
+        demand: "demand".to_owned(),
+        gang: 0,
+        down: None,
+    };
+    Batch {
+        step: StepNumber(step),
+        now: Timestamp(step),
+        agents: vec![(AgentId(1), info)],
+        events: vec![Event::Offers((0..offers).map(offer).collect())],
+    }
+}
+
+fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+    sorted[(sorted.len() - 1) * percent / 100]
+}
+
+async fn instances(host: &PluginHost, loaded: &LoadedPlugin) {
+    let handle = spawn(host, loaded, 1, "idle");
+    let mut with = Vec::new();
+    let mut without = Vec::new();
+    for step in 0..500 {
+        let warm = handle.step(batch(step, 0)).await;
+        without.push(warm.cpu);
+        assert!(handle.drop_instance(), "no step is under way");
+        let cold = handle.step(batch(step, 0)).await;
+        with.push(cold.cpu);
+    }
+    with.sort_unstable();
+    without.sort_unstable();
+    let made = percentile(&with, 50).saturating_sub(percentile(&without, 50));
+    println!("instantiate and start: {made:?} of processor time (median)");
+}
+
+async fn steps(host: &PluginHost, loaded: &LoadedPlugin) {
+    for offers in [1, 100, 1_000] {
+        let handle = spawn(host, loaded, 2, "good");
+        let mut cpu = Vec::new();
+        let mut wall = Vec::new();
+        for step in 1..=200 {
+            let outcome = handle.step(batch(step, offers)).await;
+            outcome.result.expect("a good step");
+            cpu.push(outcome.cpu);
+            wall.push(outcome.wall);
+        }
+        cpu.sort_unstable();
+        wall.sort_unstable();
+        println!(
+            "step with {offers} offers, a launch each: {:?} of processor time, {:?} from call to answer (medians)",
+            percentile(&cpu, 50),
+            percentile(&wall, 50)
+        );
+    }
+}
+
+/// The good framework's steps: from call to answer, sorted.
+async fn measure(good: &FrameworkHandle, offers: u64) -> Vec<Duration> {
+    let mut walls = Vec::new();
+    for step in 1..=STEPS {
+        let outcome = good.step(batch(step, offers)).await;
+        outcome.result.expect("a good step");
+        walls.push(outcome.wall);
+        tokio::time::sleep(PAUSE).await;
+    }
+    walls.sort_unstable();
+    walls
+}
+
+async fn fairness(host: &PluginHost, framework: &LoadedPlugin, policy: &LoadedPlugin) {
+    let good = spawn(host, framework, 3, "good");
+    measure(&good, 10).await;
+    let mut alone = Vec::new();
+    let mut beside = Vec::new();
+    for _ in 0..ROUNDS {
+        alone.extend(measure(&good, 10).await);
+        let spun = Spinning::start(host, framework, policy);
+        beside.extend(measure(&good, 10).await);
+        let (steps, cycles) = spun.stop().await;
+        println!("  a round beside {steps} steps and {cycles} cycles that ran out of time");
+    }
+    alone.sort_unstable();
+    beside.sort_unstable();
+    for (name, walls) in [("alone", &alone), ("beside spinners", &beside)] {
+        println!(
+            "a good step {name}: median {:?}, 99th percentile {:?}, longest {:?}",
+            percentile(walls, 50),
+            percentile(walls, 99),
+            percentile(walls, 100)
+        );
+    }
+    let ratio = percentile(&beside, 99).as_secs_f64() / percentile(&alone, 99).as_secs_f64();
+    println!(
+        "99th percentile beside {SPINNERS} spinning frameworks and a spinning policy: {ratio:.2} times that alone (aim: at most 2)"
+    );
+}
+
+/// Frameworks and a policy that spin, called again as soon as they have been stopped.
+struct Spinning {
+    stop: Arc<AtomicBool>,
+    steps: Arc<AtomicU64>,
+    cycles: Arc<AtomicU64>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Spinning {
+    fn start(host: &PluginHost, framework: &LoadedPlugin, policy: &LoadedPlugin) -> Self {
+        let mut spinning = Self {
+            stop: Arc::new(AtomicBool::new(false)),
+            steps: Arc::new(AtomicU64::new(0)),
+            cycles: Arc::new(AtomicU64::new(0)),
+            tasks: Vec::new(),
+        };
+        for id in 0..SPINNERS {
+            let handle = spawn(host, framework, 100 + id, "spin");
+            let (stop, steps) = (Arc::clone(&spinning.stop), Arc::clone(&spinning.steps));
+            spinning.tasks.push(tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    let outcome = handle.step(batch(1, 1)).await;
+                    outcome.result.expect_err("it spins");
+                    steps.fetch_add(1, Ordering::Relaxed);
+                }
+            }));
+        }
+        let (host, policy) = (host.clone(), policy.clone());
+        let (stop, cycles) = (Arc::clone(&spinning.stop), Arc::clone(&spinning.cycles));
+        spinning.tasks.push(tokio::spawn(async move {
+            let (handle, _) = host
+                .spawn_policy(policy, PolicyLimits::default(), "spin")
+                .await
+                .expect("it can be configured");
+            let cycle = || Cycle {
+                number: 1,
+                now: Timestamp(1),
+                seed: 1,
+                agents: None,
+                grants_max: 1,
+            };
+            while !stop.load(Ordering::Relaxed) {
+                handle
+                    .configure("spin")
+                    .await
+                    .expect("it can be configured");
+                let outcome = handle.cycle(vec![Changes::default()], cycle()).await;
+                outcome.result.expect_err("it spins");
+                cycles.fetch_add(1, Ordering::Relaxed);
+            }
+        }));
+        spinning
+    }
+
+    async fn stop(self) -> (u64, u64) {
+        self.stop.store(true, Ordering::Relaxed);
+        let began = Instant::now();
+        for task in self.tasks {
+            task.await.expect("a spinner's task ends");
+        }
+        let waited = began.elapsed();
+        assert!(waited < Duration::from_secs(60), "{waited:?}");
+        (
+            self.steps.load(Ordering::Relaxed),
+            self.cycles.load(Ordering::Relaxed),
+        )
+    }
+}
