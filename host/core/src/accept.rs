@@ -6,8 +6,8 @@ use std::sync::Arc;
 use proffer_model::fact::{Effect, LaunchRecord};
 use proffer_model::framework::{Accept, Act, Event as Told, OperationState, OperationUpdate, Part};
 use proffer_model::{
-    AgentId, Duration, Executor, LaunchNumber, OfferId, Reason, Remedy, Resources, RoleName,
-    Source, TaskId, TaskSpec, TaskState, code,
+    AgentId, Amount, Duration, Executor, LaunchNumber, OfferId, Quantity, Reason, Remedy,
+    Resources, RoleName, Source, TaskId, TaskSpec, TaskState, code,
 };
 
 use crate::book::Ending;
@@ -341,10 +341,33 @@ fn group_reason() -> Reason {
     )
 }
 
+/// What no amounts may be, whatever they are amounts of: the ledger's arithmetic relies on it.
+pub(crate) fn unsound(resources: &Resources) -> Option<&'static str> {
+    let range = Amount::ZERO..=Amount::MAX_INPUT;
+    for (_, bundle) in resources.piles() {
+        let known = [bundle.cpus, bundle.mem, bundle.disk, bundle.gpus];
+        let others = bundle.other.values().map(Quantity::amount);
+        if !known
+            .into_iter()
+            .chain(others)
+            .all(|amount| range.contains(&amount))
+        {
+            return Some("an amount is negative or beyond measure");
+        }
+        if bundle.other.values().any(Quantity::is_empty) {
+            return Some("a kind is named of which nothing is wanted");
+        }
+    }
+    None
+}
+
 /// What is wrong with a task by itself.
 fn problem_of(task: &TaskSpec) -> Option<Reason> {
     let invalid = |text: &str| Some(Reason::new(code::INVALID, Remedy::Mend, text));
     let unsupported = |text: &str| Some(Reason::new(code::UNSUPPORTED, Remedy::Unsupported, text));
+    if let Some(problem) = unsound(&task.resources) {
+        return invalid(problem);
+    }
     let total = task.resources.total();
     if total.is_empty() {
         return invalid("the task asks for no resources");

@@ -13,8 +13,10 @@ pub(crate) enum Deadline {
     FilterEnds(u32),
     /// A periodic cycle.
     CycleDue,
-    /// A filter that lasts exactly one interval: the cycle of that instant still honours it.
+    /// A filter ends, in interval mode: the cycle of that instant still honours it.
     FilterEndsAfterCycle(u32),
+    /// Demand that was all on offer is not any more.
+    DemandWaits,
     /// A framework's timer.
     TimerFires(FrameworkId, String),
     /// A demand's own end.

@@ -30,6 +30,10 @@ pub(crate) struct Agent {
     pub(crate) offers: BTreeSet<OfferId>,
     /// Of tasks there whose frameworks have not been told an end.
     pub(crate) launches: BTreeSet<LaunchNumber>,
+    /// Known from facts alone: it has not registered since this host began.
+    pub(crate) awaited: bool,
+    /// Frameworks were told that it is away.
+    told_away: bool,
 }
 
 impl Agent {
@@ -43,7 +47,14 @@ impl Agent {
             last_heard: now,
             offers: BTreeSet::new(),
             launches: BTreeSet::new(),
+            awaited: false,
+            told_away: false,
         }
+    }
+
+    /// Whether outputs on it can be fetched, or will be in a moment.
+    pub(crate) fn serves_outputs(&self) -> bool {
+        self.is_active() || (self.awaited && self.standing == Standing::Disconnected)
     }
 
     /// Whether it is offered.
@@ -73,6 +84,14 @@ impl Core {
             return;
         }
         let id = self.agent_for(&registration);
+        if self
+            .connections
+            .get(&connection)
+            .is_some_and(|other| *other != id)
+        {
+            // One connection is one agent: whoever spoke on it before has left it.
+            self.agent_disconnected(connection);
+        }
         let Some(agent) = self.agents.get(&id) else {
             return;
         };
@@ -102,7 +121,8 @@ impl Core {
         });
         self.reconcile_launches(id, connection, &registration.launches, rebooted);
         self.feed.agents.insert(id);
-        self.agent_has_more(id);
+        self.agent_came(id);
+        self.finish_removals();
     }
 
     /// The agent's id: the one that it had, or a new one.
@@ -137,7 +157,8 @@ impl Core {
             return false;
         };
         let rebooted = agent.record.boot != record.boot;
-        let returned = agent.standing == Standing::Unreachable;
+        let returned = std::mem::take(&mut agent.told_away);
+        agent.awaited = false;
         let attributes_changed = agent.record.info != record.info;
         let total_changed = agent.record.total != record.total;
         let changed = agent.record != record;
@@ -185,6 +206,10 @@ impl Core {
             else {
                 continue;
             };
+            if task.latest.is_final() && task.queued > task.acknowledged {
+                // It ended, and that waits for its framework's next step.
+                continue;
+            }
             if task.seen {
                 let text = if rebooted {
                     "its machine was rebooted"
@@ -240,6 +265,18 @@ impl Core {
             return;
         }
         task.seen = true;
+        if task.state.is_final() && !known.latest.is_final() {
+            // Its framework was told that it is over, so it must be.
+            self.emit_durable(Action::Send {
+                connection,
+                message: Box::new(ToAgent::Kill {
+                    framework,
+                    launch: known.launch,
+                    grace: Duration::ZERO,
+                }),
+            });
+            return;
+        }
         let returned = task.state == TaskState::Unreachable && !known.latest.is_final();
         self.task_heard_latest(framework, &task_id, known.latest);
         if returned {
@@ -286,6 +323,7 @@ impl Core {
             ),
         );
         self.tell_agent_change(id, Standing::Disconnected);
+        self.finish_removals();
     }
 
     /// It has been away for too long: its tasks are in doubt.
@@ -361,6 +399,9 @@ impl Core {
 
     /// Frameworks with tasks or outputs there are told.
     fn tell_agent_change(&mut self, id: AgentId, standing: Standing) {
+        if let Some(agent) = self.agents.get_mut(&id) {
+            agent.told_away = standing != Standing::Returned;
+        }
         let change = AgentChange {
             agent: id,
             standing,

@@ -9,7 +9,7 @@ use proffer_model::{AgentId, Duration, OfferId, Reason, Remedy, Resources, Times
 use crate::action::{Action, PolicySeat};
 use crate::agenda::Deadline;
 use crate::book::Ending;
-use crate::config::{Allocation, backoff};
+use crate::config::{Allocation, DEMAND_WAITS_GRAIN, backoff};
 use crate::event::PolicyIdentity;
 use crate::machine::Core;
 
@@ -30,6 +30,13 @@ pub(crate) struct AllocationState {
     /// What no cycle has looked at since it changed.
     pub(crate) wanted: Scope,
     in_flight: Option<InFlightCycle>,
+    /// Filters whose time is up, but which the cycle of that instant still honours.
+    filters_ending: Vec<u32>,
+    /// Demands that are not all on offer any more, and when that is looked at, or last was.
+    waits_again: BTreeSet<u32>,
+    waits_at: Timestamp,
+    /// Gangs granted so far: a gang's number in its offers.
+    gangs: u32,
     number: u64,
     /// Who was fed last: another one needs a snapshot.
     fed: Option<Fed>,
@@ -71,6 +78,9 @@ struct InFlightCycle {
     number: u64,
     seat: PolicySeat,
     scope: Scope,
+    /// What the policy was fed.
+    feeds: Feeds,
+    filters_ending: Vec<u32>,
 }
 
 /// Counts over all cycles.
@@ -98,18 +108,76 @@ impl Scope {
 }
 
 impl Core {
-    /// Something came free on an agent, or it came.
+    /// Something came free on an agent. In interval mode that waits for the next cycle.
     pub(crate) fn agent_has_more(&mut self, agent: AgentId) {
-        let handles: Vec<u32> = self.filters.on(agent).map(|filter| filter.handle).collect();
-        self.feed.filters.extend(handles);
-        if matches!(self.config.allocation, Allocation::Events { .. }) {
+        if self.allocates_on_events() {
             self.allocation.wanted.add(agent);
         }
     }
 
-    /// Somebody may now want what is free anywhere.
+    /// An agent came.
+    pub(crate) fn agent_came(&mut self, agent: AgentId) {
+        self.allocation.wanted.add(agent);
+    }
+
+    /// Somebody may now want what is free anywhere: a framework came, or revived.
     pub(crate) fn everything_wanted(&mut self) {
         self.allocation.wanted = Scope::Everything;
+    }
+
+    /// Demand grew or weights changed. In interval mode that waits for the next cycle.
+    pub(crate) fn everything_wanted_in_events(&mut self) {
+        if self.allocates_on_events() {
+            self.everything_wanted();
+        }
+    }
+
+    fn allocates_on_events(&self) -> bool {
+        matches!(self.config.allocation, Allocation::Events { .. })
+    }
+
+    /// Demand that was all on offer is not any more: other agents may do for it.
+    pub(crate) fn demand_waits_again(&mut self, demand: u32) {
+        if !self.allocates_on_events() {
+            return;
+        }
+        if self.allocation.waits_again.is_empty() {
+            let at = (self.allocation.waits_at + DEMAND_WAITS_GRAIN).max(self.now);
+            self.agenda.add(at, Deadline::DemandWaits);
+        }
+        self.allocation.waits_again.insert(demand);
+    }
+
+    /// Restated or taken back in the meantime, as accepted demand is, it needs no cycle.
+    pub(crate) fn demand_waits_no_longer(&mut self) {
+        self.allocation.waits_at = self.now;
+        let demands = std::mem::take(&mut self.allocation.waits_again);
+        if demands
+            .iter()
+            .any(|demand| self.feed.wanting.contains(demand))
+        {
+            self.everything_wanted();
+        }
+    }
+
+    pub(crate) fn filter_ends(&mut self, handle: u32) {
+        if let Some(filter) = self.drop_filter(handle) {
+            self.agent_has_more(filter.agent);
+        }
+    }
+
+    pub(crate) fn filter_ends_after_cycle(&mut self, handle: u32) {
+        if self.allocation.wanted == Scope::Nothing {
+            self.filter_ends(handle);
+        } else {
+            self.allocation.filters_ending.push(handle);
+        }
+    }
+
+    fn end_filters(&mut self, handles: Vec<u32>) {
+        for handle in handles {
+            self.filter_ends(handle);
+        }
     }
 
     pub(crate) fn cycle_due(&mut self, at: Timestamp) {
@@ -126,8 +194,12 @@ impl Core {
 
     /// Starts a cycle if one is wanted and none runs.
     pub(crate) fn run_wanted_cycle(&mut self) {
-        if self.allocation.in_flight.is_some() || self.allocation.wanted == Scope::Nothing {
+        if self.allocation.in_flight.is_some() {
             return;
+        }
+        if self.allocation.wanted == Scope::Nothing {
+            let ending = std::mem::take(&mut self.allocation.filters_ending);
+            return self.end_filters(ending);
         }
         let seat = self.seat();
         let feeds = match (seat, &self.allocation.loaded) {
@@ -137,7 +209,8 @@ impl Core {
         if feeds.demands && self.feed.wanting.is_empty() {
             // Nobody wants anything: nobody is bothered. Demand that appears wants everything.
             self.allocation.wanted = Scope::Nothing;
-            return;
+            let ending = std::mem::take(&mut self.allocation.filters_ending);
+            return self.end_filters(ending);
         }
         self.start_cycle(seat, feeds);
     }
@@ -183,6 +256,8 @@ impl Core {
             number,
             seat,
             scope,
+            feeds,
+            filters_ending: std::mem::take(&mut self.allocation.filters_ending),
         });
         self.emit(Action::RunPolicy {
             seat,
@@ -206,6 +281,16 @@ impl Core {
             last_fault: None,
             load,
         });
+        let asked_before = self
+            .allocation
+            .in_flight
+            .take_if(|in_flight| in_flight.seat == PolicySeat::Loaded);
+        if let Some(in_flight) = asked_before {
+            // Its predecessor's answer is nobody's now.
+            self.allocation
+                .filters_ending
+                .extend(in_flight.filters_ending);
+        }
         self.everything_wanted();
     }
 
@@ -219,9 +304,14 @@ impl Core {
             self.allocation.tally.fallback_cycles += 1;
         }
         self.refuse_reclaims(proposal);
-        let verdicts = match self.judge(proposal) {
+        let verdicts = match self.judge(proposal, in_flight.feeds) {
             Ok(verdicts) => verdicts,
-            Err(fault) => return self.seat_failed(in_flight.seat, in_flight.scope, fault),
+            Err(fault) => {
+                self.seat_failed(in_flight, fault);
+                // Its picture may be as wrong as its answer.
+                self.allocation.fed = None;
+                return;
+            }
         };
         let mut faults = 0;
         let mut first_fault = None;
@@ -231,7 +321,7 @@ impl Core {
                 judge::Verdict::Stale(agent, why) => {
                     self.allocation.tally.grants_stale += 1;
                     if let Some(agent) = agent {
-                        self.allocation.wanted.add(agent);
+                        self.agent_has_more(agent);
                     }
                     self.feed.rejected.push(Rejected { index, why });
                 }
@@ -250,9 +340,12 @@ impl Core {
                     "{faults} invalid grants in cycle {cycle}, the first: {}",
                     why.text
                 );
-                self.seat_failed(in_flight.seat, Scope::Nothing, Reason { text, ..why });
+                self.seat_failed(in_flight, Reason { text, ..why });
             }
-            None => self.seat_did_well(in_flight.seat),
+            None => {
+                self.seat_did_well(in_flight.seat);
+                self.end_filters(in_flight.filters_ending);
+            }
         }
     }
 
@@ -274,7 +367,7 @@ impl Core {
         let Some(in_flight) = self.take_cycle(cycle) else {
             return;
         };
-        self.seat_failed(in_flight.seat, in_flight.scope, fault);
+        self.seat_failed(in_flight, fault);
         // Its instance is gone: whoever is asked next gets a snapshot.
         self.allocation.fed = None;
     }
@@ -293,9 +386,16 @@ impl Core {
     }
 
     /// The offer loop never stops: what was to be decided is decided by the fallback at once.
-    fn seat_failed(&mut self, seat: PolicySeat, scope: Scope, fault: Reason) {
+    fn seat_failed(&mut self, cycle: InFlightCycle, fault: Reason) {
+        let InFlightCycle {
+            seat,
+            scope,
+            filters_ending,
+            ..
+        } = cycle;
         self.allocation.tally.failures += 1;
         self.note(None, fault.clone());
+        self.allocation.filters_ending.extend(filters_ending);
         match scope {
             // The fallback has no fallback: the next event or the sweep asks it again.
             _ if seat == PolicySeat::Fallback => {}

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proffer_model::framework::Rescinded;
 use proffer_model::policy::{Noun, Removed};
 use proffer_model::{
-    AgentId, Duration, FrameworkId, Offer, OfferId, Reason, Remedy, Resources, Timestamp, code,
+    AgentId, Bundle, Duration, FrameworkId, Offer, OfferId, Quantity, Ranges, Reason, Remedy,
+    Resources, Timestamp, code,
 };
 
 use crate::account::Account;
@@ -38,10 +39,14 @@ pub(crate) struct Filter {
     pub(crate) agent: AgentId,
     pub(crate) client: ClientId,
     pub(crate) refused: Resources,
+    pub(crate) made_at: Timestamp,
     pub(crate) until: Timestamp,
+    /// The cycle of the instant at which it ends still honours it.
     pub(crate) after_cycle: bool,
     /// Generation of the feed in which it was made.
     pub(crate) made: u64,
+    /// Whether the policy was last told that all counted items free there are among the refused.
+    pub(crate) inside: bool,
 }
 
 /// All filters.
@@ -49,6 +54,9 @@ pub(crate) struct Filter {
 pub(crate) struct Filters {
     all: BTreeMap<u32, Filter>,
     pairs: BTreeMap<(AgentId, ClientId), Vec<u32>>,
+    by_client: BTreeMap<ClientId, BTreeSet<u32>>,
+    /// When a client's filters last went at its own word; see [`Core::release_client_filters`].
+    released: BTreeMap<ClientId, Timestamp>,
     given: u32,
 }
 
@@ -63,6 +71,31 @@ impl Filters {
 
     pub(crate) fn len(&self) -> usize {
         self.all.len()
+    }
+
+    /// Notes what the policy is told of a filter.
+    pub(crate) fn set_inside(&mut self, handle: u32, inside: bool) {
+        if let Some(filter) = self.all.get_mut(&handle) {
+            filter.inside = inside;
+        }
+    }
+
+    /// Filters of one client, wherever.
+    fn of_client(&self, client: ClientId) -> Vec<u32> {
+        self.by_client
+            .get(&client)
+            .into_iter()
+            .flatten()
+            .copied()
+            .collect()
+    }
+
+    fn insert(&mut self, filter: Filter) {
+        let (handle, client) = (filter.handle, filter.client);
+        let key = (filter.agent, client);
+        self.pairs.entry(key).or_default().push(handle);
+        self.by_client.entry(client).or_default().insert(handle);
+        self.all.insert(handle, filter);
     }
 
     /// Filters of one client on one agent.
@@ -89,6 +122,12 @@ impl Filters {
             handles.retain(|other| *other != handle);
             if handles.is_empty() {
                 self.pairs.remove(&key);
+            }
+        }
+        if let Some(handles) = self.by_client.get_mut(&filter.client) {
+            handles.remove(&handle);
+            if handles.is_empty() {
+                self.by_client.remove(&filter.client);
             }
         }
         Some(filter)
@@ -291,7 +330,7 @@ impl Core {
         let (length, after_cycle) = match self.config.allocation {
             Allocation::Events { reoffer, .. } => (asked.max(reoffer), false),
             Allocation::Interval(_) if asked == Duration::ZERO => return,
-            Allocation::Interval(interval) => (asked.max(interval), asked <= interval),
+            Allocation::Interval(interval) => (asked.max(interval), true),
         };
         let mut until = self.now + length;
         if matches!(self.config.allocation, Allocation::Events { .. }) {
@@ -308,17 +347,14 @@ impl Core {
             agent,
             client,
             refused,
+            made_at: self.now,
             until,
             after_cycle,
             made: self.feed.generation,
+            inside: false,
         };
         self.agenda.add(until, filter_deadline(&filter));
-        self.filters
-            .pairs
-            .entry((agent, client))
-            .or_default()
-            .push(handle);
-        self.filters.all.insert(handle, filter);
+        self.filters.insert(filter);
         self.feed.filters.insert(handle);
     }
 
@@ -363,31 +399,71 @@ impl Core {
         }
     }
 
-    /// Drops a client's filters; answers on which agents.
-    pub(crate) fn drop_client_filters(&mut self, client: ClientId) -> BTreeSet<AgentId> {
-        let handles: Vec<u32> = self
-            .agents
-            .keys()
-            .flat_map(|agent| self.filters.of(*agent, client))
-            .map(|filter| filter.handle)
-            .collect();
-        handles
-            .into_iter()
-            .filter_map(|handle| self.drop_filter(handle))
-            .map(|filter| filter.agent)
-            .collect()
+    /// Drops a client's filters: it does not take part any more.
+    pub(crate) fn drop_client_filters(&mut self, client: ClientId) {
+        for handle in self.filters.of_client(client) {
+            self.drop_filter(handle);
+        }
+        self.filters.released.remove(&client);
+    }
+
+    /// A client's filters go at its own word: it revives, or its demand grows.
+    ///
+    /// In events mode at once only when that was not done within `reoffer`; otherwise they end as
+    /// if 0 s had been asked for. Without this a framework that declines and revives in one answer
+    /// would be offered the same thing again in the same millisecond, for ever.
+    pub(crate) fn release_client_filters(&mut self, client: ClientId) {
+        let now = self.now;
+        let handles = self.filters.of_client(client);
+        if handles.is_empty() {
+            return;
+        }
+        let reoffer = match self.config.allocation {
+            Allocation::Events { reoffer, .. } => reoffer,
+            Allocation::Interval(_) => Duration::ZERO,
+        };
+        let last = self.filters.released.get(&client);
+        if last.is_none_or(|last| now.since(*last) >= reoffer) {
+            self.filters.released.insert(client, now);
+            for handle in handles {
+                self.drop_filter(handle);
+            }
+            return;
+        }
+        for handle in handles {
+            self.shorten_filter(handle, reoffer);
+        }
+    }
+
+    fn shorten_filter(&mut self, handle: u32, length: Duration) {
+        let Some(filter) = self.filters.all.get_mut(&handle) else {
+            return;
+        };
+        let until = (filter.made_at + length).0.next_multiple_of(FILTER_GRAIN.0);
+        let until = Timestamp(until);
+        if until >= filter.until {
+            return;
+        }
+        let before = std::mem::replace(&mut filter.until, until);
+        let deadline = filter_deadline(filter);
+        self.agenda.remove(before, deadline.clone());
+        self.agenda.add(until, deadline);
     }
 
     /// The filter that keeps this from the client, if one does.
+    ///
+    /// Amounts count as they are; of counted kinds (ports) what matters is whether the agent has
+    /// any free that was not refused, for a policy grants how many and not which.
     pub(crate) fn filter_against(
         &self,
         agent: AgentId,
         client: ClientId,
         what: &Resources,
     ) -> Option<&Filter> {
+        let free = self.agents.get(&agent)?.account.free();
         self.filters
             .of(agent, client)
-            .find(|filter| filter.refused.contains(what))
+            .find(|filter| refuses(&filter.refused, what, free))
     }
 
     fn count_offered(&mut self, framework: FrameworkId, demand: &str, units: u32, count: Count) {
@@ -402,8 +478,54 @@ impl Core {
             Count::Up => standing.offered.saturating_add(units),
             Count::Down => standing.offered.saturating_sub(units),
         };
+        let handle = standing.handle;
+        let waited = self.feed.wanting.contains(&handle);
         self.demand_changed(framework, demand);
+        if !waited && self.feed.wanting.contains(&handle) {
+            // While all of it was on offer, cycles passed it over on every agent.
+            self.demand_waits_again(handle);
+        }
     }
+}
+
+/// Whether a refusal keeps `what`, of what is free on the agent.
+fn refuses(refused: &Resources, what: &Resources, free: &Resources) -> bool {
+    what.piles().all(|(terms, wanted)| {
+        refused.get(terms).is_some_and(|refused| {
+            let counted_inside = free
+                .get(terms)
+                .is_none_or(|free| counted_is_inside(refused, free));
+            scalars_within(refused, wanted) && (counted_inside || !has_counted(wanted))
+        })
+    })
+}
+
+fn scalars_within(refused: &Bundle, wanted: &Bundle) -> bool {
+    let mut scalars = wanted.clone();
+    scalars.ports = Ranges::default();
+    scalars
+        .other
+        .retain(|_, quantity| matches!(quantity, Quantity::Scalar(_)));
+    refused.contains(&scalars)
+}
+
+fn has_counted(bundle: &Bundle) -> bool {
+    let scalar = |quantity: &Quantity| matches!(quantity, Quantity::Scalar(_));
+    !bundle.ports.is_empty() || !bundle.other.values().all(scalar)
+}
+
+/// Whether all items of ranges and sets that are free are among the refused.
+pub(crate) fn counted_is_inside(refused: &Bundle, free: &Bundle) -> bool {
+    let mut counted = Bundle {
+        ports: free.ports.clone(),
+        ..Bundle::default()
+    };
+    for (kind, quantity) in &free.other {
+        if !matches!(quantity, Quantity::Scalar(_)) {
+            counted.other.insert(kind.clone(), quantity.clone());
+        }
+    }
+    refused.contains(&counted)
 }
 
 #[derive(Clone, Copy)]

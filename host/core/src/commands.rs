@@ -43,7 +43,7 @@ impl Core {
             Command::Decline(decline) => self.decline(run, decline),
             Command::Keep(offers) => self.keep(run, offers),
             Command::Kill(kill) => self.kill(run, kill),
-            Command::Reconcile(reconcile) => self.reconcile(run.framework, reconcile),
+            Command::Reconcile(reconcile) => self.reconcile(run, reconcile),
             Command::Suppress(roles) => self.change_roles(run, roles, RoleChange::Suppress),
             Command::Revive(roles) => self.change_roles(run, roles, RoleChange::Revive),
             Command::SetDemand(demand) => self.set_demand(run, *demand),
@@ -61,7 +61,7 @@ impl Core {
             Command::Respond(response) => self.respond(run, response),
             Command::ListHoldings(token) => self.list_holdings(run.framework, token),
             Command::Explain(question) => self.explain_demands(run.framework, &question),
-            Command::Finish(finish) => self.ask_finish(run, finish),
+            Command::Finish(finish) => run.finish = Some(finish),
             Command::Malformed(rejection) => self.reject(run, rejection),
             Command::AnswerInverse(answer) => {
                 self.unsupported(run, "answer-inverse", answer.id.to_string())
@@ -187,8 +187,9 @@ impl Core {
             .collect()
     }
 
-    fn reconcile(&mut self, framework: FrameworkId, reconcile: Reconcile) {
-        let now = self.now;
+    fn reconcile(&mut self, run: &mut StepRun, reconcile: Reconcile) {
+        let (framework, now) = (run.framework, self.now);
+        let mut malformed = Vec::new();
         let Some(fw) = self.frameworks.get(&framework) else {
             return;
         };
@@ -201,7 +202,13 @@ impl Core {
             );
         }
         for id in reconcile.tasks {
-            let Ok(id) = TaskId::new(id) else { continue };
+            let id = match TaskId::new(id) {
+                Ok(id) => id,
+                Err(error) => {
+                    malformed.push(error);
+                    continue;
+                }
+            };
             match fw.tasks.get(&id) {
                 None => {
                     let why = Reason::new(
@@ -225,6 +232,10 @@ impl Core {
                     updates.push(task.restated(code::RECONCILIATION, "where the task stands", now))
                 }
             }
+        }
+        for error in malformed {
+            let why = Reason::new(code::INVALID, Remedy::Mend, error.to_string());
+            self.reject_with(run, "reconcile", error.text, why);
         }
         let answered = u32::try_from(updates.len()).unwrap_or(u32::MAX);
         for update in updates {
@@ -275,10 +286,11 @@ impl Core {
         for client in clients {
             self.feed.client_changed(client);
             if matches!(change, RoleChange::Revive) {
-                self.drop_client_filters(client);
+                self.release_client_filters(client);
                 self.everything_wanted();
             }
         }
+        self.demands_changed(run.framework);
     }
 
     fn set_timer(&mut self, run: &mut StepRun, timer: Timer) {
@@ -311,6 +323,18 @@ impl Core {
             at,
         };
         self.apply_now(run.framework, effect, &mut run.effects);
+    }
+
+    /// A timer that is set anew or goes leaves no deadline behind.
+    pub(crate) fn unschedule_timer(&mut self, framework: FrameworkId, id: &str) {
+        let timer = self
+            .frameworks
+            .get(&framework)
+            .and_then(|fw| fw.timers.get(id));
+        if let Some(at) = timer.filter(|timer| !timer.fired).map(|timer| timer.at) {
+            self.agenda
+                .remove(at, Deadline::TimerFires(framework, id.to_owned()));
+        }
     }
 
     /// A timer's deadline, live and in recovery alike.
@@ -384,24 +408,11 @@ impl Core {
         self.enqueue(framework, Item::Told(Box::new(holdings)));
     }
 
-    fn ask_finish(&mut self, run: &mut StepRun, finish: Finish) {
-        let runs = self
-            .frameworks
-            .get(&run.framework)
-            .is_some_and(|fw| fw.live_tasks().next().is_some());
-        if runs && !finish.kill_tasks {
-            let why = Reason::new(
-                code::INVALID,
-                Remedy::ChooseAnew,
-                "tasks still run, and finish does not end them",
-            );
-            return self.reject_with(run, "finish", "", why);
+    /// Marks a framework as being removed: its tasks end, by themselves or killed, then it goes.
+    pub(crate) fn begin_removal(&mut self, framework: FrameworkId, why: Reason, tasks: Tasks) {
+        if tasks == Tasks::Kill {
+            self.kill_all(framework);
         }
-        run.finish = Some(finish);
-    }
-
-    /// Marks a framework as being removed: its tasks end, then it goes.
-    pub(crate) fn begin_removal(&mut self, framework: FrameworkId, why: Reason) {
         let Some(fw) = self.frameworks.get_mut(&framework) else {
             return;
         };
@@ -422,8 +433,14 @@ impl Core {
             self.drop_client_filters(client);
             self.feed.client_changed(client);
         }
+        self.demands_changed(framework);
         self.refuse_requests(framework, "the framework is being removed");
         self.emit(Action::StopFramework { framework });
+        self.removing.insert(framework);
+        self.finish_removal(framework);
+    }
+
+    fn kill_all(&mut self, framework: FrameworkId) {
         let live: Vec<(TaskId, Duration)> = self
             .frameworks
             .get(&framework)
@@ -443,8 +460,15 @@ impl Core {
                 .push(proffer_model::fact::Fact::Changed { framework, effect });
             self.send_kill(framework, &task);
         }
-        self.finish_removal(framework);
     }
+}
+
+/// What becomes of the tasks of a framework that goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tasks {
+    Kill,
+    /// They run to their end.
+    Leave,
 }
 
 #[derive(Clone, Copy)]

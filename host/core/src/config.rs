@@ -33,7 +33,8 @@ pub struct CoreConfig {
     pub timers_max: usize,
     /// Grants of one cycle.
     pub grants_max: u32,
-    /// Consecutive failed tries of a framework's step before it is quarantined.
+    /// Consecutive failed tries of a framework's step, with a batch that cannot be halved, before
+    /// it is quarantined.
     pub step_failures_max: u32,
     /// Consecutive failed cycles of a policy before it is left out until it is loaded again.
     pub policy_failures_max: u32,
@@ -102,6 +103,9 @@ pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(60);
 pub(crate) const ALONE_FAILURES_MAX: u32 = 3;
 /// Filter ends are rounded up to this, so that many agents' filters end in one cycle.
 pub(crate) const FILTER_GRAIN: Duration = Duration(100);
+/// Demand that was all on offer and is not any more wants a cycle over everything, at most so
+/// often: whoever declines for ever may not cost a whole cycle each time.
+pub(crate) const DEMAND_WAITS_GRAIN: Duration = Duration(100);
 
 /// How long to wait after so many consecutive failures.
 pub(crate) fn backoff(failures: u32) -> Duration {

@@ -2,9 +2,9 @@
 
 use proffer_model::fact::Effect;
 use proffer_model::framework::{CONSTRAINTS_MAX, constraint_count};
-use proffer_model::policy::{Noun, Removed};
 use proffer_model::{Demand, FrameworkId, Reason, Remedy, code};
 
+use crate::accept::unsound;
 use crate::agenda::Deadline;
 use crate::commands::{ID_LEN_MAX, StepRun};
 use crate::constraint::Constraints;
@@ -55,6 +55,9 @@ impl Core {
             let text = format!("a demand has at most {CONSTRAINTS_MAX} constraints");
             return Err(Reason::new(code::LIMIT, Remedy::Denied, text));
         }
+        if let Some(problem) = unsound(&demand.shape.resources) {
+            return mend(problem.to_owned());
+        }
         if !demand.shape.label.is_empty() || !demand.shape.volume.is_empty() {
             let text = "this host has no reservations and volumes yet";
             return Err(Reason::new(code::UNSUPPORTED, Remedy::Unsupported, text));
@@ -104,6 +107,10 @@ impl Core {
             return;
         };
         let before = fw.demands.remove(&demand.key);
+        if let Some(until) = before.as_ref().and_then(|old| old.demand.until) {
+            self.agenda
+                .remove(until, Deadline::DemandEnds(framework, demand.key.clone()));
+        }
         let grown = before
             .as_ref()
             .is_none_or(|old| demand.count > old.demand.count || !same_shape(&old.demand, demand));
@@ -119,11 +126,7 @@ impl Core {
             _ => self.feed.next_demand_handle(),
         };
         if let Some(old) = before.filter(|old| old.handle != handle) {
-            self.feed.removed.push(Removed {
-                what: Noun::Demand,
-                handle: old.handle,
-            });
-            self.feed.demand_owners.remove(&old.handle);
+            self.feed.forget_demand(old.handle);
         }
         let standing = StandingDemand {
             demand: demand.clone(),
@@ -143,8 +146,8 @@ impl Core {
         self.feed.masks_dirty.insert(handle);
         self.demand_changed(framework, &demand.key);
         if grown {
-            self.drop_client_filters(client);
-            self.everything_wanted();
+            self.release_client_filters(client);
+            self.everything_wanted_in_events();
         }
     }
 
@@ -156,13 +159,11 @@ impl Core {
         else {
             return;
         };
-        self.feed.removed.push(Removed {
-            what: Noun::Demand,
-            handle: standing.handle,
-        });
-        self.feed.demands.remove(&standing.handle);
-        self.feed.wanting.remove(&standing.handle);
-        self.feed.demand_owners.remove(&standing.handle);
+        if let Some(until) = standing.demand.until {
+            self.agenda
+                .remove(until, Deadline::DemandEnds(framework, key.to_owned()));
+        }
+        self.feed.forget_demand(standing.handle);
     }
 
     pub(crate) fn demand_ends(&mut self, framework: FrameworkId, key: &str) {
@@ -182,6 +183,18 @@ impl Core {
         }
     }
 
+    /// The framework's standing changed, and with it whether anything is wanted.
+    pub(crate) fn demands_changed(&mut self, framework: FrameworkId) {
+        let keys: Vec<String> = self
+            .frameworks
+            .get(&framework)
+            .map(|fw| fw.demands.keys().cloned().collect())
+            .unwrap_or_default();
+        for key in keys {
+            self.demand_changed(framework, &key);
+        }
+    }
+
     /// Its row for the policy is stale.
     pub(crate) fn demand_changed(&mut self, framework: FrameworkId, key: &str) {
         let Some(fw) = self.frameworks.get_mut(&framework) else {
@@ -191,7 +204,8 @@ impl Core {
         let Some(standing) = fw.demands.get_mut(key) else {
             return;
         };
-        let wants = active && standing.demand.count > standing.offered;
+        let takes_part = active && !fw.suppressed.contains(&standing.demand.role);
+        let wants = takes_part && standing.demand.count > standing.offered;
         self.feed.demands.insert(standing.handle);
         if wants {
             self.feed.wanting.insert(standing.handle);

@@ -209,11 +209,7 @@ impl Core {
                 ),
             );
         }
-        let seen = self
-            .offers
-            .values()
-            .filter(|open| open.offer.agent == id)
-            .count();
+        let seen = agent.offers.len();
         if seen > 0 {
             return reason(
                 code::TURN,

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use proffer_model::policy::{
     self, Changes, ChangesPart, Feeds, NONE, Noun, Piece, Rejected, Removed,
 };
-use proffer_model::{AgentId, Amount, FrameworkId, Resources, Timestamp};
+use proffer_model::{AgentId, Amount, Bundle, FrameworkId, Resources, Timestamp};
 
+use crate::book::counted_is_inside;
 use crate::constraint::{Found, text_of};
 use crate::framework::StandingDemand;
 use crate::handles::ClientId;
@@ -30,6 +31,8 @@ pub(crate) struct Feed {
     pub(crate) masks_dirty: BTreeSet<u32>,
     /// Agents whose places in the masks of the other demands are to be told.
     mask_agents: BTreeSet<AgentId>,
+    /// Agents on which somebody's holding changed: which of their items are free has changed too.
+    changed_agents: BTreeSet<AgentId>,
     pub(crate) filters: BTreeSet<u32>,
     pub(crate) removed: Vec<Removed>,
     pub(crate) rejected: Vec<Rejected>,
@@ -133,10 +136,10 @@ impl Core {
                     part: ChangesPart::Snapshot,
                     ..Changes::default()
                 };
-                self.put_names(&mut changes);
                 self.put_agents(&mut changes);
                 self.put_clients(&mut changes);
                 self.put_cells(&mut changes);
+                self.put_names(&mut changes);
                 parts.push(changes);
             }
         }
@@ -161,6 +164,7 @@ impl Core {
         if feeds.filters {
             self.put_filters(changes);
         }
+        self.feed.changed_agents.clear();
         self.feed.demands.clear();
         self.feed.masks_dirty.clear();
         self.feed.mask_agents.clear();
@@ -278,6 +282,7 @@ impl Core {
 
     fn put_cells(&mut self, changes: &mut Changes) {
         for (id, client) in std::mem::take(&mut self.feed.cells) {
+            self.feed.changed_agents.insert(id);
             let Some(agent) = self.agents.get(&id) else {
                 continue;
             };
@@ -323,9 +328,18 @@ impl Core {
                     .collect::<Vec<_>>(),
             );
         }
+        let touched: BTreeSet<AgentId> = newcomers
+            .union(&self.feed.changed_agents)
+            .copied()
+            .collect();
         for handle in self.feed.demand_owners.keys() {
+            let wants_fixed = self
+                .standing_demand(*handle)
+                .is_some_and(|standing| !standing.demand.shape.fixed_ports.is_empty());
             if dirty.contains(handle) {
                 self.put_mask(changes, *handle, self.agents.keys());
+            } else if wants_fixed {
+                self.put_mask(changes, *handle, touched.iter());
             } else {
                 self.put_mask(changes, *handle, newcomers.iter());
             }
@@ -340,7 +354,7 @@ impl Core {
             };
             let (demand, since, offered) =
                 (standing.demand.clone(), standing.since, standing.offered);
-            let mask = if standing.constraints.is_empty() {
+            let mask = if is_everywhere(standing) {
                 0
             } else {
                 mask_of(handle)
@@ -382,7 +396,8 @@ impl Core {
         }
     }
 
-    /// Which of these agents a demand's constraints admit.
+    /// Which of these agents a demand's constraints admit, and have its fixed ports free: a policy
+    /// sees how many ports are free, not which.
     fn put_mask<'a>(
         &self,
         changes: &mut Changes,
@@ -391,7 +406,7 @@ impl Core {
     ) {
         let Some(standing) = self
             .standing_demand(handle)
-            .filter(|s| !s.constraints.is_empty())
+            .filter(|standing| !is_everywhere(standing))
         else {
             return;
         };
@@ -401,10 +416,10 @@ impl Core {
             };
             changes.masks.mask.push(mask_of(handle));
             changes.masks.agent.push(id.0);
-            changes
-                .masks
-                .admits
-                .push(u8::from(standing.constraints.admit(&agent.record.info)));
+            let fixed = &standing.demand.shape.fixed_ports;
+            let has_ports = fixed.is_empty() || agent.account.free().total().ports.contains(fixed);
+            let admits = has_ports && standing.constraints.admit(&agent.record.info);
+            changes.masks.admits.push(u8::from(admits));
         }
     }
 
@@ -421,20 +436,23 @@ impl Core {
     }
 
     fn put_filters(&mut self, changes: &mut Changes) {
+        for id in &self.feed.changed_agents {
+            let on_agent = self.filters.on(*id).map(|filter| filter.handle);
+            self.feed.filters.extend(on_agent);
+        }
         for handle in std::mem::take(&mut self.feed.filters) {
             let Some(filter) = self.filters.get(handle).cloned() else {
                 continue;
             };
             let inside = self.agents.get(&filter.agent).is_some_and(|agent| {
                 let free = agent.account.free();
-                free.piles().all(|(terms, bundle)| {
-                    filter
-                        .refused
-                        .get(terms)
-                        .is_some_and(|refused| refused.ports.contains(&bundle.ports))
-                        || bundle.ports.is_empty()
+                let nothing = Bundle::default();
+                free.piles().all(|(terms, free)| {
+                    let refused = filter.refused.get(terms).unwrap_or(&nothing);
+                    counted_is_inside(refused, free)
                 })
             });
+            self.filters.set_inside(handle, inside);
             let pieces = self.handles.pieces(&filter.refused);
             let columns = &mut changes.filters;
             columns.handle.push(handle);
@@ -451,6 +469,11 @@ impl Core {
             }
         }
     }
+}
+
+/// Whether no agent is out of the question for a demand.
+fn is_everywhere(standing: &StandingDemand) -> bool {
+    standing.constraints.is_empty() && standing.demand.shape.fixed_ports.is_empty()
 }
 
 /// Masks belong to demands; mask 0 admits everybody.

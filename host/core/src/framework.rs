@@ -30,6 +30,7 @@ pub(crate) struct Framework {
     pub(crate) demands: BTreeMap<String, StandingDemand>,
     pub(crate) suppressed: BTreeSet<RoleName>,
     pub(crate) timers: BTreeMap<String, TimerRecord>,
+    timers_set: u64,
     /// Told by the host alone, until a step has taken them.
     pub(crate) durable: BTreeMap<u64, Event>,
     pub(crate) durable_next: u64,
@@ -40,6 +41,8 @@ pub(crate) struct Framework {
     pub(crate) counters: Counters,
     /// Requests that wait for it.
     pub(crate) requests_waiting: usize,
+    /// A running task that its removal waits for, as last looked.
+    pub(crate) removal_waits_for: Option<TaskId>,
     /// Whether the life-cycle event was ever taken.
     pub(crate) started: bool,
 }
@@ -59,7 +62,8 @@ pub(crate) enum Item {
     Durable(u64),
     /// An answer that a restart of the host may lose; one row.
     Told(Box<Event>),
-    Timer(String),
+    /// Which setting of the timer: one that was replaced meanwhile is dead.
+    Timer(String, u64),
     Request(RequestId),
 }
 
@@ -79,8 +83,10 @@ pub(crate) struct InFlight {
 pub(crate) struct Supervision {
     /// Since the last committed step.
     pub(crate) failures: u32,
-    /// Failures of the item that is alone in its batch.
+    /// Failures of the item (or gang) that is alone in its batch.
     pub(crate) alone: u32,
+    /// Since the last committed step, with batches that could not be halved.
+    pub(crate) stuck: u32,
     /// Rows of the next batch at most, after a failure.
     pub(crate) rows_max: Option<usize>,
     /// No step before this.
@@ -88,6 +94,17 @@ pub(crate) struct Supervision {
     /// Fences answers: grows with every call.
     pub(crate) attempt: u32,
     pub(crate) last_fault: Option<proffer_model::Reason>,
+}
+
+impl Supervision {
+    /// A step was committed, or a new life begins.
+    pub(crate) fn recover(&mut self) {
+        self.failures = 0;
+        self.alone = 0;
+        self.stuck = 0;
+        self.rows_max = None;
+        self.retry_at = None;
+    }
 }
 
 /// A demand and its standing with the policy.
@@ -109,6 +126,8 @@ pub(crate) struct TimerRecord {
     pub(crate) at: Timestamp,
     /// It is in the queue or in a batch.
     pub(crate) fired: bool,
+    /// Tells a setting from those before it under the same id.
+    pub(crate) setting: u64,
 }
 
 impl Framework {
@@ -125,12 +144,14 @@ impl Framework {
             demands: BTreeMap::new(),
             suppressed: BTreeSet::new(),
             timers: BTreeMap::new(),
+            timers_set: 0,
             durable: BTreeMap::new(),
             durable_next: 0,
             offers: BTreeSet::new(),
             kept: BTreeSet::new(),
             counters: Counters::default(),
             requests_waiting: 0,
+            removal_waits_for: None,
             started: false,
         }
     }
@@ -150,12 +171,14 @@ impl Framework {
         match effect {
             Effect::Started => self.started = true,
             Effect::TimerSet { id, due, at } => {
+                self.timers_set += 1;
                 self.timers.insert(
                     id.clone(),
                     TimerRecord {
                         due: *due,
                         at: *at,
                         fired: false,
+                        setting: self.timers_set,
                     },
                 );
             }

@@ -135,7 +135,7 @@ impl Core {
         let agent = self
             .agents
             .get(&output.agent)
-            .filter(|agent| agent.is_active());
+            .filter(|agent| agent.serves_outputs());
         let Some(agent) = agent else {
             let text = format!(
                 "{source}: {} of {} is not connected",

@@ -46,6 +46,10 @@ pub struct Core {
     pub(crate) ids: Ids,
     pub(crate) feed: Feed,
     pub(crate) allocation: AllocationState,
+    /// Frameworks that go when their tasks have ended.
+    pub(crate) removing: BTreeSet<FrameworkId>,
+    /// Facts are being replayed: agents are taken to be there.
+    pub(crate) replaying: bool,
     /// Frameworks that may have a step to run.
     pub(crate) ready: BTreeSet<FrameworkId>,
     /// Facts of the event being handled.
@@ -106,6 +110,8 @@ impl Core {
             },
             feed: Feed::default(),
             allocation: AllocationState::default(),
+            removing: BTreeSet::new(),
+            replaying: false,
             ready: BTreeSet::new(),
             facts: Vec::new(),
             gate: Gate::default(),
@@ -186,7 +192,8 @@ impl Core {
                 weight,
             } => self.role_set(ticket, &role, weight),
             Event::Persisted(seq) => self.gate.persisted = self.gate.persisted.max(seq),
-            Event::Ticked => {}
+            // A shell that is a moment early is told the time again.
+            Event::Ticked => self.gate.woken_at = None,
         }
     }
 
@@ -199,11 +206,9 @@ impl Core {
     fn fire(&mut self, at: Timestamp, deadline: Deadline) {
         match deadline {
             Deadline::OfferExpires(id) => self.end_offer(id, &Ending::Expired),
-            Deadline::FilterEnds(handle) | Deadline::FilterEndsAfterCycle(handle) => {
-                if let Some(filter) = self.drop_filter(handle) {
-                    self.agent_has_more(filter.agent);
-                }
-            }
+            Deadline::FilterEnds(handle) => self.filter_ends(handle),
+            Deadline::FilterEndsAfterCycle(handle) => self.filter_ends_after_cycle(handle),
+            Deadline::DemandWaits => self.demand_waits_no_longer(),
             Deadline::CycleDue => self.cycle_due(at),
             Deadline::TimerFires(framework, id) => self.timer_fires(framework, id, at),
             Deadline::DemandEnds(framework, key) => self.demand_ends(framework, &key),

@@ -11,10 +11,11 @@ use proffer_model::{
 
 use crate::action::{Action, Reply};
 use crate::agenda::Deadline;
-use crate::commands::StepRun;
+use crate::commands::{StepRun, Tasks};
 use crate::event::{Event, NewFramework, Ticket};
 use crate::framework::{Framework, Item};
 use crate::machine::Core;
+use crate::tasks::Task;
 
 /// Longest name of a framework: it names directories and store keys.
 const NAME_LEN_MAX: usize = 64;
@@ -121,10 +122,8 @@ impl Core {
     pub(crate) fn framework_removal_asked(&mut self, ticket: Ticket, name: &str) {
         match self.find_framework(name) {
             Ok(framework) => {
-                self.begin_removal(
-                    framework,
-                    Reason::new(code::OPERATOR, Remedy::Denied, "an operator removed it"),
-                );
+                let why = Reason::new(code::OPERATOR, Remedy::Denied, "an operator removed it");
+                self.begin_removal(framework, why, Tasks::Kill);
                 self.reply(ticket, Reply::Done);
             }
             Err(why) => self.reply(ticket, Reply::Refused(why)),
@@ -138,15 +137,37 @@ impl Core {
             return;
         };
         let removing = matches!(fw.record.standing, FrameworkStanding::Removing(_));
-        let running = fw.tasks.values().any(|task| {
+        if !removing {
+            return;
+        }
+        let runs = |task: &Task| {
             !task.latest.is_final()
                 && self
                     .agents
                     .get(&task.agent)
                     .is_some_and(|agent| agent.is_active())
-        });
-        if !removing || running {
+        };
+        // Looks on from where it stopped: thousands of tasks that end one by one cost one round.
+        let from = fw.removal_waits_for.clone();
+        let later = from.and_then(|from| fw.tasks.range(from..).find(|(_, task)| runs(task)));
+        let running = later.or_else(|| fw.tasks.iter().find(|(_, task)| runs(task)));
+        if let Some(waits_for) = running.map(|(id, _)| id.clone()) {
+            if let Some(fw) = self.frameworks.get_mut(&framework) {
+                fw.removal_waits_for = Some(waits_for);
+            }
             return;
+        }
+        let presumed = fw
+            .tasks
+            .values()
+            .filter(|task| !task.latest.is_final())
+            .count();
+        if presumed > 0 {
+            let text = format!(
+                "removed with {presumed} tasks on agents that are away: presumed to end, told so when they return"
+            );
+            let why = Reason::new(code::FRAMEWORK_REMOVED, Remedy::Denied, text);
+            self.note(Some(framework), why);
         }
         let agents: Vec<_> = self
             .agents
@@ -164,6 +185,13 @@ impl Core {
         }
     }
 
+    /// Something ended, or an agent came or went: frameworks may be free to go.
+    pub(crate) fn finish_removals(&mut self) {
+        for framework in self.removing.clone() {
+            self.finish_removal(framework);
+        }
+    }
+
     /// Takes a framework out; live and in recovery alike.
     pub(crate) fn remove_framework(&mut self, framework: FrameworkId) {
         let tasks: Vec<TaskId> = self
@@ -178,6 +206,11 @@ impl Core {
             return;
         };
         self.names.remove(&fw.record.name);
+        self.removing.remove(&framework);
+        for (id, timer) in fw.timers {
+            self.agenda
+                .remove(timer.at, Deadline::TimerFires(framework, id));
+        }
         for standing in fw.demands.into_values() {
             self.feed.forget_demand(standing.handle);
         }
@@ -202,14 +235,11 @@ impl Core {
         }
         fw.record.standing = FrameworkStanding::Active;
         let (record, clients) = (fw.record.clone(), fw.clients.clone());
-        let demands: Vec<String> = fw.demands.keys().cloned().collect();
         self.facts.push(Fact::FrameworkSet(Box::new(record)));
         for client in clients.into_values() {
             self.feed.client_changed(client);
         }
-        for key in demands {
-            self.demand_changed(framework, &key);
-        }
+        self.demands_changed(framework);
         self.start_framework(framework);
         self.everything_wanted();
         self.reply(ticket, Reply::Done);
@@ -371,31 +401,45 @@ impl Core {
             role: role.clone(),
             weight,
         });
-        // Offers made under the old weights go, so that the new ones apply at once.
-        let why = Reason::new(
-            code::OPERATOR,
-            Remedy::ChooseAnew,
-            "a role's weight changed",
-        );
-        let frameworks: Vec<FrameworkId> = self.frameworks.keys().copied().collect();
-        for framework in frameworks {
-            self.rescind_framework_offers(framework, &why);
+        let concerns = |(_, own): (_, &(FrameworkId, RoleName))| {
+            own.1 == *role || own.1.is_strictly_below(role)
+        };
+        if self.handles.clients().any(concerns) {
+            // Offers made under the old weights go, so that the new ones apply.
+            let why = Reason::new(
+                code::OPERATOR,
+                Remedy::ChooseAnew,
+                "a role's weight changed",
+            );
+            let frameworks: Vec<FrameworkId> = self.frameworks.keys().copied().collect();
+            for framework in frameworks {
+                self.rescind_framework_offers(framework, &why);
+            }
+            self.everything_wanted_in_events();
         }
-        self.everything_wanted();
         self.reply(ticket, Reply::Done);
     }
 
     /// What a finished step asked for beyond its fact.
     pub(crate) fn after_step(&mut self, run: StepRun) {
-        for group in run.launched {
-            self.send_launches(run.framework, group);
+        for group in &run.launched {
+            // With the kills of its members that were asked for meanwhile.
+            self.send_launches(run.framework, *group);
         }
         for task in run.killed {
-            self.send_kill(run.framework, &task);
+            let group = self.task(run.framework, &task).map(|task| task.group);
+            if group.is_none_or(|group| !run.launched.contains(&group)) {
+                self.send_kill(run.framework, &task);
+            }
         }
         if let Some(finish) = run.finish {
             let why = Reason::new("finished", Remedy::Denied, finish.text);
-            self.begin_removal(run.framework, why);
+            let tasks = if finish.kill_tasks {
+                Tasks::Kill
+            } else {
+                Tasks::Leave
+            };
+            self.begin_removal(run.framework, why, tasks);
         }
     }
 

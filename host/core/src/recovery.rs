@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use proffer_model::fact::{AgentRecord, Effect, Fact, FrameworkStanding, LaunchRecord};
-use proffer_model::{AgentId, FrameworkId, TaskState, Timestamp};
+use proffer_model::{AgentId, FrameworkId, Quantity, Resources, TaskState, Timestamp};
 
 use crate::agenda::Deadline;
 use crate::agents::Agent;
@@ -46,10 +46,12 @@ impl Core {
         now: Timestamp,
     ) -> Result<Self, RecoverError> {
         let mut core = Self::new(config, now);
+        core.replaying = true;
         for (index, fact) in facts.into_iter().enumerate() {
             core.replay(fact)
                 .map_err(|problem| RecoverError { index, problem })?;
         }
+        core.replaying = false;
         core.ids.next = core.ids.below;
         core.ids.next_request = core.ids.requests_below;
         core.after_replay();
@@ -79,6 +81,7 @@ impl Core {
                     Some(fw) => fw.record = *record,
                     None => self.insert_framework(*record),
                 }
+                self.demands_changed(framework);
             }
             Fact::FrameworkRemoved { framework } => {
                 self.next_framework = self.next_framework.max(framework.0.saturating_add(1));
@@ -124,7 +127,9 @@ impl Core {
                 agent.record = record;
             }
             None => {
-                self.agents.insert(id, Agent::new(record, self.now));
+                let mut agent = Agent::new(record, self.now);
+                agent.awaited = true;
+                self.agents.insert(id, agent);
             }
         }
     }
@@ -137,12 +142,50 @@ impl Core {
         }
         self.apply_effect(framework, effect);
         if let Effect::TaskLaunched(launch) = effect {
-            let client = self.client_of(framework, &launch.role);
-            if let Some(agent) = self.agents.get_mut(&launch.agent) {
-                agent.account.occupy(client, &launch.task.resources);
-            }
+            self.replay_holding(framework, launch);
         }
         Ok(())
+    }
+
+    /// A replayed launch holds its resources, unless facts show that it ended: a port that was given
+    /// to a later launch on the agent had come free before. That an agent has said so is in no fact
+    /// until the framework has taken it.
+    fn replay_holding(&mut self, framework: FrameworkId, launch: &LaunchRecord) {
+        let mut ended = Vec::new();
+        let mut is_last = true;
+        let items = share_items(&launch.task.resources, &launch.task.resources);
+        let others = if items {
+            self.tasks_on(launch.agent)
+        } else {
+            Vec::new()
+        };
+        for (number, owner, id) in others {
+            let Some(other) = self.task(owner, &id) else {
+                continue;
+            };
+            let holds = number != launch.launch && other.holds;
+            if !holds || !share_items(&other.spec.resources, &launch.task.resources) {
+                continue;
+            }
+            if number < launch.launch {
+                ended.push((owner, id));
+            } else {
+                is_last = false;
+            }
+        }
+        for (owner, id) in ended {
+            self.release_task(owner, &id);
+        }
+        let client = self.client_of(framework, &launch.role);
+        if let Some(agent) = self.agents.get_mut(&launch.agent).filter(|_| is_last) {
+            agent.account.occupy(client, &launch.task.resources);
+        } else if let Some(task) = self
+            .frameworks
+            .get_mut(&framework)
+            .and_then(|fw| fw.tasks.get_mut(&launch.task.id))
+        {
+            task.holds = false;
+        }
     }
 
     /// What follows from the facts but is in none of them.
@@ -167,7 +210,9 @@ impl Core {
             match standing {
                 FrameworkStanding::Active => self.start_framework(framework),
                 FrameworkStanding::Quarantined(_) => {}
-                FrameworkStanding::Removing(_) => self.finish_removal(framework),
+                FrameworkStanding::Removing(_) => {
+                    self.removing.insert(framework);
+                }
             }
         }
         self.everything_wanted();
@@ -225,6 +270,27 @@ impl Core {
         }
         facts
     }
+}
+
+/// Whether both name an item of a range or a set that is there only once.
+fn share_items(one: &Resources, other: &Resources) -> bool {
+    one.piles().any(|(terms, one)| {
+        let Some(other) = other.get(terms) else {
+            return false;
+        };
+        let ports = one.ports.difference(&other.ports) != one.ports;
+        ports
+            || one
+                .other
+                .iter()
+                .any(|(kind, quantity)| match (quantity, other.other.get(kind)) {
+                    (Quantity::Ranges(one), Some(Quantity::Ranges(other))) => {
+                        one.difference(other) != *one
+                    }
+                    (Quantity::Items(one), Some(Quantity::Items(other))) => !one.is_disjoint(other),
+                    _ => false,
+                })
+    })
 }
 
 fn framework_effects(fw: &crate::framework::Framework) -> Vec<Effect> {
@@ -287,6 +353,17 @@ fn task_effects(task: &Task, effects: &mut Vec<Effect>) {
         });
     }
     if task.acknowledged > 0 {
+        let ran = task.state != TaskState::Starting && task.state != TaskState::Staging;
+        if let Some(at) = task.running_at.filter(|_| ran) {
+            effects.push(Effect::TaskAcknowledged {
+                task: id.clone(),
+                sequence: task.acknowledged,
+                state: TaskState::Running,
+                why: task.why.clone(),
+                exit: None,
+                at,
+            });
+        }
         effects.push(Effect::TaskAcknowledged {
             task: id,
             sequence: task.acknowledged,

@@ -92,7 +92,9 @@ impl Core {
                 _ => 0,
             };
             let same_gang = gang != 0 && item_gang == gang;
-            if !same_gang && (items.len() >= rows_max || bytes >= BATCH_BYTES_MAX) {
+            // The life-cycle event comes alone.
+            let begun = matches!(items.first(), Some(Item::Started(_)));
+            if begun || !same_gang && (items.len() >= rows_max || bytes >= BATCH_BYTES_MAX) {
                 break;
             }
             let Some(item) = fw.queue.pop_front() else {
@@ -100,7 +102,10 @@ impl Core {
             };
             let alive = match &item {
                 Item::Offer(id) => self.offers.contains_key(id),
-                Item::Timer(id) => fw.timers.contains_key(id),
+                Item::Timer(id, setting) => fw
+                    .timers
+                    .get(id)
+                    .is_some_and(|timer| timer.setting == *setting),
                 Item::Request(id) => self.requests.contains_key(id),
                 Item::Durable(number) => fw.durable.contains_key(number),
                 _ => true,
@@ -165,7 +170,7 @@ impl Core {
             Item::Update { update, .. } => Told::Updates(vec![TaskUpdate::clone(update)]),
             Item::Durable(number) => fw.durable.get(number)?.clone(),
             Item::Told(event) => Told::clone(event),
-            Item::Timer(id) => Told::Timers(vec![Fired {
+            Item::Timer(id, _) => Told::Timers(vec![Fired {
                 id: id.clone(),
                 due: fw.timers.get(id)?.at,
             }]),
@@ -188,10 +193,7 @@ impl Core {
         let Some(fw) = self.frameworks.get_mut(&framework) else {
             return;
         };
-        fw.supervision.failures = 0;
-        fw.supervision.alone = 0;
-        fw.supervision.rows_max = None;
-        fw.supervision.retry_at = None;
+        fw.supervision.recover();
         fw.counters.steps += 1;
         fw.record.step = step;
         let mut effects = Vec::new();
@@ -235,8 +237,15 @@ impl Core {
     fn take_item(&mut self, framework: FrameworkId, item: &Item, effects: &mut Vec<Effect>) {
         match item {
             Item::Started(_) => self.apply_now(framework, Effect::Started, effects),
-            Item::Timer(id) => {
-                self.apply_now(framework, Effect::TimerCleared { id: id.clone() }, effects);
+            Item::Timer(id, setting) => {
+                let current = self
+                    .frameworks
+                    .get(&framework)
+                    .and_then(|fw| fw.timers.get(id))
+                    .is_some_and(|timer| timer.setting == *setting);
+                if current {
+                    self.apply_now(framework, Effect::TimerCleared { id: id.clone() }, effects);
+                }
             }
             Item::Durable(number) => {
                 self.apply_now(framework, Effect::EventTaken { number: *number }, effects);
@@ -276,6 +285,9 @@ impl Core {
 
     /// Applies a durable effect; live and in recovery alike.
     pub(crate) fn apply_effect(&mut self, framework: FrameworkId, effect: &Effect) {
+        if let Effect::TimerSet { id, .. } | Effect::TimerCleared { id } = effect {
+            self.unschedule_timer(framework, id);
+        }
         if let Some(fw) = self.frameworks.get_mut(&framework) {
             fw.apply(effect);
         }
@@ -315,6 +327,8 @@ impl Core {
             return;
         };
         let failures_max = self.config.step_failures_max;
+        self.forget_delivery(framework, &in_flight);
+        let alone = self.is_indivisible(&in_flight.items);
         let Some(fw) = self.frameworks.get_mut(&framework) else {
             return;
         };
@@ -323,19 +337,22 @@ impl Core {
         supervision.failures += 1;
         supervision.last_fault = Some(fault.clone());
         supervision.rows_max = Some((in_flight.items.len() / 2).max(1));
-        let alone = in_flight.items.len() == 1;
         if alone {
             supervision.alone += 1;
+            supervision.stuck += 1;
         }
         let doomed = alone && supervision.alone >= ALONE_FAILURES_MAX;
-        let exhausted = supervision.failures >= failures_max;
+        // Halving is progress: only what cannot be halved counts towards quarantine.
+        let exhausted = supervision.stuck >= failures_max;
         let retry_at = self.now + backoff(supervision.failures);
         supervision.retry_at = Some(retry_at);
         self.agenda.add(retry_at, Deadline::StepRetries(framework));
         self.note(Some(framework), fault.clone());
         let mut items = in_flight.items;
-        if doomed && let Some(item) = items.pop() {
-            self.meet_fate(framework, item, &fault);
+        if doomed {
+            for item in std::mem::take(&mut items) {
+                self.meet_fate(framework, item, &fault);
+            }
         }
         if let Some(fw) = self.frameworks.get_mut(&framework) {
             for item in items.into_iter().rev() {
@@ -344,6 +361,41 @@ impl Core {
         }
         if exhausted {
             self.quarantine(framework, &fault);
+        }
+    }
+
+    /// A failed step leaves no trace: its framework has not seen the offers that were new in it.
+    fn forget_delivery(&mut self, framework: FrameworkId, in_flight: &InFlight) {
+        let kept = self.frameworks.get(&framework).map(|fw| &fw.kept);
+        for id in &in_flight.delivered {
+            if kept.is_some_and(|kept| kept.contains(id)) {
+                continue;
+            }
+            if let Some(open) = self.offers.get_mut(id) {
+                open.delivered = false;
+            }
+        }
+        if let Some(fw) = self.frameworks.get_mut(&framework) {
+            let seen_now: BTreeSet<u64> = offers_in(&in_flight.items).map(|id| id.0).collect();
+            fw.queue.retain(
+                |item| !matches!(item, Item::Rescinded(gone) if seen_now.contains(&gone.id)),
+            );
+        }
+    }
+
+    /// One event, or the offers of one gang.
+    fn is_indivisible(&self, items: &[Item]) -> bool {
+        let gang_of = |item: &Item| match item {
+            Item::Offer(id) => self.offers.get(id).map_or(0, |open| open.offer.gang),
+            _ => 0,
+        };
+        match items {
+            [_] => true,
+            [first, rest @ ..] => {
+                let gang = gang_of(first);
+                gang != 0 && rest.iter().all(|item| gang_of(item) == gang)
+            }
+            [] => false,
         }
     }
 
@@ -359,7 +411,8 @@ impl Core {
             }
             Item::Offer(id) => self.end_offer(id, &Ending::Declined(None)),
             Item::Told(_) | Item::Rescinded(_) => {}
-            item @ (Item::Started(_) | Item::Update { .. } | Item::Durable(_) | Item::Timer(_)) => {
+            item
+            @ (Item::Started(_) | Item::Update { .. } | Item::Durable(_) | Item::Timer(..)) => {
                 if let Some(fw) = self.frameworks.get_mut(&framework) {
                     fw.queue.push_front(item);
                 }
@@ -390,6 +443,7 @@ impl Core {
             self.drop_client_filters(client);
             self.feed.client_changed(client);
         }
+        self.demands_changed(framework);
         self.refuse_requests(framework, "the framework is in quarantine");
         self.emit(Action::StopFramework { framework });
         let text = format!("quarantined: {}", fault.text);
@@ -433,7 +487,8 @@ impl Core {
             return;
         }
         timer.fired = true;
-        self.enqueue(framework, Item::Timer(id));
+        let setting = timer.setting;
+        self.enqueue(framework, Item::Timer(id, setting));
     }
 
     /// The life-cycle event of a framework that is about to run.
@@ -446,10 +501,7 @@ impl Core {
         } else {
             Cause::First
         };
-        fw.supervision.retry_at = None;
-        fw.supervision.failures = 0;
-        fw.supervision.alone = 0;
-        fw.supervision.rows_max = None;
+        fw.supervision.recover();
         fw.in_flight = None;
         fw.queue.retain(|item| !matches!(item, Item::Started(_)));
         fw.queue.push_front(Item::Started(cause));

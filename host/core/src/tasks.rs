@@ -1,5 +1,6 @@
 //! Tasks: their records, what agents tell of them, and what is told to frameworks.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proffer_model::agent::{LaunchUpdate, ToAgent};
@@ -39,6 +40,8 @@ pub(crate) struct Task {
     pub(crate) acknowledged: u64,
     /// Sequence up to which updates are queued.
     pub(crate) queued: u64,
+    /// The state that its framework will have been told when its queue is empty.
+    pub(crate) queued_state: TaskState,
     /// A kill was asked for, with this grace.
     pub(crate) kill: Option<Duration>,
     pub(crate) launched_at: Timestamp,
@@ -73,6 +76,7 @@ impl Task {
             seen: false,
             acknowledged: 0,
             queued: 0,
+            queued_state: TaskState::Staging,
             kill: None,
             launched_at: record.at,
             running_at: None,
@@ -106,7 +110,7 @@ impl Task {
             ..host_update(
                 self.spec.id.clone(),
                 Some(self.agent),
-                self.latest,
+                self.queued_state,
                 Reason::new(code, Remedy::Retry, text),
                 at,
             )
@@ -183,22 +187,26 @@ impl Core {
         let Some(task) = fw.tasks.get_mut(&id) else {
             return;
         };
-        if update.sequence <= task.queued {
+        // What comes after an end that waits for its framework is not acknowledged yet: with it the
+        // agent would forget the end.
+        if update.sequence <= task.queued || task.queued_state.is_final() {
             fw.counters.updates_repeated += 1;
             return;
         }
         task.queued = update.sequence;
+        task.queued_state = update.state;
         if update.state == TaskState::Running && task.running_at.is_none() {
             task.running_at = Some(update.at);
         }
         if update.why.code == code::INPUT_LOST {
-            self.suspect_inputs(framework, &id);
+            self.suspect_inputs(framework, &id, &update.data);
         }
         let update = Box::new(TaskUpdate {
             agent: Some(agent),
             ..update
         });
         self.enqueue(framework, Item::Update { launch, update });
+        self.finish_removals();
     }
 
     /// The newest state that is known of a task: resources go back as soon as it is final.
@@ -242,11 +250,11 @@ impl Core {
         {
             None => true,
             Some(old) => {
-                old.suspect
-                    || !self
-                        .agents
-                        .get(&old.agent)
-                        .is_some_and(crate::agents::Agent::is_active)
+                let there = self
+                    .agents
+                    .get(&old.agent)
+                    .is_some_and(|agent| self.replaying || agent.serves_outputs());
+                old.suspect || !there
             }
         };
         if replaceable && let Some(fw) = self.frameworks.get_mut(&framework) {
@@ -254,7 +262,11 @@ impl Core {
         }
     }
 
-    fn suspect_inputs(&mut self, framework: FrameworkId, id: &TaskId) {
+    /// Outputs that a task could not fetch. `data` names them, one a line; if it names none, all
+    /// that the task's inputs match.
+    fn suspect_inputs(&mut self, framework: FrameworkId, id: &TaskId, data: &[u8]) {
+        let text = String::from_utf8_lossy(data);
+        let named: BTreeSet<&str> = text.lines().collect();
         let Some(fw) = self.frameworks.get_mut(&framework) else {
             return;
         };
@@ -271,7 +283,8 @@ impl Core {
             };
             let matcher = glob.compile_matcher();
             for (name, output) in &mut fw.outputs {
-                if matcher.is_match(name) {
+                let by_name = named.contains(name.as_str()) || named.contains(output.task.as_str());
+                if matcher.is_match(name) && (named.is_empty() || by_name) {
                     output.suspect = true;
                 }
             }
@@ -360,11 +373,24 @@ impl Core {
                 task.acknowledged = task.acknowledged.max(*sequence);
                 task.queued = task.queued.max(*sequence);
                 task.seen = true;
+                if *state == TaskState::Running && task.running_at.is_none() {
+                    task.running_at = Some(*at);
+                }
+                if task.state == TaskState::Unreachable && !state.is_final() {
+                    // Told before its agent went away, taken after: what the host said since stands.
+                    return;
+                }
                 let first = task.told(*state, why, *exit, *at);
+                if first && task.queued == task.acknowledged {
+                    task.queued_state = *state;
+                }
                 if first && state.is_final() {
                     self.task_ended(framework, id);
                 }
-                self.task_heard_latest(framework, id, *state);
+                // Live, the agent's newest word was heard with the update and may be newer.
+                if self.replaying || state.is_final() {
+                    self.task_heard_latest(framework, id, *state);
+                }
             }
             Effect::TaskDecided {
                 task: id,
@@ -379,6 +405,9 @@ impl Core {
                     return;
                 };
                 let first = task.told(*state, why, None, *at);
+                if first {
+                    task.queued_state = *state;
+                }
                 if first && state.is_final() {
                     self.task_ended(framework, id);
                     self.task_heard_latest(framework, id, *state);
@@ -424,7 +453,11 @@ impl Core {
                 fw.outputs.remove(&task.spec.output);
             }
         }
-        fw.ended.retain(|ended| ended != id);
+        if fw.ended.front() == Some(id) {
+            fw.ended.pop_front();
+        } else {
+            fw.ended.retain(|ended| ended != id);
+        }
     }
 
     /// Drops the oldest ended tasks beyond the limit.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use proffer_model::policy::{Grants, NONE, Noun, Proposal};
+use proffer_model::policy::{Feeds, Grants, NONE, Noun, Proposal};
 use proffer_model::{
     AgentId, Amount, Bundle, Duration, Offer, OfferId, Quantity, Ranges, Reason, Remedy, Resources,
     Shape, code,
@@ -51,6 +51,7 @@ struct Newer {
     clients: BTreeSet<ClientId>,
     demands: BTreeSet<u32>,
     seen: SeenFree,
+    feeds: Feeds,
 }
 
 /// A grant that passed.
@@ -62,13 +63,18 @@ struct Passed {
 
 impl Core {
     /// Looks at each grant in order and makes offers of those that pass. `Err`: the columns do not fit.
-    pub(super) fn judge(&mut self, proposal: &Proposal) -> Result<Vec<(u32, Verdict)>, Reason> {
+    pub(super) fn judge(
+        &mut self,
+        proposal: &Proposal,
+        feeds: Feeds,
+    ) -> Result<Vec<(u32, Verdict)>, Reason> {
         let grants = rows(&proposal.grants)?;
         let mut newer = Newer {
             agents: self.feed.agents.clone(),
             clients: self.feed.clients.clone(),
             demands: self.feed.demands.clone(),
             seen: self.feed.take_seen_free(),
+            feeds,
         };
         let mut verdicts = Vec::with_capacity(grants.len());
         let mut rest = grants.as_slice();
@@ -92,9 +98,18 @@ impl Core {
         verdicts: &mut Vec<(u32, Verdict)>,
     ) {
         let mut made: Vec<OfferId> = Vec::with_capacity(gang.len());
+        let number = match gang.first() {
+            Some(first) if first.gang != 0 => self.next_gang(),
+            _ => 0,
+        };
+        let missing = self.missing_in_gang(gang);
         for (position, grant) in gang.iter().enumerate() {
-            match self.judge_grant(grant, newer) {
-                Ok(passed) => made.push(self.grant(grant, passed)),
+            let verdict = match missing.clone() {
+                Some(why) => Err(fault(code::INVALID_GRANT, why)),
+                None => self.judge_grant(grant, newer),
+            };
+            match verdict {
+                Ok(passed) => made.push(self.grant(grant, passed, number)),
                 Err(verdict) => {
                     self.unmake_offers(&made);
                     let why = Reason::new(
@@ -115,6 +130,62 @@ impl Core {
             }
         }
         verdicts.extend(gang.iter().map(|grant| (grant.index, Verdict::Granted)));
+    }
+
+    /// Numbers that gangs of different cycles do not share; 0 is no gang.
+    fn next_gang(&mut self) -> u32 {
+        self.allocation.gangs = self.allocation.gangs.checked_add(1).unwrap_or(1);
+        self.allocation.gangs
+    }
+
+    /// What is wrong with these grants as a whole: a gang is for one demand, and a demand that is
+    /// of use only as a gang is granted at least one at once.
+    fn missing_in_gang(&self, gang: &[Grant<'_>]) -> Option<String> {
+        let first = gang.first()?;
+        if gang
+            .iter()
+            .any(|grant| (grant.client, grant.demand) != (first.client, first.demand))
+        {
+            return Some("a gang is for one client and one demand".to_owned());
+        }
+        let demand = &self.standing_demand(first.demand)?.demand;
+        if demand.gang <= 1 {
+            return None;
+        }
+        let units: u64 = gang
+            .iter()
+            .map(|grant| u64::from(self.units_in(grant, &demand.shape)))
+            .sum();
+        (units < u64::from(demand.gang)).then(|| {
+            format!(
+                "{units} units at once for a demand that wants {} at least",
+                demand.gang
+            )
+        })
+    }
+
+    /// Units of a shape in a grant, by the pieces that it names.
+    fn units_in(&self, grant: &Grant<'_>, shape: &Shape) -> u32 {
+        if grant.pieces.terms.is_empty() {
+            let agent = self.agents.get(&grant.agent);
+            return agent.map_or(0, |agent| units_of(shape, agent.account.free()));
+        }
+        if shape.is_anything() {
+            return 1;
+        }
+        let named = |kind: &str| -> i64 {
+            let pieces = grant.pieces.kind.iter().zip(grant.pieces.amount);
+            pieces
+                .filter(|(handle, _)| self.handles.kinds.name(**handle) == Some(kind))
+                .map(|(_, amount)| *amount)
+                .fold(0, i64::saturating_add)
+        };
+        let units = shape
+            .amounts()
+            .into_iter()
+            .map(|(kind, one)| named(&kind) / one.milli().max(1))
+            .min();
+        u32::try_from(units.unwrap_or(0).max(0)).unwrap_or(u32::MAX)
     }
 
     fn judge_grant(&self, grant: &Grant<'_>, newer: &mut Newer) -> Result<Passed, Verdict> {
@@ -159,12 +230,19 @@ impl Core {
             problem => return Err(self.not_free(grant, shape, newer, problem)),
         };
         if let Some(filter) = self.filter_against(grant.agent, grant.client, &what) {
-            let text = format!("{what} of {} was refused", grant.agent);
-            return Err(wrong(
-                filter.made >= self.feed.generation,
+            let why = Reason::new(
                 code::FILTERED,
-                text,
-            ));
+                Remedy::Retry,
+                format!("{what} of {} was refused", grant.agent),
+            );
+            // Which items are free is not for a policy to know, and one may not want to be told of
+            // filters at all. Nothing of it is worth another cycle: the filter's end is.
+            let told = newer.feeds.filters && filter.made < self.feed.generation;
+            return Err(if told && (filter.inside || !has_counted(&what)) {
+                Verdict::Fault(why)
+            } else {
+                Verdict::Stale(None, why)
+            });
         }
         let units = match demand {
             Some(standing) => {
@@ -297,6 +375,11 @@ impl Core {
             Ok(what) => format!("{what} is not free on {}", grant.agent),
             Err(text) => text.clone(),
         };
+        if shape.is_some_and(|shape| !shape.fixed_ports.is_empty()) {
+            // Which ports an earlier grant of this proposal took is not for a policy to know. No
+            // cycle can help: the agent is looked at again when ports come free.
+            return Verdict::Stale(None, Reason::new(code::STALE_GRANT, Remedy::Retry, text));
+        }
         let Some(seen) = newer.seen.get_mut(&grant.agent) else {
             return fault(code::INVALID_GRANT, text);
         };
@@ -361,7 +444,7 @@ impl Core {
         total.cpus >= cpus || total.mem >= mem
     }
 
-    fn grant(&mut self, grant: &Grant<'_>, passed: Passed) -> OfferId {
+    fn grant(&mut self, grant: &Grant<'_>, passed: Passed, gang: u32) -> OfferId {
         let id = OfferId(self.next_id());
         let owner = self.handles.owner(grant.client).cloned();
         let lease = match grant.lease {
@@ -382,7 +465,7 @@ impl Core {
                 resources: passed.what,
                 expires: self.now + lease,
                 demand,
-                gang: grant.gang,
+                gang,
                 down: None,
             };
             self.make_offer(offer, framework, grant.client, passed.units);
@@ -400,6 +483,12 @@ fn stale(agent: AgentId, text: String) -> Verdict {
 
 fn fault(code: &'static str, text: String) -> Verdict {
     Verdict::Fault(Reason::new(code, Remedy::Mend, text))
+}
+
+fn has_counted(what: &Resources) -> bool {
+    let total = what.total();
+    let scalar = |quantity: &Quantity| matches!(quantity, Quantity::Scalar(_));
+    !total.ports.is_empty() || !total.other.values().all(scalar)
 }
 
 /// How many units of a shape are in these resources.

@@ -1,0 +1,605 @@
+//! A shell for the core that a test drives by hand: time in milliseconds, agents and frameworks by
+//! name, a store that says "persisted" at once or when told, and policies that run at once.
+//!
+//! After every event the invariants are recounted.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use proffer_core::{
+    Action, ConnectionId, Core, CoreConfig, Event, NewFramework, Outbox, PolicyIdentity,
+    PolicySeat, Reply, Seq, Ticket,
+};
+use proffer_model::agent::{KnownLaunch, Registration, ToAgent};
+use proffer_model::fact::{Fact, FrameworkStanding};
+use proffer_model::framework::{Answer, Batch, Command, Event as Told};
+use proffer_model::policy::{Changes, Cycle, Feeds, Proposal};
+use proffer_model::{
+    AgentId, AgentInfo, FrameworkId, LaunchNumber, Reason, Remedy, RoleName, TaskState, Timestamp,
+};
+use proffer_policy::{Drf, Policy};
+
+/// Time at which clusters begin: a round number, so that instants are easy to read.
+pub(crate) const START: u64 = 1_000_000;
+/// Events that one settling may take: more is a loop without end.
+const EVENTS_MAX: usize = 100_000;
+
+pub(crate) const ALL_FEEDS: Feeds = Feeds {
+    tasks: false,
+    filters: true,
+    demands: true,
+};
+
+/// Who answers cycles of a seat.
+pub(crate) enum Decider {
+    /// The reference policy.
+    Drf(Box<Drf>),
+    /// A test's own, from changes and cycle to a proposal or a fault.
+    Script(Box<Script>),
+    /// The test, by hand: cycles wait in [`Cluster::cycles`].
+    Hand,
+}
+
+pub(crate) type Script = dyn FnMut(&[Changes], &Cycle) -> Result<Proposal, Reason>;
+
+/// A step that waits for its answer.
+pub(crate) struct Step {
+    pub(crate) attempt: u32,
+    pub(crate) batch: Batch,
+}
+
+/// An agent as the test plays it.
+pub(crate) struct Machine {
+    pub(crate) connection: ConnectionId,
+    pub(crate) registration: Registration,
+    /// Messages that it was sent and the test has not looked at.
+    pub(crate) inbox: Vec<ToAgent>,
+}
+
+pub(crate) struct Cluster {
+    pub(crate) core: Core,
+    pub(crate) config: CoreConfig,
+    pub(crate) now: u64,
+    /// Whether the store says "persisted" by itself.
+    pub(crate) prompt_store: bool,
+    /// Facts by number, as they were issued.
+    pub(crate) facts: Vec<Vec<Fact>>,
+    /// What the core was made of.
+    pub(crate) base: Vec<Fact>,
+    pub(crate) persisted: usize,
+    pub(crate) fallback: Decider,
+    pub(crate) loaded: Decider,
+    pub(crate) machines: BTreeMap<String, Machine>,
+    pub(crate) steps: BTreeMap<FrameworkId, Step>,
+    pub(crate) cycles: VecDeque<(PolicySeat, Vec<Changes>, Cycle)>,
+    /// Cycles asked for, by anybody.
+    pub(crate) cycles_asked: u64,
+    pub(crate) replies: BTreeMap<Ticket, Reply>,
+    pub(crate) notes: Vec<String>,
+    pub(crate) lifecycle: Vec<String>,
+    pub(crate) closed: Vec<ConnectionId>,
+    /// The live core's durable state at each number of facts, if that is to be kept.
+    pub(crate) keep_snapshots: bool,
+    pub(crate) snapshots: Vec<Vec<String>>,
+    /// All actions in words, for tests of sameness.
+    pub(crate) trace: Option<Vec<String>>,
+    wake: Option<Timestamp>,
+    tickets: u64,
+    connections: u64,
+    queue: VecDeque<Event>,
+}
+
+impl Cluster {
+    pub(crate) fn new() -> Self {
+        Self::with(CoreConfig::default())
+    }
+
+    pub(crate) fn with(config: CoreConfig) -> Self {
+        let core = Core::new(config.clone(), Timestamp(START));
+        Self::around(core, config, START)
+    }
+
+    pub(crate) fn around(core: Core, config: CoreConfig, now: u64) -> Self {
+        let mut fallback = Drf::default();
+        fallback.configure("").unwrap();
+        Self {
+            core,
+            config,
+            now,
+            prompt_store: true,
+            facts: Vec::new(),
+            base: Vec::new(),
+            persisted: 0,
+            fallback: Decider::Drf(Box::new(fallback)),
+            loaded: Decider::Hand,
+            machines: BTreeMap::new(),
+            steps: BTreeMap::new(),
+            cycles: VecDeque::new(),
+            cycles_asked: 0,
+            replies: BTreeMap::new(),
+            notes: Vec::new(),
+            lifecycle: Vec::new(),
+            closed: Vec::new(),
+            keep_snapshots: false,
+            snapshots: Vec::new(),
+            trace: None,
+            wake: Some(Timestamp(now)),
+            tickets: 0,
+            connections: 0,
+            queue: VecDeque::new(),
+        }
+    }
+
+    /// A restarted cluster goes on with numbers that the one before did not use.
+    pub(crate) fn carry(&mut self, before: &mut Self) {
+        self.tickets = before.tickets;
+        self.connections = before.connections;
+        self.trace = before.trace.take();
+        self.keep_snapshots = before.keep_snapshots;
+    }
+
+    // ---- Time and events ------------------------------------------------------------------------
+
+    /// One event and all that follows at once.
+    pub(crate) fn event(&mut self, event: Event) {
+        self.queue.push_back(event);
+        let mut handled = 0;
+        while let Some(event) = self.next_event() {
+            let mut out = Outbox::new();
+            if let Some(trace) = &mut self.trace {
+                trace.push(format!("{} {event:?}", self.now));
+            }
+            self.core.handle(Timestamp(self.now), event, &mut out);
+            self.check();
+            let actions: Vec<Action> = out.drain().collect();
+            for action in actions {
+                self.perform(action);
+            }
+            handled += 1;
+            assert!(handled < EVENTS_MAX, "a loop without end at {}", self.now);
+        }
+    }
+
+    /// What is queued, then what is due now.
+    fn next_event(&mut self) -> Option<Event> {
+        self.queue.pop_front().or_else(|| {
+            let due = self.wake.is_some_and(|at| at.0 <= self.now);
+            due.then(|| {
+                self.wake = None;
+                Event::Ticked
+            })
+        })
+    }
+
+    #[track_caller]
+    pub(crate) fn check(&self) {
+        if let Err(broken) = self.core.check_invariants() {
+            panic!("at {}: {broken}", self.now);
+        }
+    }
+
+    /// Lets time pass, waking the core whenever it wants to be woken; agents stay alive.
+    pub(crate) fn advance(&mut self, millis: u64) {
+        let end = self.now + millis;
+        while let Some(at) = self.wake.filter(|at| at.0 <= end) {
+            self.now = self.now.max(at.0);
+            self.hear_all();
+            self.event(Event::Ticked);
+        }
+        self.now = end;
+        self.event(Event::Ticked);
+    }
+
+    /// Every connected agent gives a sign of life.
+    pub(crate) fn hear_all(&mut self) {
+        let connections: Vec<ConnectionId> = self.machines.values().map(|m| m.connection).collect();
+        for connection in connections {
+            self.queue.push_back(Event::AgentHeard { connection });
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("  {action:?}"));
+        }
+        match action {
+            Action::Persist { seq, facts } => {
+                self.facts.push(facts);
+                if self.keep_snapshots {
+                    self.snapshots
+                        .push(super::restart::comparable(self.core.snapshot()));
+                }
+                assert_eq!(
+                    seq,
+                    Seq(self.facts.len() as u64),
+                    "facts are counted from 1"
+                );
+                if self.prompt_store {
+                    self.persisted = self.facts.len();
+                    self.queue.push_back(Event::Persisted(seq));
+                }
+            }
+            Action::Send {
+                connection,
+                message,
+            } => {
+                let machine = self
+                    .machines
+                    .values_mut()
+                    .find(|m| m.connection == connection);
+                if let Some(machine) = machine
+                    && *message != ToAgent::Heartbeat
+                {
+                    machine.inbox.push(*message);
+                }
+            }
+            Action::Close { connection } => self.closed.push(connection),
+            Action::StartFramework(record) => {
+                self.steps.remove(&record.framework);
+                self.lifecycle.push(format!("start {}", record.name));
+            }
+            Action::StopFramework { framework } => {
+                self.steps.remove(&framework);
+                self.lifecycle.push(format!("stop {framework}"));
+            }
+            Action::RunStep {
+                framework,
+                attempt,
+                batch,
+            } => {
+                let step = Step {
+                    attempt,
+                    batch: *batch,
+                };
+                let before = self.steps.insert(framework, step);
+                assert!(before.is_none(), "one step of a framework at a time");
+            }
+            Action::RunPolicy {
+                seat,
+                changes,
+                cycle,
+            } => self.run_policy(seat, changes, cycle),
+            Action::Reply { ticket, reply } => {
+                let before = self.replies.insert(ticket, reply);
+                assert!(before.is_none(), "{ticket:?} is answered once");
+            }
+            Action::Wake(at) => self.wake = Some(at),
+            Action::Note { why, .. } => self.notes.push(why.to_string()),
+        }
+    }
+
+    fn run_policy(&mut self, seat: PolicySeat, changes: Vec<Changes>, cycle: Cycle) {
+        self.cycles_asked += 1;
+        let decider = match seat {
+            PolicySeat::Loaded => &mut self.loaded,
+            PolicySeat::Fallback => &mut self.fallback,
+        };
+        let number = cycle.number;
+        let answer = match decider {
+            Decider::Drf(drf) => {
+                for part in &changes {
+                    drf.apply(part);
+                }
+                Ok(drf.decide(&cycle))
+            }
+            Decider::Script(script) => script(&changes, &cycle),
+            Decider::Hand => {
+                self.cycles.push_back((seat, changes, cycle));
+                return;
+            }
+        };
+        self.queue.push_back(answered(number, answer));
+    }
+
+    /// Answers the cycle that waits by hand.
+    pub(crate) fn propose(&mut self, proposal: Proposal) {
+        let (_, _, cycle) = self.cycles.pop_front().expect("a cycle waits");
+        self.event(answered(cycle.number, Ok(proposal)));
+    }
+
+    /// Loads a policy that is fed everything.
+    pub(crate) fn load_policy(&mut self, decider: Decider) {
+        self.load_policy_fed(decider, ALL_FEEDS);
+    }
+
+    pub(crate) fn load_policy_fed(&mut self, decider: Decider, feeds: Feeds) {
+        self.loaded = decider;
+        let identity = Arc::new(PolicyIdentity {
+            name: "test".to_owned(),
+            version: "1".to_owned(),
+            digest: String::new(),
+        });
+        self.event(Event::PolicyLoaded { identity, feeds });
+    }
+
+    /// The store has written everything that it was given.
+    pub(crate) fn persist_all(&mut self) {
+        self.persist(self.facts.len());
+    }
+
+    pub(crate) fn persist(&mut self, upto: usize) {
+        self.persisted = self.persisted.max(upto);
+        self.event(Event::Persisted(Seq(upto as u64)));
+    }
+
+    // ---- Agents ---------------------------------------------------------------------------------
+
+    pub(crate) fn agent(&mut self, name: &str, resources: &str) -> AgentId {
+        self.agent_with(name, resources, |_| {})
+    }
+
+    pub(crate) fn agent_with(
+        &mut self,
+        name: &str,
+        resources: &str,
+        change: impl FnOnce(&mut Registration),
+    ) -> AgentId {
+        let mut registration = Registration {
+            agent: None,
+            key: format!("key of {name}"),
+            boot: "boot 1".to_owned(),
+            info: Arc::new(AgentInfo {
+                hostname: name.into(),
+                region: "".into(),
+                zone: "".into(),
+                attributes: Vec::new(),
+            }),
+            total: resources.parse().unwrap(),
+            data_address: format!("http://{name}:1"),
+            launches: Vec::new(),
+        };
+        change(&mut registration);
+        self.register(name, registration);
+        self.agent_id(name)
+    }
+
+    /// (Re)registers on a new connection.
+    pub(crate) fn register(&mut self, name: &str, registration: Registration) {
+        self.connections += 1;
+        let connection = ConnectionId(self.connections);
+        let machine = Machine {
+            connection,
+            registration: registration.clone(),
+            inbox: Vec::new(),
+        };
+        self.machines.insert(name.to_owned(), machine);
+        self.event(Event::AgentRegistered {
+            connection,
+            registration: Box::new(registration),
+        });
+    }
+
+    /// Comes back with these launches: (number, framework, task, latest).
+    pub(crate) fn reconnect(&mut self, name: &str, launches: &[(u64, &str, &str, TaskState)]) {
+        self.reconnect_with(name, launches, |_| {});
+    }
+
+    pub(crate) fn reconnect_with(
+        &mut self,
+        name: &str,
+        launches: &[(u64, &str, &str, TaskState)],
+        change: impl FnOnce(&mut Registration),
+    ) {
+        let mut registration = self.machines[name].registration.clone();
+        registration.launches = launches
+            .iter()
+            .map(|(launch, framework, task, latest)| KnownLaunch {
+                launch: LaunchNumber(*launch),
+                framework: self.framework_id(framework),
+                task: super::words::task_id(task),
+                role: RoleName::star(),
+                latest: *latest,
+            })
+            .collect();
+        change(&mut registration);
+        self.register(name, registration);
+    }
+
+    pub(crate) fn disconnect(&mut self, name: &str) {
+        let connection = self.machines[name].connection;
+        self.event(Event::AgentDisconnected { connection });
+    }
+
+    pub(crate) fn agent_id(&self, name: &str) -> AgentId {
+        let found = self
+            .core
+            .agents(None)
+            .find(|agent| &*agent.info.hostname == name);
+        found.expect("the agent is known").id
+    }
+
+    /// What an agent was told since the last look, in words.
+    pub(crate) fn inbox(&mut self, name: &str) -> Vec<String> {
+        let machine = self.machines.get_mut(name).unwrap();
+        let messages = std::mem::take(&mut machine.inbox);
+        messages.iter().map(super::words::message).collect()
+    }
+
+    // ---- Frameworks -----------------------------------------------------------------------------
+
+    pub(crate) fn ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        Ticket(self.tickets)
+    }
+
+    /// Adds a framework under one role; it has taken its first event.
+    pub(crate) fn framework(&mut self, name: &str, role: &str) -> FrameworkId {
+        let id = self.add(name, role);
+        self.answer(name, vec![]);
+        id
+    }
+
+    /// Adds a framework whose first step waits.
+    pub(crate) fn add(&mut self, name: &str, role: &str) -> FrameworkId {
+        let ticket = self.ticket();
+        self.event(Event::FrameworkAdded {
+            ticket,
+            framework: Box::new(NewFramework {
+                name: name.into(),
+                version: "1".to_owned(),
+                digest: "sha256:0".to_owned(),
+                roles: vec![RoleName::new(role).unwrap()],
+                config: String::new(),
+                gpus: false,
+            }),
+        });
+        self.framework_id(name)
+    }
+
+    pub(crate) fn framework_id(&self, name: &str) -> FrameworkId {
+        self.core
+            .framework_named(name)
+            .map_or(FrameworkId(9_999), |fw| fw.id)
+    }
+
+    pub(crate) fn standing(&self, name: &str) -> FrameworkStanding {
+        self.core.framework_named(name).unwrap().standing
+    }
+
+    pub(crate) fn remove(&mut self, name: &str) {
+        let ticket = self.ticket();
+        let name = name.to_owned();
+        self.event(Event::FrameworkRemovalAsked { ticket, name });
+    }
+
+    /// The step that a framework is in, in words: what it was told.
+    #[track_caller]
+    pub(crate) fn told(&self, name: &str) -> Vec<String> {
+        match self.steps.get(&self.framework_id(name)) {
+            Some(step) => super::words::events(&step.batch.events),
+            None => Vec::new(),
+        }
+    }
+
+    /// The events of the step that a framework is in.
+    #[track_caller]
+    pub(crate) fn batch(&self, name: &str) -> &[Told] {
+        let step = self.steps.get(&self.framework_id(name));
+        &step.expect("the framework is in a step").batch.events
+    }
+
+    /// The step ends with these commands; answers what it had been told.
+    #[track_caller]
+    pub(crate) fn answer(&mut self, name: &str, commands: Vec<Command>) -> Vec<String> {
+        let told = self.told(name);
+        let framework = self.framework_id(name);
+        let step = self
+            .steps
+            .remove(&framework)
+            .expect("the framework is in a step");
+        self.event(Event::StepCompleted {
+            framework,
+            step: step.batch.step,
+            attempt: step.attempt,
+            writes: Vec::new(),
+            answer: Box::new(Answer { commands }),
+        });
+        told
+    }
+
+    /// Wakes an idle framework by a request and has it answer with these commands.
+    #[track_caller]
+    pub(crate) fn command(&mut self, name: &str, commands: Vec<Command>) {
+        if !self.steps.contains_key(&self.framework_id(name)) {
+            self.request(name, "/poke");
+        }
+        self.answer(name, commands);
+    }
+
+    /// The step fails; answers what it had been told.
+    #[track_caller]
+    pub(crate) fn fail(&mut self, name: &str) -> Vec<String> {
+        let told = self.told(name);
+        let framework = self.framework_id(name);
+        let step = self
+            .steps
+            .remove(&framework)
+            .expect("the framework is in a step");
+        self.event(Event::StepFailed {
+            framework,
+            step: step.batch.step,
+            attempt: step.attempt,
+            fault: Reason::new("trap", Remedy::Mend, "it trapped"),
+        });
+        told
+    }
+
+    pub(crate) fn request(&mut self, name: &str, path: &str) -> Ticket {
+        let ticket = self.ticket();
+        self.event(Event::RequestArrived {
+            ticket,
+            framework: name.to_owned(),
+            method: "GET".to_owned(),
+            path: path.to_owned(),
+            query: String::new(),
+            headers: Vec::new(),
+            body: Vec::new(),
+            principal: "test".to_owned(),
+        });
+        ticket
+    }
+
+    /// The status that a request was answered with.
+    pub(crate) fn status(&self, ticket: Ticket) -> Option<u16> {
+        match self.replies.get(&ticket)? {
+            Reply::Response(response) => Some(response.status),
+            _ => None,
+        }
+    }
+
+    // ---- What stands ----------------------------------------------------------------------------
+
+    /// Open offers, in words.
+    pub(crate) fn offers(&self) -> Vec<String> {
+        let offers = self.core.offers(None);
+        offers
+            .map(|offer| {
+                let host = self
+                    .core
+                    .agents(None)
+                    .find(|a| a.id == offer.agent)
+                    .unwrap();
+                format!(
+                    "{} {} {}",
+                    offer.framework, host.info.hostname, offer.resources
+                )
+            })
+            .collect()
+    }
+
+    /// Ids of open offers.
+    pub(crate) fn offer_ids(&self) -> Vec<u64> {
+        self.core.offers(None).map(|offer| offer.id.0).collect()
+    }
+
+    pub(crate) fn free(&self, name: &str) -> String {
+        let id = self.agent_id(name);
+        let found = self.core.agents(None).find(|agent| agent.id == id);
+        found.unwrap().free.to_string()
+    }
+
+    pub(crate) fn state(&self, framework: &str, task: &str) -> TaskState {
+        self.core
+            .task_named(framework, task)
+            .expect("the task is known")
+            .state
+    }
+
+    pub(crate) fn launch_of(&self, framework: &str, task: &str) -> u64 {
+        self.core
+            .task_named(framework, task)
+            .expect("the task is known")
+            .launch
+            .0
+    }
+}
+
+fn answered(cycle: u64, answer: Result<Proposal, Reason>) -> Event {
+    match answer {
+        Ok(proposal) => Event::PolicyProposed {
+            cycle,
+            proposal: Box::new(proposal),
+        },
+        Err(fault) => Event::PolicyFailed { cycle, fault },
+    }
+}

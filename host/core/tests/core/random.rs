@@ -1,0 +1,557 @@
+//! Random runs: agents, frameworks, policies and stores do what they may and what they may not,
+//! invariants are recounted after every event, and the host dies at any point.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proffer_core::{Allocation, CoreConfig, Event};
+use proffer_model::fact::Fact;
+use proffer_model::framework::{Act, Command, Event as Told};
+use proffer_model::policy::{NONE, Piece, Proposal};
+use proffer_model::{AgentId, Amount, Duration, LaunchNumber, OfferId, RoleName, TaskState};
+
+use super::cluster::{Cluster, Decider};
+use super::restart::{check_against_live, check_recovery, durable_view};
+use super::words::{
+    accept_parts, agent_update, decline, input, kill, part, reconcile, respond, task, timer,
+    want_as,
+};
+
+/// SplitMix64: enough for tests, and the same everywhere.
+#[derive(Clone)]
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        self.next() % n.max(1)
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    fn pick<T: Clone>(&mut self, all: &[T]) -> Option<T> {
+        (!all.is_empty())
+            .then(|| all[usize::try_from(self.below(all.len() as u64)).unwrap()].clone())
+    }
+}
+
+const AGENTS: u64 = 4;
+const TOTALS: [&str; 5] = [
+    "cpus:4;mem:100;ports:[1-10]",
+    "cpus:2;mem:50;ports:[1-4]",
+    "cpus:8;mem:64;disk:10;names:{a,b,c}",
+    "cpus:4;mem:100;ports:[3-12];tokens:5",
+    "cpus:0.5;mem:10;gpus:1",
+];
+const SHAPES: [&str; 4] = ["cpus:1;mem:10", "cpus:0.5;mem:1", "", "cpus:2;mem:30"];
+const SIZES: [&str; 6] = [
+    "cpus:1;mem:10",
+    "cpus:0.333;mem:1;ports:[2-3]",
+    "cpus:0.1;mem:1",
+    "cpus:100;mem:1",
+    "mem:0.001",
+    "cpus:1;names:{b}",
+];
+
+/// What agents remember of their launches, by agent: number → (framework, task, sequence, state).
+type Memory = BTreeMap<u64, BTreeMap<u64, (u32, String, u64, TaskState)>>;
+
+struct Run {
+    cluster: Cluster,
+    dice: Dice,
+    memory: Memory,
+    tasks: u64,
+    /// Ends that frameworks were told, by (framework, task, launch): once, and nothing after.
+    ended: BTreeSet<(u32, String)>,
+    launches: BTreeSet<u64>,
+    /// Whose every offer was: a number is never used twice, also not after a restart.
+    offers: BTreeMap<OfferId, (u32, AgentId)>,
+}
+
+impl Run {
+    fn new(seed: u64, hostile: bool) -> Self {
+        let mut dice = Dice(seed);
+        let allocation = if dice.one_in(3) {
+            Allocation::Interval(Duration(1_000))
+        } else {
+            CoreConfig::default().allocation
+        };
+        let mut cluster = Cluster::with(CoreConfig {
+            allocation,
+            seed,
+            ended_tasks_max: 10,
+            step_failures_max: 6,
+            batch_rows_max: 16,
+            ..CoreConfig::default()
+        });
+        cluster.trace = Some(Vec::new());
+        if hostile {
+            let mut own = Dice(seed ^ 0xABCD);
+            cluster.load_policy(Decider::Script(Box::new(move |_, _| {
+                Ok(nonsense(&mut own))
+            })));
+        }
+        Self {
+            cluster,
+            dice,
+            memory: Memory::new(),
+            tasks: 0,
+            ended: BTreeSet::new(),
+            launches: BTreeSet::new(),
+            offers: BTreeMap::new(),
+        }
+    }
+
+    fn go(&mut self, events: u64) {
+        for _ in 0..events {
+            self.act();
+            self.read_mail();
+        }
+    }
+
+    fn act(&mut self) {
+        let cluster = &mut self.cluster;
+        match self.dice.below(40) {
+            0..=2 => self.agent_comes(),
+            3 => {
+                let name = format!("a{}", self.dice.below(AGENTS));
+                if cluster.machines.contains_key(&name) {
+                    cluster.disconnect(&name);
+                }
+            }
+            4..=6 => {
+                let name = format!("f{}", self.dice.below(4));
+                if cluster.core.framework_named(&name).is_none() {
+                    let role = self.dice.pick(&["r1", "r2", "*"]).unwrap();
+                    cluster.add(&name, role);
+                }
+            }
+            7 if self.dice.one_in(10) => {
+                let name = format!("f{}", self.dice.below(4));
+                cluster.remove(&name);
+            }
+            8 => {
+                let name = format!("f{}", self.dice.below(4));
+                let ticket = cluster.ticket();
+                cluster.event(Event::FrameworkResumeAsked { ticket, name });
+            }
+            9 => {
+                let name = format!("f{}", self.dice.below(4));
+                cluster.request(&name, "/x");
+            }
+            10 if self.dice.one_in(4) => {
+                let ticket = cluster.ticket();
+                let weight = Amount::from_units(i64::try_from(self.dice.below(4)).unwrap());
+                let role = RoleName::new(self.dice.pick(&["r1", "r2", "r3/x"]).unwrap()).unwrap();
+                cluster.event(Event::RoleSet {
+                    ticket,
+                    role,
+                    weight,
+                });
+            }
+            11..=14 => {
+                let millis = self.dice.pick(&[1, 100, 1_000, 5_000, 31_000]).unwrap();
+                cluster.advance(millis);
+            }
+            15..=16 => {
+                cluster.prompt_store = !cluster.prompt_store;
+                if cluster.prompt_store {
+                    cluster.persist_all();
+                }
+            }
+            17 => {
+                let upto = cluster.persisted as u64;
+                let upto = upto + self.dice.below(cluster.facts.len() as u64 - upto + 1);
+                cluster.persist(usize::try_from(upto).unwrap());
+            }
+            18..=26 => self.agent_speaks(),
+            _ => self.framework_steps(),
+        }
+    }
+
+    fn agent_comes(&mut self) {
+        let number = self.dice.below(AGENTS);
+        let name = format!("a{number}");
+        let total = self.dice.pick(&TOTALS).unwrap();
+        if !self.cluster.machines.contains_key(&name) {
+            self.cluster.agent(&name, total);
+            return;
+        }
+        let mut registration = self.cluster.machines[&name].registration.clone();
+        if self.dice.one_in(3) {
+            registration.total = total.parse().unwrap();
+        }
+        let remembered = self.memory.entry(number).or_default();
+        registration.launches = remembered
+            .iter()
+            .filter(|_| !self.dice.one_in(5))
+            .map(
+                |(launch, (framework, id, _, state))| proffer_model::agent::KnownLaunch {
+                    launch: LaunchNumber(*launch),
+                    framework: proffer_model::FrameworkId(*framework),
+                    task: super::words::task_id(id),
+                    role: RoleName::star(),
+                    latest: *state,
+                },
+            )
+            .collect();
+        if self.dice.one_in(4) {
+            // Without a word of goodbye, on the same connection.
+            let connection = self.cluster.machines[&name].connection;
+            self.cluster.event(Event::AgentRegistered {
+                connection,
+                registration: Box::new(registration),
+            });
+        } else {
+            self.cluster.register(&name, registration);
+        }
+    }
+
+    /// An agent tells something of a launch, in order or out of it, twice or wrong.
+    fn agent_speaks(&mut self) {
+        let number = self.dice.below(AGENTS);
+        let name = format!("a{number}");
+        let launches: Vec<u64> = self
+            .memory
+            .entry(number)
+            .or_default()
+            .keys()
+            .copied()
+            .collect();
+        let (Some(machine), Some(launch)) =
+            (self.cluster.machines.get(&name), self.dice.pick(&launches))
+        else {
+            return;
+        };
+        let connection = machine.connection;
+        let states = [
+            TaskState::Running,
+            TaskState::Finished,
+            TaskState::Failed,
+            TaskState::Killed,
+        ];
+        let Some(known) = self
+            .memory
+            .get_mut(&number)
+            .and_then(|all| all.get_mut(&launch))
+        else {
+            return;
+        };
+        if !self.dice.one_in(4) && !known.3.is_final() {
+            known.2 += 1;
+            known.3 = self.dice.pick(&states).unwrap();
+        }
+        let (framework, id, sequence, state) = known.clone();
+        let (sequence, state) = match self.dice.below(20) {
+            0 => (sequence + 5, TaskState::Running),
+            1 => (sequence, TaskState::Killed),
+            _ => (sequence.max(1), state),
+        };
+        let framework = proffer_model::FrameworkId(framework);
+        let update = agent_update(launch, framework, &id, (sequence, state));
+        self.cluster.event(Event::TaskUpdated {
+            connection,
+            update: Box::new(update),
+        });
+    }
+
+    fn framework_steps(&mut self) {
+        let waiting: Vec<_> = self.cluster.steps.keys().copied().collect();
+        let Some(framework) = self.dice.pick(&waiting) else {
+            return;
+        };
+        let view = self
+            .cluster
+            .core
+            .frameworks(None)
+            .find(|fw| fw.id == framework);
+        let name = view.expect("whoever steps exists").name.to_string();
+        if self.dice.one_in(8) {
+            self.cluster.fail(&name);
+            return;
+        }
+        let batch = self.cluster.batch(&name).to_vec();
+        let mut commands = Vec::new();
+        for event in &batch {
+            self.react(framework.0, event, &mut commands);
+        }
+        let role = &self.cluster.core.framework_named(&name).unwrap().roles[0]
+            .0
+            .to_string();
+        if self.dice.one_in(2) {
+            commands.push(self.some_demand(role));
+        }
+        if self.dice.one_in(4) {
+            commands.push(self.some_command());
+        }
+        self.cluster.answer(&name, commands);
+    }
+
+    fn some_demand(&mut self, role: &str) -> Command {
+        let key = self.dice.pick(&["x", "y"]).unwrap();
+        let shape = self.dice.pick(&SHAPES).unwrap();
+        let count = u32::try_from(self.dice.below(6)).unwrap();
+        let gang = if self.dice.one_in(5) { 2 } else { 0 };
+        let ports = u32::try_from(self.dice.below(2)).unwrap();
+        let fixed = self.dice.one_in(6);
+        want_as(key, role, shape, count, |demand| {
+            demand.gang = gang;
+            if !shape.is_empty() && fixed {
+                demand.shape.fixed_ports = "ports:[2-3]"
+                    .parse::<proffer_model::Bundle>()
+                    .unwrap()
+                    .ports;
+            } else if !shape.is_empty() {
+                demand.shape.ports = ports;
+            }
+        })
+    }
+
+    fn some_command(&mut self) -> Command {
+        let any = format!("t{}", self.dice.below(self.tasks + 2));
+        match self.dice.below(9) {
+            0 => kill(&any),
+            1 => reconcile(&[]),
+            2 => reconcile(&[&any, "nobody", "a/b"]),
+            3 => Command::Suppress(vec![]),
+            4 | 5 => Command::Revive(vec![]),
+            6 => timer("t", self.dice.below(3_000)),
+            7 => Command::ClearDemand(vec!["x".to_owned(), "z".to_owned()]),
+            _ => decline(&[self.dice.below(50)], 10),
+        }
+    }
+
+    fn react(&mut self, framework: u32, event: &Told, commands: &mut Vec<Command>) {
+        match event {
+            Told::Offers(offers) => {
+                for offer in offers {
+                    let owner = (framework, offer.agent);
+                    let before = *self.offers.entry(offer.id).or_insert(owner);
+                    assert_eq!(before, owner, "{} was another offer", offer.id);
+                    let id = offer.id.0;
+                    match self.dice.below(8) {
+                        0 => {}
+                        1 => commands.push(decline(&[id], self.dice.clone().below(20_000))),
+                        2 => commands.push(Command::Keep(vec![OfferId(id)])),
+                        kind => commands.push(self.some_accept(id, kind)),
+                    }
+                }
+            }
+            Told::Request(request) if !self.dice.one_in(3) => {
+                commands.push(respond(request.id.0, 200))
+            }
+            Told::Updates(updates) => {
+                for update in updates.iter().filter(|update| update.sequence > 0) {
+                    let key = (framework, update.task.to_string());
+                    assert!(
+                        !self.ended.contains(&key),
+                        "{} was told an end before",
+                        update.task
+                    );
+                    if update.state.is_final() {
+                        self.ended.insert(key);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn some_accept(&mut self, id: u64, kind: u64) -> Command {
+        let tasks = (0..=self.dice.below(2))
+            .map(|_| {
+                // Now and then an id that was used before.
+                self.tasks += u64::from(!self.dice.one_in(15));
+                let mut spec = task(&format!("t{}", self.tasks), self.dice.pick(&SIZES).unwrap());
+                if self.dice.one_in(4) {
+                    spec.output = self.dice.pick(&["m1", "m2"]).unwrap().to_owned();
+                }
+                if self.dice.one_in(6) {
+                    spec.inputs.push(input("output:m*/part"));
+                }
+                spec
+            })
+            .collect();
+        let act = if kind == 3 {
+            Act::LaunchGroup(tasks)
+        } else {
+            Act::Launch(tasks)
+        };
+        let ids = match self.dice.below(12) {
+            0 => vec![id, id],
+            1 => vec![id, 999_999],
+            _ => vec![id],
+        };
+        accept_parts(
+            vec![part(&ids, vec![act])],
+            kind == 4,
+            self.dice.below(5_000),
+        )
+    }
+
+    /// Agents take what they were sent: a launch number runs once, whoever sends it how often.
+    fn read_mail(&mut self) {
+        use proffer_model::agent::ToAgent;
+        for number in 0..AGENTS {
+            let Some(machine) = self.cluster.machines.get_mut(&format!("a{number}")) else {
+                continue;
+            };
+            let remembered = self.memory.entry(number).or_default();
+            for message in std::mem::take(&mut machine.inbox) {
+                match message {
+                    ToAgent::Launch(launches) => {
+                        for launch in launches {
+                            let (id, owner) = (launch.task.id.to_string(), launch.framework.0);
+                            if self.launches.insert(launch.number.0) {
+                                let fresh = (owner, id, 0, TaskState::Staging);
+                                remembered.insert(launch.number.0, fresh);
+                            } else {
+                                let same = remembered.get(&launch.number.0);
+                                let same =
+                                    same.is_none_or(|known| (known.0, &known.1) == (owner, &id));
+                                assert!(same, "launch {} was another task", launch.number);
+                            }
+                        }
+                    }
+                    ToAgent::Acknowledge { launch, sequence } => {
+                        let told = remembered.get(&launch.0).map(|known| (known.2, known.3));
+                        if told.is_some_and(|(last, state)| state.is_final() && sequence >= last) {
+                            remembered.remove(&launch.0);
+                        }
+                    }
+                    ToAgent::Kill { launch, .. } => {
+                        if let Some(known) =
+                            remembered.get_mut(&launch.0).filter(|k| !k.3.is_final())
+                        {
+                            known.2 += 1;
+                            known.3 = TaskState::Killed;
+                        }
+                    }
+                    ToAgent::RemoveFramework { framework } => {
+                        remembered.retain(|_, known| known.0 != framework.0);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// What frameworks were told is told again if the step that took it was not durable; and an
+    /// offer whose number was not durably spent was seen by no step that left a trace.
+    fn forget_untaken(&mut self, facts: &[Fact]) {
+        self.ended.clear();
+        let below = facts.iter().filter_map(|fact| match fact {
+            Fact::IdsReserved { offers_below, .. } => Some(*offers_below),
+            _ => None,
+        });
+        let below = below.max().unwrap_or(0);
+        self.offers.retain(|id, _| id.0 < below);
+    }
+}
+
+/// Grants at random, now and then right ones.
+fn nonsense(dice: &mut Dice) -> Proposal {
+    let mut proposal = Proposal::default();
+    for _ in 0..dice.below(6) {
+        let small = |dice: &mut Dice, n: u64| u32::try_from(dice.below(n)).unwrap();
+        let demand = if dice.one_in(2) { NONE } else { small(dice, 6) };
+        let pieces: Vec<Piece> = (0..dice.below(4))
+            .map(|_| Piece {
+                terms: u32::from(dice.one_in(20)),
+                kind: small(dice, 8),
+                amount: Amount::from_milli(i64::try_from(dice.below(4_000)).unwrap() - 100),
+            })
+            .collect();
+        proposal
+            .grants
+            .push(small(dice, 5), small(dice, 5), demand, &pieces);
+        let last = proposal.grants.gang.last_mut().unwrap();
+        *last = if dice.one_in(4) { 1 } else { 0 };
+    }
+    if dice.one_in(30) {
+        proposal.grants.lease.pop();
+    }
+    proposal
+}
+
+#[test]
+fn random_runs_keep_the_invariants_and_are_the_same_again() {
+    let mut launched = 0;
+    for seed in 0..24 {
+        println!("seed {seed}");
+        let run = || {
+            let mut run = Run::new(seed, seed % 3 == 2);
+            run.go(1_200);
+            (
+                run.cluster.trace.take().unwrap(),
+                run.tasks,
+                run.cluster.core.policy(),
+            )
+        };
+        let (first, tasks, policy) = run();
+        let (second, _, _) = run();
+        assert!(
+            first == second,
+            "seed {seed}: another run of the same events differs"
+        );
+        launched += tasks;
+        if seed % 3 != 2 {
+            assert_eq!(
+                policy.grants_invalid, 0,
+                "seed {seed}: the reference policy was blamed"
+            );
+        }
+    }
+    assert!(
+        launched > 500,
+        "only {launched} tasks: the runs do not do much"
+    );
+}
+
+/// At any point: the host dies, and what was persisted makes a core that holds the invariants,
+/// looks the same from facts and from a snapshot, and goes on with the same agents.
+#[test]
+fn the_host_may_die_at_any_point() {
+    for seed in 100..124 {
+        println!("seed {seed}");
+        let mut run = Run::new(seed, false);
+        run.cluster.keep_snapshots = true;
+        for _ in 0..12 {
+            let events = run.dice.below(120);
+            run.go(events);
+            check_against_live(&run.cluster);
+            check_recovery(&run.cluster, run.cluster.durable_facts());
+            let snapshot = if run.cluster.core.held_effects() == 0
+                && run.cluster.persisted == run.cluster.facts.len()
+            {
+                Some(run.cluster.core.snapshot())
+            } else {
+                None
+            };
+            if let Some(snapshot) = snapshot {
+                let now = proffer_model::Timestamp(run.cluster.now);
+                let config = run.cluster.config.clone();
+                let again = proffer_core::Core::recover(config, snapshot.clone(), now).unwrap();
+                let from_facts = check_recovery(&run.cluster, run.cluster.durable_facts());
+                assert_eq!(
+                    durable_view(&again),
+                    durable_view(&from_facts),
+                    "seed {seed}"
+                );
+                run.cluster.restart_from(snapshot);
+            } else {
+                run.cluster.restart();
+            }
+            let facts = run.cluster.durable_facts();
+            run.forget_untaken(&facts);
+        }
+    }
+}
