@@ -8,18 +8,23 @@
 //! decides only who comes next.
 
 mod gang;
+mod plan;
 mod room;
+mod rows;
 mod rules;
+mod serve;
 
 use std::collections::BTreeMap;
 
-use proffer_model::Timestamp;
-use proffer_model::policy::{Cycle, Demand, Grants, NONE, Proposal};
+use proffer_model::policy::{Cycle, Grants, NONE, Piece, Proposal};
+use proffer_model::{Amount, Timestamp};
 
-use crate::cluster::{AgentRow, ClientRow, Cluster};
+use crate::cluster::{ClientRow, Cluster};
 use crate::random::Random;
 
-use room::Room;
+use plan::Plan;
+use room::{Room, Site};
+use rows::OpenRow;
 pub use rules::{DemandUse, Rules};
 
 /// Why a client is not served on an agent.
@@ -57,26 +62,6 @@ pub enum Verdict {
     GangShort,
     /// The cycle has as many grants as it may have.
     CycleFull,
-}
-
-/// Rows of one (client, demand) on the agent at hand: one grant in the end, however many turns.
-#[derive(Debug)]
-struct OpenRow {
-    client: u32,
-    demand: u32,
-    /// Units per turn; 0: it is a whole rest, and done.
-    turn: u32,
-    /// Terms, kind and amount.
-    pieces: Vec<(u32, u32, i64)>,
-}
-
-/// What is about to be granted on one agent.
-#[derive(Debug, Default)]
-struct Plan {
-    /// Pile's index and amount.
-    takes: Vec<(usize, i64)>,
-    /// It is all that the client may have there.
-    everything: bool,
 }
 
 /// A proposal in the making.
@@ -128,7 +113,7 @@ impl<'a> Draft<'a> {
         // order then finds them in the cache.
         let mut room = Room::new(cluster);
         for &agent in &order {
-            room.enter(cluster, agent);
+            room.enter(cluster, rules, agent);
         }
         Random::new(cycle.seed).shuffle(&mut order);
         let left = (0..cluster.demands_bound()).map(|handle| {
@@ -248,9 +233,9 @@ impl<'a> Draft<'a> {
     fn serve_any(&mut self, client: u32, units: u32, only: u32) -> Result<Served, Verdict> {
         let agent = self.agent_at_hand().ok_or(Verdict::AgentInactive)?;
         self.gained.clear();
-        let (row, place) = self.admit(client, agent)?;
+        let (row, site) = self.admit(client, agent)?;
         if self.rules.demand == DemandUse::Ignore {
-            return self.serve_whole(row, place, NONE);
+            return self.serve_whole(row, site, NONE);
         }
         let mut verdict = None;
         for &handle in row.demands() {
@@ -260,7 +245,7 @@ impl<'a> Draft<'a> {
             if only != NONE && only != handle {
                 continue;
             }
-            match self.serve_demand(row, place, demand, units) {
+            match self.serve_demand(row, site, demand, units) {
                 Ok(served) => return Ok(served),
                 Err(Verdict::DemandMet) => {}
                 Err(other) => verdict = verdict.or(Some(other)),
@@ -270,6 +255,26 @@ impl<'a> Draft<'a> {
             Some(verdict) => Err(verdict),
             None => Err(self.wants(client).err().unwrap_or(Verdict::NoDemand)),
         }
+    }
+
+    /// By how much one unit of a demand does not fit on an agent of the cycle.
+    pub(crate) fn shortfall(&self, client: u32, demand: u32, agent: u32) -> Vec<Piece> {
+        let (Some(row), Some(demand)) = (self.cluster.client(client), self.cluster.demand(demand))
+        else {
+            return Vec::new();
+        };
+        let Some(site) = self.room.site(agent) else {
+            return Vec::new();
+        };
+        let lacking = |piece: &Piece| {
+            let free = self.free_for(row, site, demand, (piece.terms, piece.kind));
+            let lacking = piece.amount.milli().saturating_sub(free);
+            (lacking > 0).then_some(Piece {
+                amount: Amount::from_milli(lacking),
+                ..*piece
+            })
+        };
+        demand.pieces.iter().filter_map(lacking).collect()
     }
 
     /// What the last [`Draft::serve`] granted: kind and amount, on all agents of a gang together.
@@ -314,237 +319,34 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Whether a client may be offered anything of an agent, whatever it wants.
-    fn admit(&self, client: u32, agent: u32) -> Result<(&'a ClientRow, &'a AgentRow), Verdict> {
+    /// Whether a client may be offered anything of an agent of the cycle, whatever it wants.
+    fn admit(&self, client: u32, agent: u32) -> Result<(&'a ClientRow, Site), Verdict> {
         let row = self.cluster.client(client).ok_or(Verdict::Unknown)?;
-        let place = self.cluster.agent(agent).ok_or(Verdict::Unknown)?;
-        if !place.agent.active || !place.agent.allowed {
-            return Err(Verdict::AgentInactive);
-        }
+        let site = self.room.site(agent).ok_or(Verdict::AgentInactive)?;
         if !self.cluster.mask_admits(row.client.mask, agent) {
             return Err(Verdict::Constraint);
         }
-        if self.rules.gpu_guard && place.agent.has_gpus && !row.client.marks.gpus {
+        if self.rules.gpu_guard && site.has_gpus && !row.client.marks.gpus {
             return Err(Verdict::GpuGuard);
         }
-        if self.rules.is_foreign(&place.agent.region) && !row.client.marks.region_aware {
+        if site.foreign && !row.client.marks.region_aware {
             return Err(Verdict::Region);
         }
-        Ok((row, place))
-    }
-
-    fn serve_demand(
-        &mut self,
-        row: &ClientRow,
-        place: &AgentRow,
-        demand: &Demand,
-        units: u32,
-    ) -> Result<Served, Verdict> {
-        if self.left_of(demand.handle) == 0 {
-            return Err(Verdict::DemandMet);
-        }
-        if demand.gang > 1 {
-            return self.serve_gang(row, demand);
-        }
-        let most = self.units_bound(row, place, demand)?;
-        if demand.pieces.is_empty() {
-            return self.serve_whole(row, place, demand.handle);
-        }
-        self.serve_units(row, place, demand, (units, most))
-    }
-
-    /// How many units of a demand may be granted on an agent by everything but what is free there.
-    fn units_bound(
-        &self,
-        row: &ClientRow,
-        place: &AgentRow,
-        demand: &Demand,
-    ) -> Result<u32, Verdict> {
-        let agent = place.agent.handle;
-        if !self.cluster.mask_admits(demand.mask, agent) {
-            return Err(Verdict::Constraint);
-        }
-        let mut most = self.left_of(demand.handle);
-        if demand.per_agent == 0 && self.now >= demand.near_until {
-            return Ok(most);
-        }
-        let given = self.given.get(&(agent, demand.handle)).copied();
-        let here = given
-            .unwrap_or(0)
-            .saturating_add(units_on_offer(row, place, demand));
-        if demand.per_agent > 0 {
-            most = most.min(demand.per_agent.saturating_sub(here));
-            if most == 0 {
-                return Err(Verdict::AgentBound);
-            }
-        }
-        if self.now < demand.near_until && !demand.near.is_empty() {
-            let near = demand.near.binary_search_by_key(&agent, |near| near.0);
-            let wanted = near.map_or(0, |index| demand.near[index].1);
-            most = most.min(wanted.saturating_sub(here));
-            if most == 0 {
-                return Err(Verdict::Elsewhere);
-            }
-        }
-        Ok(most)
-    }
-
-    fn note_given(&mut self, agent: u32, demand: &Demand, units: u32) {
-        self.use_up(demand.handle, units);
-        if demand.per_agent > 0 || self.now < demand.near_until {
-            let given = self.given.entry((agent, demand.handle)).or_default();
-            *given = given.saturating_add(units);
-        }
-    }
-
-    fn serve_whole(
-        &mut self,
-        row: &ClientRow,
-        place: &AgentRow,
-        demand: u32,
-    ) -> Result<Served, Verdict> {
-        if self.is_full() {
-            return Err(Verdict::CycleFull);
-        }
-        self.plan_whole(row, place, demand)?;
-        if self.dry {
-            return Ok(Served::Whole);
-        }
-        self.take_plan(place, row.client.handle);
-        // In its place among the rows: whoever is given all the rest is given it after the others.
-        self.open.push(OpenRow {
-            client: row.client.handle,
-            demand,
-            turn: 0,
-            pieces: self.planned_pieces(place),
-        });
-        self.use_up(demand, 1);
-        Ok(Served::Whole)
-    }
-
-    /// `units`: how many in one turn (0: a fair turn's worth), and how many at most.
-    fn serve_units(
-        &mut self,
-        row: &ClientRow,
-        place: &AgentRow,
-        demand: &Demand,
-        units: (u32, u32),
-    ) -> Result<Served, Verdict> {
-        let client = row.client.handle;
-        let (turn, most) = units;
-        let fit = self.fit(row, place, demand, most);
-        if fit == 0 {
-            return Err(Verdict::NoFit);
-        }
-        let open = self
-            .open
-            .iter()
-            .position(|open| open.demand == demand.handle && open.client == client);
-        let turn = match (turn, open) {
-            (0, Some(index)) => self.open[index].turn,
-            (0, None) => fit.div_ceil(TURNS_PER_AGENT),
-            (turn, _) => turn,
-        };
-        let mut units = turn.min(fit);
-        if open.is_none() {
-            if self.is_full() {
-                return Err(Verdict::CycleFull);
-            }
-            // A filter refuses subsets: more than was refused may be granted, if it is there.
-            if !self.plan_unrefused(row, place, demand, units) {
-                units = fit;
-                if !self.plan_unrefused(row, place, demand, units) {
-                    return Err(Verdict::Filtered);
-                }
-            }
-        } else if !self.plan_units(row, place, demand, units) {
-            return Err(Verdict::NoFit);
-        }
-        if self.dry {
-            return Ok(Served::Units(units));
-        }
-        self.take_plan(place, client);
-        let index = open.unwrap_or_else(|| {
-            self.open.push(OpenRow {
-                client,
-                demand: demand.handle,
-                turn,
-                pieces: Vec::new(),
-            });
-            self.open.len() - 1
-        });
-        for &(pile, amount) in &self.plan.takes {
-            let pile = &place.piles()[pile];
-            let pieces = &mut self.open[index].pieces;
-            match pieces
-                .iter_mut()
-                .find(|(terms, kind, _)| (*terms, *kind) == (pile.terms, pile.kind))
-            {
-                Some(piece) => piece.2 = piece.2.saturating_add(amount),
-                None => pieces.push((pile.terms, pile.kind, amount)),
-            }
-        }
-        self.note_given(place.agent.handle, demand, units);
-        Ok(Served::Units(units))
+        Ok((row, site))
     }
 
     /// Takes what is planned out of what is free, and into [`Draft::gained`].
-    fn take_plan(&mut self, place: &AgentRow, client: u32) {
+    fn take_plan(&mut self, site: Site, client: u32) {
         for &(index, amount) in &self.plan.takes {
-            self.room.take(place, client, index, amount);
-            let kind = place.piles()[index].kind;
+            let kind = self.room.spots(site)[index].kind;
+            self.room.take(self.cluster, site, client, (index, amount));
             match self.gained.iter_mut().find(|gained| gained.0 == kind) {
                 Some(gained) => gained.1 = gained.1.saturating_add(amount),
                 None => self.gained.push((kind, amount)),
             }
         }
     }
-
-    /// What is planned as a grant's pieces; none for all that the client may have.
-    fn planned_pieces(&self, place: &AgentRow) -> Vec<(u32, u32, i64)> {
-        if self.plan.everything {
-            return Vec::new();
-        }
-        let piece = |&(index, amount): &(usize, i64)| {
-            let pile = &place.piles()[index];
-            (pile.terms, pile.kind, amount)
-        };
-        self.plan.takes.iter().map(piece).collect()
-    }
-
-    fn push_grant(&mut self, whom: (u32, u32, u32), gang: u32, pieces: &[(u32, u32, i64)]) {
-        let grants = &mut self.grants;
-        grants.agent.push(whom.0);
-        grants.client.push(whom.1);
-        grants.demand.push(whom.2);
-        grants.gang.push(gang);
-        grants.lease.push(0);
-        grants
-            .pieces
-            .push(u32::try_from(pieces.len()).unwrap_or(u32::MAX));
-        for &(terms, kind, amount) in pieces {
-            grants.terms.push(terms);
-            grants.kind.push(kind);
-            grants.amount.push(amount);
-        }
-    }
-
-    fn close_rows(&mut self) {
-        let Some(agent) = self.agent_at_hand() else {
-            return;
-        };
-        let mut open = std::mem::take(&mut self.open);
-        for row in open.drain(..) {
-            self.push_grant((agent, row.client, row.demand), 0, &row.pieces);
-        }
-        // Kept for its memory.
-        self.open = open;
-    }
 }
-
-/// In how many turns an agent is given to one client that could have all of it: the grain of
-/// fairness on one agent. With more turns shares are closer at the end, and a cycle is longer.
-const TURNS_PER_AGENT: u32 = 16;
 
 /// What [`Draft::serve`] granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -588,21 +390,4 @@ fn least_of_all(cluster: &Cluster, left: &[u32]) -> Vec<(u32, i64)> {
         least = Some(asked);
     }
     least.unwrap_or_default()
-}
-
-/// How many units of a demand a client has on offer on an agent: by what it is offered there under
-/// any of its demands, for offers do not say to the policy which they answer.
-fn units_on_offer(row: &ClientRow, place: &AgentRow, demand: &Demand) -> u32 {
-    let cells = place.cells_of(row.client.handle);
-    if cells.iter().all(|cell| cell.offered == 0) {
-        return 0;
-    }
-    let units = demand.pieces.iter().map(|piece| {
-        let of_piece = cells.iter().filter(|cell| {
-            cell.kind == piece.kind && (piece.terms == NONE || piece.terms == cell.terms)
-        });
-        let offered = total(of_piece.map(|cell| cell.offered));
-        offered / piece.amount.milli().max(1)
-    });
-    u32::try_from(units.min().unwrap_or(1)).unwrap_or(u32::MAX)
 }

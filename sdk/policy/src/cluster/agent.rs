@@ -149,6 +149,16 @@ impl AgentRow {
         cell.map_or(0, |cell| cell.kept)
     }
 
+    /// Whether anybody refused anything here.
+    pub(crate) fn is_refused(&self) -> bool {
+        !self.refusals.is_empty()
+    }
+
+    /// Whether anything is kept here for anybody.
+    pub(crate) fn has_kept(&self) -> bool {
+        self.kept_cells > 0
+    }
+
     /// Sets a total and answers by how much it grew.
     pub(crate) fn set_total(&mut self, terms: u32, kind: u32, total: i64) -> i64 {
         let pile = self.pile(terms, kind);

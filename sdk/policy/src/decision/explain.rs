@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proffer_model::policy::{Cycle, Finding, NONE, Piece, Place, Question};
-use proffer_model::{Amount, Reason, Remedy, Timestamp, code};
+use proffer_model::{Reason, Remedy, Timestamp, code};
 
 use crate::cluster::Cluster;
 use crate::draft::{Draft, Rules, Verdict};
@@ -82,25 +82,15 @@ fn clients_before(client: u32, places: &[Place]) -> Vec<u32> {
 /// By how much a unit of the demand in question, or of the first, does not fit.
 fn short(draft: &Draft<'_>, question: &Question, agent: u32) -> Vec<Piece> {
     let cluster = draft.cluster();
-    let (Some(row), Some(place)) = (cluster.client(question.client), cluster.agent(agent)) else {
-        return Vec::new();
-    };
-    let asked = match question.demand {
-        NONE => row.demands().first().copied(),
+    let demand = match question.demand {
+        NONE => cluster
+            .client(question.client)
+            .and_then(|row| row.demands().first().copied()),
         demand => Some(demand),
     };
-    let Some(demand) = asked.and_then(|demand| cluster.demand(demand)) else {
-        return Vec::new();
-    };
-    let lacking = |piece: &Piece| {
-        let free = draft.free_for(row, place, demand, (piece.terms, piece.kind));
-        let lacking = piece.amount.milli().saturating_sub(free);
-        (lacking > 0).then_some(Piece {
-            amount: Amount::from_milli(lacking),
-            ..*piece
-        })
-    };
-    demand.pieces.iter().filter_map(lacking).collect()
+    demand.map_or(Vec::new(), |demand| {
+        draft.shortfall(question.client, demand, agent)
+    })
 }
 
 fn offerable(before: usize) -> Reason {

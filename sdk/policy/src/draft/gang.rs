@@ -39,17 +39,17 @@ impl Draft<'_> {
         self.close_rows();
         self.gangs += 1;
         for (agent, units) in placed {
-            let Some(place) = self.cluster.agent(agent) else {
+            let Some(site) = self.room.site(agent) else {
                 continue;
             };
             // Planned a moment ago, with nothing taken since on this agent.
             let planned = match demand.pieces.is_empty() {
-                true => self.plan_whole(row, place, demand.handle).is_ok(),
-                false => self.plan_units(row, place, demand, units),
+                true => self.plan_whole(row, site, demand.handle).is_ok(),
+                false => self.plan_units(row, site, demand, units),
             };
             if planned {
-                self.take_plan(place, row.client.handle);
-                let pieces = self.planned_pieces(place);
+                self.take_plan(site, row.client.handle);
+                let pieces = self.planned_pieces(site);
                 let whom = (agent, row.client.handle, demand.handle);
                 self.push_grant(whom, self.gangs, &pieces);
                 self.note_given(agent, demand, units);
@@ -64,18 +64,17 @@ impl Draft<'_> {
         let mut missing = gang;
         for index in self.visited.saturating_sub(1)..self.order.len() {
             let agent = self.order[index];
-            let Ok((_, place)) = self.admit(row.client.handle, agent) else {
+            let Ok((_, site)) = self.admit(row.client.handle, agent) else {
                 continue;
             };
-            let Ok(most) = self.units_bound(row, place, demand) else {
+            let Ok(most) = self.units_bound(row, site, demand) else {
                 continue;
             };
-            self.room.enter(self.cluster, agent);
             let units = if demand.pieces.is_empty() {
-                u32::from(self.plan_whole(row, place, demand.handle).is_ok())
+                u32::from(self.plan_whole(row, site, demand.handle).is_ok())
             } else {
-                let units = self.fit(row, place, demand, most.min(missing));
-                match units > 0 && self.plan_unrefused(row, place, demand, units) {
+                let units = self.fit(row, site, demand, most.min(missing));
+                match units > 0 && self.plan_unrefused(row, site, demand, units) {
                     true => units,
                     false => 0,
                 }

@@ -1,54 +1,127 @@
-//! What is still free while grants are being made, and what of it a client may have.
+//! What is still free while grants are being made.
 
-use proffer_model::RevocableUse;
-use proffer_model::policy::{Demand, NONE, TERMS_PLAIN};
+use proffer_model::policy::NONE;
 
-use super::{Draft, Verdict, total};
-use crate::cluster::{AgentRow, ClientRow, Cluster, Pile, Refusal};
+use super::{Rules, total};
+use crate::cluster::Cluster;
 
-/// What is free on the agents looked at so far. An agent is copied in when it is first looked at.
+/// What is free on the agents looked at so far. An agent is copied in when it is first looked at:
+/// all that a decision needs of it lies together then.
 #[derive(Debug)]
 pub(super) struct Room {
-    /// Where an agent's piles begin in `free`.
+    /// Where an agent is in `sites`, or [`NONE`].
     at: Vec<u32>,
-    /// Free for anybody, in the order of the agent's piles.
-    free: Vec<i64>,
+    sites: Vec<Site>,
+    spots: Vec<Spot>,
     /// (agent, client, pile): taken of what was kept for that client. Hardly ever anything.
     kept_taken: Vec<(u32, u32, usize, i64)>,
     /// The agent at hand.
-    at_hand: u32,
+    pub(super) at_hand: u32,
     /// What is free there by kind, for whomever.
     rest: Vec<i64>,
+}
+
+/// An agent in a cycle.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Site {
+    pub(super) agent: u32,
+    /// Its spots are `spots[from..to]`.
+    from: u32,
+    to: u32,
+    pub(super) has_gpus: bool,
+    /// Of another region.
+    pub(super) foreign: bool,
+    /// Somebody refused something there.
+    pub(super) refused: bool,
+    /// Something is kept there for somebody.
+    kept: bool,
+}
+
+/// A pile in a cycle.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spot {
+    pub(super) terms: u32,
+    pub(super) kind: u32,
+    /// For anybody; below nothing if more is held or kept than there is.
+    free: i64,
 }
 
 impl Room {
     pub(super) fn new(cluster: &Cluster) -> Self {
         Self {
             at: vec![NONE; cluster.agents_bound()],
-            free: Vec::new(),
+            sites: Vec::new(),
+            spots: Vec::new(),
             kept_taken: Vec::new(),
             at_hand: NONE,
             rest: Vec::new(),
         }
     }
 
-    /// Goes on to an agent.
-    pub(super) fn go_to(&mut self, cluster: &Cluster, agent: u32) {
-        self.enter(cluster, agent);
-        self.at_hand = agent;
-        self.rest.fill(0);
-        let Some(row) = cluster.agent(agent) else {
+    /// Copies an agent in, unless it was.
+    pub(super) fn enter(&mut self, cluster: &Cluster, rules: &Rules, agent: u32) {
+        let Some(at) = self.at.get_mut(agent as usize) else {
             return;
         };
-        let from = self.at.get(agent as usize).copied().unwrap_or(NONE) as usize;
-        let free = self.free.get(from..).unwrap_or_default();
-        for (pile, free) in row.piles().iter().zip(free) {
-            let kind = pile.kind as usize;
-            if kind >= self.rest.len() {
-                self.rest.resize(kind + 1, 0);
-            }
-            self.rest[kind] = self.rest[kind].saturating_add(free.saturating_add(pile.kept));
+        let (NONE, Some(row)) = (*at, cluster.agent(agent)) else {
+            return;
+        };
+        *at = self.sites.len() as u32;
+        let from = self.spots.len() as u32;
+        self.spots.extend(row.piles().iter().map(|pile| Spot {
+            terms: pile.terms,
+            kind: pile.kind,
+            free: pile.spare(),
+        }));
+        self.sites.push(Site {
+            agent,
+            from,
+            to: self.spots.len() as u32,
+            has_gpus: row.agent.has_gpus,
+            foreign: rules.is_foreign(&row.agent.region),
+            refused: row.is_refused(),
+            kept: row.has_kept(),
+        });
+    }
+
+    /// An agent that was copied in.
+    pub(super) fn site(&self, agent: u32) -> Option<Site> {
+        let at = self.at.get(agent as usize).copied()?;
+        self.sites.get(at as usize).copied()
+    }
+
+    pub(super) fn spots(&self, site: Site) -> &[Spot] {
+        self.spots
+            .get(site.from as usize..site.to as usize)
+            .unwrap_or_default()
+    }
+
+    /// Goes on to an agent.
+    pub(super) fn go_to(&mut self, cluster: &Cluster, agent: u32) {
+        self.at_hand = agent;
+        self.rest.fill(0);
+        let Some(site) = self.site(agent) else {
+            return;
+        };
+        for index in site.from as usize..site.to as usize {
+            let spot = self.spots[index];
+            self.add_rest(spot.kind, spot.free);
         }
+        if site.kept
+            && let Some(row) = cluster.agent(agent)
+        {
+            for pile in row.piles() {
+                self.add_rest(pile.kind, pile.kept);
+            }
+        }
+    }
+
+    fn add_rest(&mut self, kind: u32, amount: i64) {
+        let index = kind as usize;
+        if index >= self.rest.len() {
+            self.rest.resize(index + 1, 0);
+        }
+        self.rest[index] = self.rest[index].saturating_add(amount);
     }
 
     /// What is free of a kind on the agent at hand, for whomever.
@@ -61,332 +134,53 @@ impl Room {
         self.rest.iter().all(|&rest| rest <= 0)
     }
 
-    /// Copies an agent in, unless it was.
-    pub(super) fn enter(&mut self, cluster: &Cluster, agent: u32) {
-        if let Some(at) = self.at.get_mut(agent as usize)
-            && *at == NONE
-            && let Some(row) = cluster.agent(agent)
-        {
-            *at = u32::try_from(self.free.len()).unwrap_or(NONE);
-            self.free.extend(row.piles().iter().map(Pile::spare));
-        }
-    }
-
     /// What a client may have of a pile by what is free and what is kept for it.
-    fn available(&self, place: &AgentRow, client: u32, index: usize) -> i64 {
-        let agent = place.agent.handle;
-        let pile = &place.piles()[index];
-        let free = self.of(agent, index + 1).get(index).copied().unwrap_or(0);
-        if pile.kept == 0 {
+    pub(super) fn available(
+        &self,
+        cluster: &Cluster,
+        site: Site,
+        client: u32,
+        index: usize,
+    ) -> i64 {
+        let free = self.spots(site)[index].free;
+        if !site.kept {
             return free;
         }
-        let own = |row: &&(u32, u32, usize, i64)| (row.0, row.1, row.2) == (agent, client, index);
+        free.saturating_add(self.kept(cluster, site, client, index))
+    }
+
+    /// What is still kept for a client of a pile.
+    fn kept(&self, cluster: &Cluster, site: Site, client: u32, index: usize) -> i64 {
+        let Some(row) = cluster.agent(site.agent) else {
+            return 0;
+        };
+        let own =
+            |row: &&(u32, u32, usize, i64)| (row.0, row.1, row.2) == (site.agent, client, index);
         let taken = total(self.kept_taken.iter().filter(own).map(|row| row.3));
-        free.saturating_add(place.kept_for(client, pile).saturating_sub(taken))
+        let kept = row.kept_for(client, &row.piles()[index]);
+        kept.saturating_sub(taken).max(0)
     }
 
     /// Takes of a pile: first what is kept for the client.
-    pub(super) fn take(&mut self, place: &AgentRow, client: u32, index: usize, amount: i64) {
-        let agent = place.agent.handle;
-        let kind = place.piles()[index].kind;
-        if agent == self.at_hand
-            && let Some(rest) = self.rest.get_mut(kind as usize)
-        {
-            *rest = rest.saturating_sub(amount);
-        }
+    pub(super) fn take(
+        &mut self,
+        cluster: &Cluster,
+        site: Site,
+        client: u32,
+        (index, amount): (usize, i64),
+    ) {
         let mut of_kept = 0;
-        if place.piles()[index].kept > 0 {
-            let free = self.of(agent, index + 1).get(index).copied().unwrap_or(0);
-            let kept = self.available(place, client, index).saturating_sub(free);
-            of_kept = kept.min(amount).max(0);
-            self.kept_taken.push((agent, client, index, of_kept));
+        if site.kept {
+            of_kept = self.kept(cluster, site, client, index).min(amount);
+            self.kept_taken.push((site.agent, client, index, of_kept));
         }
-        let from = self.at.get(agent as usize).copied().unwrap_or(NONE) as usize;
-        if let Some(free) = self.free.get_mut(from.saturating_add(index)) {
-            *free = free.saturating_sub(amount - of_kept);
-        }
-    }
-
-    fn of(&self, agent: u32, piles: usize) -> &[i64] {
-        let from = self.at.get(agent as usize).copied().unwrap_or(NONE) as usize;
-        self.free
-            .get(from..from.saturating_add(piles))
-            .unwrap_or_default()
-    }
-}
-
-/// In which order the piles of a kind are used up: what nobody else can have first, what may be
-/// taken back at any time last.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    Reserved,
-    Plain,
-    Revocable,
-}
-
-impl Draft<'_> {
-    /// Plans all that a client may have on an agent.
-    pub(super) fn plan_whole(
-        &mut self,
-        row: &ClientRow,
-        place: &AgentRow,
-        demand: u32,
-    ) -> Result<(), Verdict> {
-        let client = row.client.handle;
-        let revocable = self.cluster.demand(demand).map(|demand| demand.revocable);
-        self.plan.takes.clear();
-        self.plan.everything = true;
-        for (index, pile) in place.piles().iter().enumerate() {
-            let available = self.room.available(place, client, index);
-            if available <= 0 {
-                continue;
-            }
-            let Some(class) = class_for(self.cluster, row, pile.terms) else {
-                continue;
-            };
-            let wanted = match revocable {
-                None | Some(RevocableUse::Also) => true,
-                Some(RevocableUse::Never) => class != Class::Revocable,
-                Some(RevocableUse::Only) => class == Class::Revocable,
-            };
-            if wanted {
-                self.plan.takes.push((index, available));
-            } else {
-                self.plan.everything = false;
-            }
-        }
-        if self.plan.takes.is_empty() {
-            return Err(Verdict::NoFit);
-        }
-        if !self.is_worth_an_offer(row, place) {
-            return Err(Verdict::BelowMinimum);
-        }
-        if self.is_refused(row, place) {
-            return Err(Verdict::Filtered);
-        }
-        Ok(())
-    }
-
-    /// How many units of a demand are free for a client on an agent, at most `most`.
-    pub(super) fn fit(
-        &mut self,
-        row: &ClientRow,
-        place: &AgentRow,
-        demand: &Demand,
-        most: u32,
-    ) -> u32 {
-        let mut units = i64::from(most);
-        let at_hand = self.room.at_hand == place.agent.handle;
-        for piece in &demand.pieces {
-            // What is not there for anybody need not be looked at closer.
-            if at_hand && self.room.rest(piece.kind) < piece.amount.milli() {
-                return 0;
-            }
-            let free = self.free_for(row, place, demand, (piece.terms, piece.kind));
-            units = units.min(free / piece.amount.milli().max(1));
-            if units <= 0 {
-                return 0;
-            }
-        }
-        let mut units = u32::try_from(units).unwrap_or(0);
-        // Pieces of one kind, under given terms and under any, may want the same pile.
-        if demand.pieces.iter().any(|piece| piece.terms != NONE) {
-            while units > 0 && !self.plan_units(row, place, demand, units) {
-                units /= 2;
-            }
-        }
-        units
-    }
-
-    /// What of a kind a client may have for a demand on an agent; `what`: terms and kind.
-    pub(crate) fn free_for(
-        &self,
-        row: &ClientRow,
-        place: &AgentRow,
-        demand: &Demand,
-        what: (u32, u32),
-    ) -> i64 {
-        let mut free = 0_i64;
-        for (index, pile) in place.piles().iter().enumerate() {
-            if pile.kind != what.1 {
-                continue;
-            }
-            let available = self.room.available(place, row.client.handle, index);
-            if available > 0 && self.class_in(row, demand, what.0, pile.terms).is_some() {
-                free = free.saturating_add(available);
-            }
-        }
-        free
-    }
-
-    /// Plans so many units; false if they are not free.
-    pub(super) fn plan_units(
-        &mut self,
-        row: &ClientRow,
-        place: &AgentRow,
-        demand: &Demand,
-        units: u32,
-    ) -> bool {
-        self.plan.takes.clear();
-        self.plan.everything = false;
-        // Given terms first: what any terms will do for must not use them up.
-        for any in [false, true] {
-            for piece in &demand.pieces {
-                if (piece.terms == NONE) == any {
-                    let amount = piece.amount.milli().saturating_mul(i64::from(units));
-                    let what = (piece.terms, piece.kind, amount);
-                    if !self.plan_piece(row, place, demand, what) {
-                        return false;
-                    }
-                }
-            }
-        }
-        true
-    }
-
-    /// `what`: terms, kind, amount.
-    fn plan_piece(
-        &mut self,
-        row: &ClientRow,
-        place: &AgentRow,
-        demand: &Demand,
-        what: (u32, u32, i64),
-    ) -> bool {
-        let (terms, kind, mut wanted) = what;
-        for class in [Class::Reserved, Class::Plain, Class::Revocable] {
-            for (index, pile) in place.piles().iter().enumerate() {
-                if wanted == 0 {
-                    return true;
-                }
-                if pile.kind != kind || self.class_in(row, demand, terms, pile.terms) != Some(class)
-                {
-                    continue;
-                }
-                let planned = |take: &&mut (usize, i64)| take.0 == index;
-                let already = self.plan.takes.iter_mut().find(planned);
-                let taken = already.as_ref().map_or(0, |take| take.1);
-                let available = self.room.available(place, row.client.handle, index);
-                let amount = available.saturating_sub(taken).min(wanted);
-                if amount <= 0 {
-                    continue;
-                }
-                wanted -= amount;
-                match already {
-                    Some(take) => take.1 += amount,
-                    None => self.plan.takes.push((index, amount)),
-                }
-            }
-        }
-        wanted == 0
-    }
-
-    /// Plans so many units; false if they are not free, or what they come to was refused.
-    pub(super) fn plan_unrefused(
-        &mut self,
-        row: &ClientRow,
-        place: &AgentRow,
-        demand: &Demand,
-        units: u32,
-    ) -> bool {
-        self.plan_units(row, place, demand, units) && !self.is_refused(row, place)
-    }
-
-    /// Whether a pile will do for a piece of a demand under `wanted` terms, and when it is used.
-    fn class_in(&self, row: &ClientRow, demand: &Demand, wanted: u32, terms: u32) -> Option<Class> {
-        if wanted != NONE && wanted != terms {
-            return None;
-        }
-        let class = class_for(self.cluster, row, terms)?;
-        if wanted == NONE && terms != TERMS_PLAIN {
-            // Volumes and whole disks are asked for by name.
-            let marks = self.cluster.terms(terms)?.marks;
-            if marks.volume || marks.shared || marks.indivisible {
-                return None;
-            }
-        }
-        let wanted = match demand.revocable {
-            RevocableUse::Also => true,
-            RevocableUse::Never => class != Class::Revocable,
-            RevocableUse::Only => class == Class::Revocable,
+        let Some(spot) = self.spots.get_mut(site.from as usize + index) else {
+            return;
         };
-        wanted.then_some(class)
-    }
-
-    /// Whether what is planned reaches one of the smallest amounts that are worth an offer.
-    fn is_worth_an_offer(&self, row: &ClientRow, place: &AgentRow) -> bool {
-        let planned = |kind: u32| -> i64 {
-            let takes = self.plan.takes.iter();
-            let of_kind = takes.filter(|take| place.piles()[take.0].kind == kind);
-            total(of_kind.map(|take| take.1))
-        };
-        match &row.client.least {
-            None => {
-                self.minimum.is_empty()
-                    || self.minimum.iter().any(|alternative| {
-                        let mut pieces = alternative.iter();
-                        pieces.all(|&(kind, amount)| planned(kind) >= amount)
-                    })
-            }
-            Some(least) => {
-                least.is_empty()
-                    || least.iter().any(|alternative| {
-                        let mut pieces = alternative.iter();
-                        pieces.all(|piece| planned(piece.kind) >= piece.amount.milli())
-                    })
-            }
+        spot.free = spot.free.saturating_sub(amount - of_kept);
+        let kind = spot.kind;
+        if site.agent == self.at_hand {
+            self.add_rest(kind, amount.saturating_neg());
         }
     }
-
-    /// Whether what is planned is contained in what the client refused on this agent.
-    fn is_refused(&self, row: &ClientRow, place: &AgentRow) -> bool {
-        let refusals = place.refusals_of(row.client.handle);
-        refusals.iter().any(|refusal| {
-            self.plan
-                .takes
-                .iter()
-                .all(|&(index, amount)| self.contains(refusal, &place.piles()[index], amount))
-        })
-    }
-
-    fn contains(&self, refusal: &Refusal, pile: &Pile, amount: i64) -> bool {
-        // Which items the host would pick is not known here: they are among the refused for
-        // certain only if all that could be picked are.
-        if self
-            .cluster
-            .kind(pile.kind)
-            .is_some_and(|kind| kind.counted)
-        {
-            return refusal.inside;
-        }
-        let key = (pile.terms, pile.kind);
-        let found = refusal
-            .pieces
-            .binary_search_by(|piece| (piece.0, piece.1).cmp(&key));
-        found.is_ok_and(|index| amount <= refusal.pieces[index].2)
-    }
-}
-
-/// Whether a client may have a pile under these terms at all, and when it is used.
-fn class_for(cluster: &Cluster, row: &ClientRow, terms: u32) -> Option<Class> {
-    if terms == TERMS_PLAIN {
-        return Some(Class::Plain);
-    }
-    let terms = cluster.terms(terms)?;
-    let (marks, may) = (terms.marks, row.client.marks);
-    if (marks.revocable && !may.revocable)
-        || (marks.shared && !may.shared)
-        || (terms.reserved.len() > 1 && !may.refined)
-    {
-        return None;
-    }
-    if let Some(&role) = terms.reserved.last()
-        && !cluster.is_at_or_below(row.client.role, role)
-    {
-        return None;
-    }
-    Some(match (marks.revocable, terms.reserved.is_empty()) {
-        (true, _) => Class::Revocable,
-        (false, true) => Class::Plain,
-        (false, false) => Class::Reserved,
-    })
 }

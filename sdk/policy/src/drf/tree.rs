@@ -171,12 +171,13 @@ impl Tree {
                     held[index] = held[index].saturating_add(amount);
                 }
             }
-            let node = &mut self.nodes[at as usize];
-            node.share = self.measure.share(held, node.weight);
-            node.count += u64::from(first);
+            // The root has no siblings to be compared with.
             if at == ROOT {
                 break;
             }
+            let node = &mut self.nodes[at as usize];
+            node.share = self.measure.share(held, node.weight);
+            node.count += u64::from(first);
             at = node.parent;
         }
     }

@@ -2,6 +2,7 @@
 
 mod case;
 mod demands;
+mod fair_sharing;
 mod oracle;
 mod order;
 mod properties;

@@ -1,0 +1,299 @@
+//! What a client may have of an agent, and what of it a grant would take.
+
+use proffer_model::RevocableUse;
+use proffer_model::policy::{Demand, NONE, TERMS_PLAIN};
+
+use super::room::{Site, Spot};
+use super::{Draft, Verdict, total};
+use crate::cluster::{ClientRow, Cluster, Refusal};
+
+/// What is about to be granted on one agent.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// Pile's index and amount.
+    pub(super) takes: Vec<(usize, i64)>,
+    /// It is all that the client may have there.
+    pub(super) everything: bool,
+}
+
+/// In which order the piles of a kind are used up: what nobody else can have first, what may be
+/// taken back at any time last.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Reserved,
+    Plain,
+    Revocable,
+}
+
+impl Draft<'_> {
+    /// Plans all that a client may have on an agent.
+    pub(super) fn plan_whole(
+        &mut self,
+        row: &ClientRow,
+        site: Site,
+        demand: u32,
+    ) -> Result<(), Verdict> {
+        let client = row.client.handle;
+        let revocable = self.cluster.demand(demand).map(|demand| demand.revocable);
+        self.plan.takes.clear();
+        self.plan.everything = true;
+        for index in 0..self.room.spots(site).len() {
+            let pile = self.room.spots(site)[index];
+            let available = self.room.available(self.cluster, site, client, index);
+            if available <= 0 {
+                continue;
+            }
+            let Some(class) = class_for(self.cluster, row, pile.terms) else {
+                continue;
+            };
+            let wanted = match revocable {
+                None | Some(RevocableUse::Also) => true,
+                Some(RevocableUse::Never) => class != Class::Revocable,
+                Some(RevocableUse::Only) => class == Class::Revocable,
+            };
+            if wanted {
+                self.plan.takes.push((index, available));
+            } else {
+                self.plan.everything = false;
+            }
+        }
+        if self.plan.takes.is_empty() {
+            return Err(Verdict::NoFit);
+        }
+        if !self.is_worth_an_offer(row, site) {
+            return Err(Verdict::BelowMinimum);
+        }
+        if self.is_refused(row, site) {
+            return Err(Verdict::Filtered);
+        }
+        Ok(())
+    }
+
+    /// How many units of a demand are free for a client on an agent, at most `most`.
+    pub(super) fn fit(&mut self, row: &ClientRow, site: Site, demand: &Demand, most: u32) -> u32 {
+        let mut units = i64::from(most);
+        let at_hand = self.room.at_hand == site.agent;
+        for piece in &demand.pieces {
+            // What is not there for anybody need not be looked at closer.
+            if at_hand && self.room.rest(piece.kind) < piece.amount.milli() {
+                return 0;
+            }
+            let free = self.free_for(row, site, demand, (piece.terms, piece.kind));
+            units = units.min(free / piece.amount.milli().max(1));
+            if units <= 0 {
+                return 0;
+            }
+        }
+        let mut units = u32::try_from(units).unwrap_or(0);
+        // Pieces of one kind, under given terms and under any, may want the same pile.
+        if demand.pieces.iter().any(|piece| piece.terms != NONE) {
+            while units > 0 && !self.plan_units(row, site, demand, units) {
+                units /= 2;
+            }
+        }
+        units
+    }
+
+    /// What of a kind a client may have for a demand on an agent; `what`: terms and kind.
+    pub(super) fn free_for(
+        &self,
+        row: &ClientRow,
+        site: Site,
+        demand: &Demand,
+        what: (u32, u32),
+    ) -> i64 {
+        let mut free = 0_i64;
+        for index in 0..self.room.spots(site).len() {
+            let pile = self.room.spots(site)[index];
+            if pile.kind != what.1 {
+                continue;
+            }
+            let available = self
+                .room
+                .available(self.cluster, site, row.client.handle, index);
+            if available > 0 && self.class_in(row, demand, what.0, pile.terms).is_some() {
+                free = free.saturating_add(available);
+            }
+        }
+        free
+    }
+
+    /// Plans so many units; false if they are not free.
+    pub(super) fn plan_units(
+        &mut self,
+        row: &ClientRow,
+        site: Site,
+        demand: &Demand,
+        units: u32,
+    ) -> bool {
+        self.plan.takes.clear();
+        self.plan.everything = false;
+        // Given terms first: what any terms will do for must not use them up.
+        for any in [false, true] {
+            for piece in &demand.pieces {
+                if (piece.terms == NONE) == any {
+                    let amount = piece.amount.milli().saturating_mul(i64::from(units));
+                    let what = (piece.terms, piece.kind, amount);
+                    if !self.plan_piece(row, site, demand, what) {
+                        return false;
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    /// `what`: terms, kind, amount.
+    fn plan_piece(
+        &mut self,
+        row: &ClientRow,
+        site: Site,
+        demand: &Demand,
+        what: (u32, u32, i64),
+    ) -> bool {
+        let (terms, kind, mut wanted) = what;
+        for class in [Class::Reserved, Class::Plain, Class::Revocable] {
+            for index in 0..self.room.spots(site).len() {
+                let pile = self.room.spots(site)[index];
+                if wanted == 0 {
+                    return true;
+                }
+                if pile.kind != kind || self.class_in(row, demand, terms, pile.terms) != Some(class)
+                {
+                    continue;
+                }
+                let planned = |take: &&mut (usize, i64)| take.0 == index;
+                let already = self.plan.takes.iter_mut().find(planned);
+                let taken = already.as_ref().map_or(0, |take| take.1);
+                let available = self
+                    .room
+                    .available(self.cluster, site, row.client.handle, index);
+                let amount = available.saturating_sub(taken).min(wanted);
+                if amount <= 0 {
+                    continue;
+                }
+                wanted -= amount;
+                match already {
+                    Some(take) => take.1 += amount,
+                    None => self.plan.takes.push((index, amount)),
+                }
+            }
+        }
+        wanted == 0
+    }
+
+    /// Plans so many units; false if they are not free, or what they come to was refused.
+    pub(super) fn plan_unrefused(
+        &mut self,
+        row: &ClientRow,
+        site: Site,
+        demand: &Demand,
+        units: u32,
+    ) -> bool {
+        self.plan_units(row, site, demand, units) && !self.is_refused(row, site)
+    }
+
+    /// Whether a pile will do for a piece of a demand under `wanted` terms, and when it is used.
+    fn class_in(&self, row: &ClientRow, demand: &Demand, wanted: u32, terms: u32) -> Option<Class> {
+        if wanted != NONE && wanted != terms {
+            return None;
+        }
+        let class = class_for(self.cluster, row, terms)?;
+        if wanted == NONE && terms != TERMS_PLAIN {
+            // Volumes and whole disks are asked for by name.
+            let marks = self.cluster.terms(terms)?.marks;
+            if marks.volume || marks.shared || marks.indivisible {
+                return None;
+            }
+        }
+        let wanted = match demand.revocable {
+            RevocableUse::Also => true,
+            RevocableUse::Never => class != Class::Revocable,
+            RevocableUse::Only => class == Class::Revocable,
+        };
+        wanted.then_some(class)
+    }
+
+    /// Whether what is planned reaches one of the smallest amounts that are worth an offer.
+    fn is_worth_an_offer(&self, row: &ClientRow, site: Site) -> bool {
+        let spots = self.room.spots(site);
+        let planned = |kind: u32| -> i64 {
+            let takes = self.plan.takes.iter();
+            let of_kind = takes.filter(|take| spots[take.0].kind == kind);
+            total(of_kind.map(|take| take.1))
+        };
+        match &row.client.least {
+            None => {
+                self.minimum.is_empty()
+                    || self.minimum.iter().any(|alternative| {
+                        let mut pieces = alternative.iter();
+                        pieces.all(|&(kind, amount)| planned(kind) >= amount)
+                    })
+            }
+            Some(least) => {
+                least.is_empty()
+                    || least.iter().any(|alternative| {
+                        let mut pieces = alternative.iter();
+                        pieces.all(|piece| planned(piece.kind) >= piece.amount.milli())
+                    })
+            }
+        }
+    }
+
+    /// Whether what is planned is contained in what the client refused on this agent.
+    fn is_refused(&self, row: &ClientRow, site: Site) -> bool {
+        if !site.refused {
+            return false;
+        }
+        let Some(place) = self.cluster.agent(site.agent) else {
+            return false;
+        };
+        let spots = self.room.spots(site);
+        place.refusals_of(row.client.handle).iter().any(|refusal| {
+            let mut takes = self.plan.takes.iter();
+            takes.all(|&(index, amount)| self.contains(refusal, spots[index], amount))
+        })
+    }
+
+    fn contains(&self, refusal: &Refusal, pile: Spot, amount: i64) -> bool {
+        // Which items the host would pick is not known here: they are among the refused for
+        // certain only if all that could be picked are.
+        if self
+            .cluster
+            .kind(pile.kind)
+            .is_some_and(|kind| kind.counted)
+        {
+            return refusal.inside;
+        }
+        let key = (pile.terms, pile.kind);
+        let found = refusal
+            .pieces
+            .binary_search_by(|piece| (piece.0, piece.1).cmp(&key));
+        found.is_ok_and(|index| amount <= refusal.pieces[index].2)
+    }
+}
+
+/// Whether a client may have a pile under these terms at all, and when it is used.
+fn class_for(cluster: &Cluster, row: &ClientRow, terms: u32) -> Option<Class> {
+    if terms == TERMS_PLAIN {
+        return Some(Class::Plain);
+    }
+    let terms = cluster.terms(terms)?;
+    let (marks, may) = (terms.marks, row.client.marks);
+    if (marks.revocable && !may.revocable)
+        || (marks.shared && !may.shared)
+        || (terms.reserved.len() > 1 && !may.refined)
+    {
+        return None;
+    }
+    if let Some(&role) = terms.reserved.last()
+        && !cluster.is_at_or_below(row.client.role, role)
+    {
+        return None;
+    }
+    Some(match (marks.revocable, terms.reserved.is_empty()) {
+        (true, _) => Class::Revocable,
+        (false, true) => Class::Plain,
+        (false, false) => Class::Reserved,
+    })
+}

@@ -1,0 +1,63 @@
+//! The rows of a proposal: one for each client and demand on an agent, however many turns it had.
+
+use super::Draft;
+use super::room::Site;
+
+/// Rows of one (client, demand) on the agent at hand: one grant in the end, however many turns.
+#[derive(Debug)]
+pub(super) struct OpenRow {
+    pub(super) client: u32,
+    pub(super) demand: u32,
+    /// Units per turn; 0: it is a whole rest, and done.
+    pub(super) turn: u32,
+    /// Terms, kind and amount.
+    pub(super) pieces: Vec<(u32, u32, i64)>,
+}
+
+impl Draft<'_> {
+    /// What is planned as a grant's pieces; none for all that the client may have.
+    pub(super) fn planned_pieces(&self, site: Site) -> Vec<(u32, u32, i64)> {
+        if self.plan.everything {
+            return Vec::new();
+        }
+        let piece = |&(index, amount): &(usize, i64)| {
+            let pile = self.room.spots(site)[index];
+            (pile.terms, pile.kind, amount)
+        };
+        self.plan.takes.iter().map(piece).collect()
+    }
+
+    pub(super) fn push_grant(
+        &mut self,
+        whom: (u32, u32, u32),
+        gang: u32,
+        pieces: &[(u32, u32, i64)],
+    ) {
+        let grants = &mut self.grants;
+        grants.agent.push(whom.0);
+        grants.client.push(whom.1);
+        grants.demand.push(whom.2);
+        grants.gang.push(gang);
+        grants.lease.push(0);
+        grants
+            .pieces
+            .push(u32::try_from(pieces.len()).unwrap_or(u32::MAX));
+        for &(terms, kind, amount) in pieces {
+            grants.terms.push(terms);
+            grants.kind.push(kind);
+            grants.amount.push(amount);
+        }
+    }
+
+    pub(super) fn close_rows(&mut self) {
+        let Some(agent) = self.agent_at_hand() else {
+            return;
+        };
+        let mut open = std::mem::take(&mut self.open);
+        for row in open.drain(..) {
+            self.push_grant((agent, row.client, row.demand), 0, &row.pieces);
+        }
+        // Kept for its memory.
+        self.open = open;
+    }
+}
