@@ -8,6 +8,7 @@ use crate::accept::unsound;
 use crate::agenda::Deadline;
 use crate::commands::{ID_LEN_MAX, StepRun};
 use crate::constraint::Constraints;
+use crate::feed::is_everywhere;
 use crate::framework::StandingDemand;
 use crate::machine::Core;
 
@@ -135,6 +136,11 @@ impl Core {
             handle,
             offered: on_offer,
         };
+        if is_everywhere(&standing) {
+            self.feed.masked.remove(&handle);
+        } else {
+            self.feed.masked.insert(handle);
+        }
         fw.demands.insert(demand.key.clone(), standing);
         if let Some(until) = demand.until {
             self.agenda

@@ -7,8 +7,8 @@ use proffer_model::policy::{
 };
 use proffer_model::{AgentId, Amount, Bundle, FrameworkId, Resources, Timestamp};
 
-use crate::book::counted_is_inside;
 use crate::constraint::{Found, text_of};
+use crate::filters::counted_is_inside;
 use crate::framework::StandingDemand;
 use crate::handles::ClientId;
 use crate::machine::Core;
@@ -40,6 +40,8 @@ pub(crate) struct Feed {
     pub(crate) demand_owners: BTreeMap<u32, (FrameworkId, String)>,
     /// Demands of active frameworks with units that are not on offer.
     pub(crate) wanting: BTreeSet<u32>,
+    /// Demands that not every agent will do for.
+    pub(crate) masked: BTreeSet<u32>,
     demands_given: u32,
     kinds_told: u32,
     terms_told: u32,
@@ -90,6 +92,7 @@ impl Feed {
         self.demands.remove(&handle);
         self.wanting.remove(&handle);
         self.masks_dirty.remove(&handle);
+        self.masked.remove(&handle);
         self.demand_owners.remove(&handle);
         self.removed.push(Removed {
             what: Noun::Demand,
@@ -332,7 +335,7 @@ impl Core {
             .union(&self.feed.changed_agents)
             .copied()
             .collect();
-        for handle in self.feed.demand_owners.keys() {
+        for handle in &self.feed.masked {
             let wants_fixed = self
                 .standing_demand(*handle)
                 .is_some_and(|standing| !standing.demand.shape.fixed_ports.is_empty());
@@ -472,7 +475,7 @@ impl Core {
 }
 
 /// Whether no agent is out of the question for a demand.
-fn is_everywhere(standing: &StandingDemand) -> bool {
+pub(crate) fn is_everywhere(standing: &StandingDemand) -> bool {
     standing.constraints.is_empty() && standing.demand.shape.fixed_ports.is_empty()
 }
 

@@ -31,6 +31,7 @@ mod demands;
 mod event;
 mod explain;
 mod feed;
+mod filters;
 mod framework;
 mod handles;
 mod invariants;

@@ -72,6 +72,8 @@ fn the_table_of_behaviours() {
         include_str!("offers.rs"),
         include_str!("tasks.rs"),
         include_str!("hosts.rs"),
+        include_str!("leases.rs"),
+        include_str!("policies.rs"),
     ];
     let tests: Vec<&str> = sources
         .iter()

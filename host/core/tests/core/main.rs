@@ -3,7 +3,11 @@
 mod behaviours;
 mod cluster;
 mod hosts;
+mod leases;
+mod moves;
 mod offers;
+mod play;
+mod policies;
 mod random;
 mod restart;
 mod tasks;
