@@ -4,6 +4,11 @@
 //! `cargo bench -p proffer-core` prints one line per size: agents, frameworks, tasks run, events,
 //! and how many of each per second of CPU time spent in the core and in the policy.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "a benchmark measures; the core has no clock"
+)]
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;

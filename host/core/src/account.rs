@@ -195,8 +195,10 @@ mod tests {
             let mut account = Account::new(plain("cpus:8;mem:64"));
             for (kind, milli, client) in moves {
                 let client = ClientId(client);
-                let mut bundle = proffer_model::Bundle::default();
-                bundle.cpus = proffer_model::Amount::from_milli(milli);
+                let bundle = proffer_model::Bundle {
+                    cpus: proffer_model::Amount::from_milli(milli),
+                    ..proffer_model::Bundle::default()
+                };
                 let what = Resources::plain(bundle);
                 let held = account.held_by(client).cloned().unwrap_or_default();
                 match kind {

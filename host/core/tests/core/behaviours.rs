@@ -83,6 +83,7 @@ fn the_table_of_behaviours() {
         .filter(|name| name.starts_with(|c: char| c.is_ascii_digit()))
         .collect();
     let mut used = BTreeSet::new();
+    let mut table = String::from("behaviours of the core\n");
     for (number, behaviour) in TABLE {
         let prefix = format!("{number:02}_");
         let found: Vec<&&str> = tests
@@ -92,9 +93,10 @@ fn the_table_of_behaviours() {
         let [test] = found[..] else {
             panic!("behaviour {number} has {} tests", found.len());
         };
-        println!("{number:>3} | {behaviour} | b{test}");
+        table.push_str(&format!("{number:>3} | {behaviour} | b{test}\n"));
         used.insert(*test);
     }
     let strange: Vec<&&str> = tests.iter().filter(|test| !used.contains(**test)).collect();
     assert!(strange.is_empty(), "not in the table: {strange:?}");
+    super::words::say(&table);
 }

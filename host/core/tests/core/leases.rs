@@ -39,7 +39,8 @@ fn b09_suppress_rescinds_nothing_and_revive_repeats_nothing() {
 
 #[test]
 fn b10_rescinds_are_told_and_accept_after_one_fails_cleanly() {
-    let causes: [(&str, fn(&mut Cluster)); 3] = [
+    type Cause = fn(&mut Cluster);
+    let causes: [(&str, Cause); 3] = [
         ("agent-disconnected", |cluster| cluster.disconnect("a1")),
         ("agent-lost", |cluster| {
             let machine = &cluster.machines["a1"];

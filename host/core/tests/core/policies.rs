@@ -208,8 +208,9 @@ fn a_policy_that_wants_no_filters_is_not_blamed_for_them() {
 /// bounded number of cycles.
 #[test]
 fn a_framework_that_declines_for_ever_does_not_make_the_host_spin() {
-    let commands: [(&str, fn() -> Vec<Command>); 3] = [
-        ("declines", Vec::new),
+    type More = fn() -> Vec<Command>;
+    let commands: [(&str, More); 3] = [
+        ("with 0 s", Vec::new),
         ("and revives", || vec![Command::Revive(vec![])]),
         ("and restates", || {
             vec![Command::ClearDemand(vec!["d".to_owned()]), want_anything(1)]
@@ -235,10 +236,10 @@ fn a_framework_that_declines_for_ever_does_not_make_the_host_spin() {
             }
             cluster.advance(10);
         }
-        println!(
-            "{name}: {} cycles and {steps} steps in 60 s, 5 agents",
+        super::words::say(&format!(
+            "a framework that declines for ever {name}: {} cycles and {steps} steps in 60 s, 5 agents\n",
             cluster.cycles_asked
-        );
+        ));
         assert!(
             cluster.cycles_asked < 60 * 25,
             "{name}: {} cycles",
