@@ -45,6 +45,9 @@ const AGENTS_WITHIN: Duration = Duration::from_secs(30);
 /// Between two looks at whether they have.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// Nobody comes back to a demo's runners: they end soon after it.
+const RUNNER_IDLE: Duration = Duration::from_secs(2);
+
 /// The framework's name in the demo's cluster.
 const FRAMEWORK: &str = "mapreduce";
 
@@ -154,6 +157,7 @@ impl Cluster {
             config.hostname = Some(name.clone());
             config.resources = Some(resources(demo.agents).parse()?);
             config.files = vec![inputs.root.clone(), guests.dir()?];
+            config.runner_idle = RUNNER_IDLE;
             agents.push(RunningAgent::start(name, config));
         }
         let cluster = Self {

@@ -1,0 +1,180 @@
+//! The built command, as scripts meet it: statuses, streams, messages. No host is started.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+struct Run {
+    status: i32,
+    out: String,
+    err: String,
+}
+
+/// Runs the command in a directory of its own, without settings from outside.
+fn proffer(dir: &Path, line: &str) -> Run {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = Command::new(env!("CARGO_BIN_EXE_proffer"))
+        .args(line.split_whitespace())
+        .current_dir(dir)
+        .env_clear()
+        .env("HOME", dir)
+        .output()
+        .unwrap();
+    Run {
+        status: status.code().unwrap_or(-1),
+        out: String::from_utf8(stdout).unwrap(),
+        err: String::from_utf8(stderr).unwrap(),
+    }
+}
+
+/// A command that fails: nothing on standard output, one message, this status.
+#[track_caller]
+fn fails(dir: &Path, line: &str, status: i32, message: &str) {
+    let run = proffer(dir, line);
+    assert_eq!(run.status, status, "{line}: {}", run.err);
+    assert_eq!(run.out, "", "{line}");
+    assert!(run.err.contains(message), "{line}: {}", run.err);
+    assert!(!run.err.contains("panicked"), "{line}: {}", run.err);
+}
+
+#[test]
+fn failures_have_the_documented_statuses_and_say_what_may_help() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::create_dir(dir.join("empty")).unwrap();
+    std::fs::write(dir.join("text.wasm"), "not wasm").unwrap();
+    fails(dir, "frobnicate", 2, "unrecognized subcommand");
+    fails(
+        dir,
+        "demo --input none",
+        2,
+        "input none: there is no such directory",
+    );
+    fails(dir, "demo --input empty", 2, "there is no file in it");
+    fails(
+        dir,
+        "demo --input text.wasm",
+        2,
+        "it is a file; give the directory",
+    );
+    fails(
+        dir,
+        "demo --input . --out empty",
+        2,
+        "it is a directory; name a file in it",
+    );
+    fails(dir, "demo --input . --out none/x", 2, "make it first");
+    fails(dir, "status", 6, "start one with `proffer up`");
+    fails(
+        dir,
+        "framework run none.wasm",
+        4,
+        "cannot read the component none.wasm",
+    );
+    fails(
+        dir,
+        "plugin inspect text.wasm",
+        2,
+        "text.wasm is not a component",
+    );
+    fails(dir, "plugin build none", 2, "none");
+    fails(dir, "host --listen 0.0.0.0:0", 2, "--insecure-network");
+    fails(dir, "host --lease soon", 2, "--lease: host.lease = 'soon'");
+    fails(
+        dir,
+        "host --set host.laese=1s",
+        2,
+        "did you mean 'host.lease'?",
+    );
+    fails(dir, "agent --join nowhere", 4, "there is no token");
+    fails(dir, "request f GET jobs", 2, "begins with a slash");
+    fails(
+        dir,
+        "--settings none.toml status",
+        2,
+        "no settings file none.toml",
+    );
+}
+
+#[test]
+fn a_host_that_does_not_answer_is_told_from_one_that_never_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join(".local/share/proffer");
+    std::fs::create_dir_all(&data).unwrap();
+    let token = data.join("token");
+    std::fs::write(&token, "0123456789abcdef\n").unwrap();
+    fails(dir.path(), "status", 5, "chmod 600");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&token, mode).unwrap();
+    // A port of the loopback interface that was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    fails(
+        dir.path(),
+        &format!("status --connect 127.0.0.1:{port}"),
+        6,
+        "cannot reach 127.0.0.1",
+    );
+    fails(
+        dir.path(),
+        "status --connect nowhere",
+        2,
+        "wanted HOST:PORT",
+    );
+}
+
+#[test]
+fn config_check_shows_each_setting_with_its_source() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("proffer.toml"), "[host]\nlease = '10s'\n").unwrap();
+    let run = proffer(dir.path(), "config check --set host.cluster=test");
+    assert_eq!(run.status, 0, "{}", run.err);
+    let line = |key: &str| -> Vec<String> {
+        let line = run.out.lines().find(|line| line.starts_with(key)).unwrap();
+        line.split_whitespace().take(3).map(str::to_owned).collect()
+    };
+    assert_eq!(line("host.lease"), ["host.lease", "10s", "proffer.toml:2"]);
+    assert_eq!(line("host.cluster"), ["host.cluster", "test", "--set"]);
+    assert_eq!(line("host.sweep"), ["host.sweep", "10s", "default"]);
+    let run = proffer(dir.path(), "config check --json");
+    assert!(
+        run.out.contains("\"variable\": \"PROFFER_HOST_LEASE\""),
+        "{}",
+        run.out
+    );
+
+    let wrong = "[host]\nlease = '10'\nlisen = ''\n";
+    std::fs::write(dir.path().join("proffer.toml"), wrong).unwrap();
+    fails(
+        dir.path(),
+        "config check",
+        2,
+        "proffer.toml:3: unknown setting 'host.lisen'",
+    );
+    std::fs::write(dir.path().join("proffer.toml"), "[host]\nlease = '10'\n").unwrap();
+    let run = proffer(dir.path(), "config check");
+    assert_eq!(run.status, 2);
+    assert!(
+        run.err
+            .contains("proffer.toml:2: host.lease = '10': wanted"),
+        "{}",
+        run.err
+    );
+}
+
+#[test]
+fn help_goes_to_standard_output_and_lists_statuses() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = proffer(dir.path(), "--help");
+    assert_eq!(run.status, 0);
+    assert!(
+        run.out.contains("Exit status:") && run.out.contains("no toolchain"),
+        "{}",
+        run.out
+    );
+}
