@@ -83,6 +83,8 @@ pub struct Draft<'a> {
     /// Units granted, of demands that are bounded per agent.
     given: BTreeMap<(u32, u32), u32>,
     open: Vec<OpenRow>,
+    /// Lists of pieces that rows had, for the rows to come.
+    spare: Vec<Vec<(u32, u32, i64)>>,
     plan: Plan,
     gained: Vec<(u32, i64)>,
     grants: Grants,
@@ -137,6 +139,7 @@ impl<'a> Draft<'a> {
             least,
             given: BTreeMap::new(),
             open: Vec::new(),
+            spare: Vec::new(),
             plan: Plan::default(),
             gained: Vec::new(),
             grants: Grants::default(),

@@ -54,8 +54,12 @@ impl Draft<'_> {
             return;
         };
         let mut open = std::mem::take(&mut self.open);
-        for row in open.drain(..) {
+        for mut row in open.drain(..) {
             self.push_grant((agent, row.client, row.demand), 0, &row.pieces);
+            if row.pieces.capacity() > 0 {
+                row.pieces.clear();
+                self.spare.push(row.pieces);
+            }
         }
         // Kept for its memory.
         self.open = open;

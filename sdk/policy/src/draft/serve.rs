@@ -149,7 +149,7 @@ impl Draft<'_> {
                 client,
                 demand: demand.handle,
                 turn,
-                pieces: Vec::new(),
+                pieces: self.spare.pop().unwrap_or_default(),
             });
             self.open.len() - 1
         });
