@@ -1,5 +1,6 @@
 //! What operators may look at: plain values, made when asked.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proffer_model::fact::FrameworkStanding;
@@ -9,6 +10,7 @@ use proffer_model::{
     Reason, Resources, RoleName, StepNumber, TaskId, TaskState, Timestamp,
 };
 
+use crate::agents::Agent;
 use crate::event::PolicyIdentity;
 use crate::machine::Core;
 
@@ -83,6 +85,10 @@ pub struct AgentView {
     pub free: Resources,
     /// What is held beyond a total that fell.
     pub deficit: Resources,
+    /// What tasks hold.
+    pub used: Bundle,
+    /// What is on offer.
+    pub offered: Bundle,
     /// Tasks there that have not ended.
     pub tasks: usize,
     /// Where it serves outputs and logs.
@@ -112,8 +118,10 @@ pub struct FrameworkView {
     pub used: Bundle,
     /// What is on offer to it.
     pub offered: Bundle,
-    /// What it could use, and how many units of each are on offer.
-    pub demands: Vec<(Demand, u32)>,
+    /// What it could use, since when, and how many units of each are on offer.
+    pub demands: Vec<(Demand, Timestamp, u32)>,
+    /// Its configuration.
+    pub config: String,
     /// Events that wait.
     pub queued: usize,
     /// How its last failure came about.
@@ -236,18 +244,26 @@ impl Core {
         let from = after.map_or(0, |id| id.0.saturating_add(1));
         self.agents
             .range(AgentId(from)..)
-            .map(|(id, agent)| AgentView {
-                id: *id,
-                info: Arc::clone(&agent.record.info),
-                active: agent.is_active(),
-                standing: agent.standing,
-                since: agent.since,
-                total: agent.account.total().clone(),
-                free: agent.account.free().clone(),
-                deficit: agent.account.deficit().clone(),
-                tasks: agent.launches.len(),
-                data_address: agent.record.data_address.clone(),
-            })
+            .map(|(id, agent)| agent_view(*id, agent))
+    }
+
+    /// An agent by id (`agent-7` or `7`) or hostname, if only one has it.
+    #[must_use]
+    pub fn agent_named(&self, name: &str) -> Option<AgentView> {
+        let number = name.strip_prefix("agent-").unwrap_or(name);
+        if let Some(id) = number.parse().ok().map(AgentId)
+            && let Some(agent) = self.agents.get(&id)
+        {
+            return Some(agent_view(id, agent));
+        }
+        let mut named = self
+            .agents
+            .iter()
+            .filter(|(_, agent)| *agent.record.info.hostname == *name);
+        match (named.next(), named.next()) {
+            (Some((id, agent)), None) => Some(agent_view(*id, agent)),
+            _ => None,
+        }
     }
 
     /// Frameworks by id, those after `after`.
@@ -296,8 +312,9 @@ impl Core {
             demands: fw
                 .demands
                 .values()
-                .map(|s| (s.demand.clone(), s.offered))
+                .map(|s| (s.demand.clone(), s.since, s.offered))
                 .collect(),
+            config: fw.record.config.clone(),
             queued: fw.queue.len(),
             last_fault: fw.supervision.last_fault.clone(),
             retry_in: self.retry_in(id),
@@ -378,6 +395,34 @@ impl Core {
             })
     }
 
+    /// What each framework's tasks hold, in one pass over the ledgers.
+    #[must_use]
+    pub fn used_by_framework(&self) -> BTreeMap<FrameworkId, Bundle> {
+        let mut used: BTreeMap<FrameworkId, Bundle> = BTreeMap::new();
+        for agent in self.agents.values() {
+            for (client, held) in agent.account.held() {
+                if let Some((framework, _)) = self.handles.owner(client) {
+                    used.entry(*framework).or_default().add(&held.used.total());
+                }
+            }
+        }
+        used
+    }
+
+    /// How many agents are known.
+    #[must_use]
+    pub fn agent_count(&self) -> usize {
+        self.agents.len()
+    }
+
+    /// A framework's name.
+    #[must_use]
+    pub fn framework_name(&self, id: FrameworkId) -> Option<Arc<str>> {
+        self.frameworks
+            .get(&id)
+            .map(|fw| Arc::clone(&fw.record.name))
+    }
+
     /// Roles and their weights.
     pub fn roles(&self) -> impl Iterator<Item = (&RoleName, Amount)> {
         self.handles.roles.all()
@@ -402,5 +447,27 @@ impl Core {
             grants_stale: tally.grants_stale,
             grants_invalid: tally.grants_invalid,
         }
+    }
+}
+
+fn agent_view(id: AgentId, agent: &Agent) -> AgentView {
+    let (mut used, mut offered) = (Bundle::default(), Bundle::default());
+    for (_, held) in agent.account.held() {
+        used.add(&held.used.total());
+        offered.add(&held.offered.total());
+    }
+    AgentView {
+        id,
+        info: Arc::clone(&agent.record.info),
+        active: agent.is_active(),
+        standing: agent.standing,
+        since: agent.since,
+        total: agent.account.total().clone(),
+        free: agent.account.free().clone(),
+        deficit: agent.account.deficit().clone(),
+        used,
+        offered,
+        tasks: agent.launches.len(),
+        data_address: agent.record.data_address.clone(),
     }
 }
