@@ -29,12 +29,7 @@ impl Work {
 }
 
 /// cpus, mem, disk and ports of an agent, in thousandths: those of Mesos's own benchmark.
-const TOTALS: [(u32, i64); 4] = [
-    (0, 24_000),
-    (1, 4_096_000),
-    (2, 4_096_000),
-    (4, 1_001_000),
-];
+const TOTALS: [(u32, i64); 4] = [(0, 24_000), (1, 4_096_000), (2, 4_096_000), (4, 1_001_000)];
 
 pub(crate) struct Pool {
     agents: usize,
@@ -56,6 +51,10 @@ impl Pool {
             offered: BTreeMap::new(),
             cycles: 0,
         }
+    }
+
+    pub(crate) fn work(&self) -> Work {
+        self.work
     }
 
     pub(crate) fn snapshot(&self) -> Changes {
@@ -135,7 +134,9 @@ impl Pool {
                 true => TOTALS
                     .iter()
                     .for_each(|&(kind, amount)| self.offer(agent, client, kind, amount)),
-                false => explicit.for_each(|(kind, amount)| self.offer(agent, client, kind, amount)),
+                false => {
+                    explicit.for_each(|(kind, amount)| self.offer(agent, client, kind, amount))
+                }
             }
             next = end;
         }

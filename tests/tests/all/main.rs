@@ -1,4 +1,3 @@
 //! Tests of the whole, and of the project itself.
 
 mod policy_differential;
-mod tidy;
