@@ -1,3 +1,4 @@
 //! Tests of the whole, and of the project itself.
 
 mod policy_differential;
+mod tidy;
