@@ -17,8 +17,8 @@ use crate::json::collect;
 use crate::show;
 use crate::table::{Columns, printable};
 
-/// Tasks that a person may still want to scroll through; of more, the file has them all.
-const TASKS_SHOWN_MAX: usize = 500;
+/// Tasks that a person may still want to scroll through; the file has them all.
+const TASKS_SHOWN_MAX: usize = 100;
 
 /// Tasks that are asked for: all that the framework allows in one job, attempts included.
 const TASKS_MAX: usize = 100_000;

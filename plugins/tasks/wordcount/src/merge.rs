@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use crate::failure::Failure;
 use crate::record::{Record, Totals, read_record, write_record};
 
-/// So many files are open at once: well below the usual limit of 1,024 per process, which here is the
-/// agent's runner.
-pub(crate) const FAN_IN_MAX: usize = 128;
+/// So many files are open at once: as a WASI component it has 128 descriptors (the adapter's table),
+/// of which the standard streams, the directories and the output take some.
+pub(crate) const FAN_IN_MAX: usize = 64;
 
-/// For each open file; with all of them about 8 MiB.
+/// For each open file; with all of them about 4 MiB.
 const READ_BYTES: usize = 64 * 1024;
 
 /// Merges `inputs` into `out`, in rounds if they are many.
