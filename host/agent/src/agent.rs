@@ -19,7 +19,7 @@ use crate::config::AgentConfig;
 use crate::detect;
 use crate::fetch::{Preparer, PreparerParts};
 use crate::files::Files;
-use crate::journal::{Journal, JournalError};
+use crate::journal::{Journal, JournalError, SharedJournal};
 use crate::logic::{Counters, Identity, Logic, Outbox, Recovered, Settings};
 use crate::runners::{RunnerSetup, Runners};
 use crate::sandbox::Sandboxes;
@@ -142,7 +142,7 @@ impl Agent {
             ShellParts {
                 config,
                 logic,
-                journal,
+                journal: SharedJournal::new(journal),
                 files: files.clone(),
                 sandboxes,
                 preparer,

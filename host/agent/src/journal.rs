@@ -5,8 +5,11 @@
 //! short or damaged at the end is what a crash leaves, and is dropped: nothing depended on it yet.
 //! Damage anywhere else stops the agent: it must not guess what it has run.
 
+#[cfg(test)]
+mod tests;
+
 use std::io::{self, Read, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use cap_std::fs::{Dir, OpenOptions};
 use proffer_model::{AgentId, LaunchNumber, Timestamp};
@@ -47,6 +50,29 @@ pub(crate) struct Journal {
     bytes: u64,
     /// Written anew past this.
     compact_at: u64,
+    /// A write failed in the middle: what follows it could not be read.
+    is_broken: bool,
+}
+
+/// A journal that threads of the disk's work share with the agent; one at a time.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedJournal(Arc<Mutex<Journal>>);
+
+impl SharedJournal {
+    pub(crate) fn new(journal: Journal) -> Self {
+        Self(Arc::new(Mutex::new(journal)))
+    }
+
+    /// A panic in the middle of a write left a record cut short, which the next reader drops; but what
+    /// follows it would be dropped as well, so nothing more is written.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Journal> {
+        let mut journal = match self.0.lock() {
+            Ok(journal) => return journal,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        journal.is_broken = true;
+        journal
+    }
 }
 
 /// Why the journal cannot be used.
@@ -131,6 +157,7 @@ impl Journal {
             file,
             bytes,
             compact_at: COMPACT_FROM.max(bytes.saturating_mul(2)),
+            is_broken: false,
         };
         Ok((journal, records))
     }
@@ -144,8 +171,13 @@ impl Journal {
         for record in records {
             frame(record, &mut content)?;
         }
+        if self.is_broken {
+            return Err(io::Error::other("a write failed before").into());
+        }
+        self.is_broken = true;
         self.file.write_all(&content)?;
         self.file.sync_data()?;
+        self.is_broken = false;
         self.bytes += content.len() as u64;
         Ok(())
     }

@@ -39,6 +39,10 @@ use rustix::process::{Gid, Resource, Rlimit, Uid};
 
 pub(crate) use act::{CONTROL, STATUS_DIR};
 
+/// Open files of a runner with its Wasm tasks, if the system allows as many: a thousand tasks with some
+/// dozens each.
+const FILES_MAX: u64 = 65_536;
+
 /// What the agent passes to the runner, after the arguments that make a program a runner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunnerOptions {
@@ -168,7 +172,15 @@ fn limit_itself() -> rustix::io::Result<()> {
         maximum: Some(0),
     };
     // A core dump would hold a task's secrets and fill the disk.
-    rustix::process::setrlimit(Resource::Core, none)
+    rustix::process::setrlimit(Resource::Core, none)?;
+    // Each Wasm task keeps its logs and directories open in this process.
+    let files = rustix::process::getrlimit(Resource::Nofile);
+    let most = files.maximum.unwrap_or(FILES_MAX).min(FILES_MAX);
+    let raised = Rlimit {
+        current: Some(most),
+        maximum: files.maximum,
+    };
+    rustix::process::setrlimit(Resource::Nofile, raised)
 }
 
 /// Groups first: afterwards there is no right to change them.

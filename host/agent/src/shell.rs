@@ -9,7 +9,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proffer_model::{LaunchNumber, Timestamp};
+use proffer_model::{LaunchNumber, Reason, Remedy, Timestamp, code};
 use proffer_rpc::agent::HostSender;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -19,7 +19,7 @@ use crate::agent::{AgentError, AgentStatus, now};
 use crate::config::AgentConfig;
 use crate::fetch::Preparer;
 use crate::files::Files;
-use crate::journal::Journal;
+use crate::journal::{JournalError, SharedJournal};
 use crate::logic::{Action, Input, Logic, Outbox};
 use crate::runners::{RunnerNews, Runners};
 use crate::sandbox::Sandboxes;
@@ -62,7 +62,7 @@ pub(crate) struct Shell {
 pub(crate) struct ShellParts {
     pub(crate) config: AgentConfig,
     pub(crate) logic: Logic,
-    pub(crate) journal: Journal,
+    pub(crate) journal: SharedJournal,
     pub(crate) files: Files,
     pub(crate) sandboxes: Arc<Sandboxes>,
     pub(crate) preparer: Preparer,
@@ -103,8 +103,8 @@ enum Woken {
     News(RunnerNews),
     Due,
     Clean,
-    /// Some work was collected, so that nothing piles up.
-    WorkDone,
+    /// Some work was collected, so that nothing piles up; the id if it was aborted or panicked.
+    WorkDone(Option<tokio::task::Id>),
 }
 
 impl Shell {
@@ -147,14 +147,16 @@ impl Shell {
                 Some(news) = self.parts.from_runners.recv() => Woken::News(news),
                 () = tokio::time::sleep_until(wake_at) => Woken::Due,
                 _ = cleaning.tick() => Woken::Clean,
-                Some(_) = self.work.join_next() => Woken::WorkDone,
+                Some(done) = self.work.join_next_with_id() => {
+                    Woken::WorkDone(done.err().map(|error| error.id()))
+                }
             };
             let input = match woken {
                 Woken::Event(event) => self.input_of(event),
                 Woken::News(news) => Some(input_of_news(news)),
                 Woken::Due => Some(Input::Tick),
                 Woken::Clean => Some(self.look_at_disk()),
-                Woken::WorkDone => None,
+                Woken::WorkDone(failed) => failed.and_then(|id| self.on_work_failed(id)),
             };
             self.handle_batch(input);
         };
@@ -190,7 +192,7 @@ impl Shell {
             if actions.is_empty() && self.again.is_empty() {
                 break;
             }
-            self.persist(&actions)?;
+            self.persist(&actions).await?;
             for action in actions {
                 self.perform(action)?;
             }
@@ -214,8 +216,9 @@ impl Shell {
         Ok(())
     }
 
-    /// All records first, with one sync: then every action may be performed.
-    fn persist(&mut self, actions: &[Action]) -> Result<(), AgentError> {
+    /// All records first, with one sync: then every action may be performed. The agent itself waits,
+    /// its runtime's threads do not.
+    async fn persist(&mut self, actions: &[Action]) -> Result<(), AgentError> {
         let records = actions.iter().filter_map(|action| match action {
             Action::Persist(record) => Some(record.clone()),
             _ => None,
@@ -224,13 +227,13 @@ impl Shell {
         if records.is_empty() {
             return Ok(());
         }
-        // Nothing else of the agent may happen meanwhile, so its own thread may block.
-        self.parts.journal.append(&records)?;
-        if self.parts.journal.wants_compacting() {
-            let records = self.parts.logic.compacted();
-            self.parts.journal.replace(&records)?;
+        let journal = self.parts.journal.clone();
+        if journal.lock().wants_compacting() {
+            // What the logic knows includes these records.
+            let all = self.parts.logic.compacted();
+            return on_disk(move || journal.lock().replace(&all)).await;
         }
-        Ok(())
+        on_disk(move || journal.lock().append(&records)).await
     }
 
     fn input_of(&mut self, event: Event) -> Option<Input> {
@@ -254,6 +257,27 @@ impl Shell {
                 Some(input)
             }
         }
+    }
+
+    /// Work that ended without a word: a bug of ours, which must not leave a launch or the connection
+    /// waiting for ever. What was aborted on purpose is in neither place any more.
+    fn on_work_failed(&mut self, id: tokio::task::Id) -> Option<Input> {
+        let connection = self.connection.as_ref();
+        if connection.is_some_and(|connection| connection.reader.id() == id) {
+            self.connection = None;
+            return Some(Input::Disconnected {
+                why: "its reader failed: a bug".to_owned(),
+            });
+        }
+        let mut preparing = self.preparing.iter();
+        let (launch, _) = preparing.find(|(_, handle)| handle.id() == id)?;
+        let launch = *launch;
+        self.preparing.remove(&launch);
+        let text = "making its sandbox failed: a bug in the agent";
+        Some(Input::Prepared {
+            launch,
+            outcome: Err(Reason::new(code::LAUNCH_FAILED, Remedy::Retry, text)),
+        })
     }
 
     fn look_at_disk(&self) -> Input {
@@ -298,6 +322,15 @@ impl Shell {
         if tokio::time::timeout(SHUTDOWN_WITHIN, ending).await.is_err() {
             tracing::warn!("the agent ended before all of its work did");
         }
+    }
+}
+
+async fn on_disk(
+    write: impl FnOnce() -> Result<(), JournalError> + Send + 'static,
+) -> Result<(), AgentError> {
+    match tokio::task::spawn_blocking(write).await {
+        Ok(written) => Ok(written?),
+        Err(error) => Err(JournalError::Disk(std::io::Error::other(error)).into()),
     }
 }
 

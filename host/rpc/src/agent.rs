@@ -9,6 +9,8 @@ mod client;
 mod messages;
 mod record;
 mod server;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 

@@ -3,6 +3,7 @@
 use proffer_model::agent::{FromAgent, KnownLaunch, Registration};
 use proffer_model::{AgentId, Duration, Timestamp};
 
+use super::launch::Phase;
 use super::{Action, Logic, Outbox, Record};
 
 /// Where the connection stands.
@@ -147,8 +148,19 @@ impl Logic {
         }
     }
 
+    /// The host counts neither on this agent nor on its tasks, so they end: their resources may be
+    /// somebody else's by now.
     pub(super) fn on_refused(&mut self, why: String, outbox: &mut Outbox) {
         self.link = Link::Refused;
+        for state in self.launches.values() {
+            if matches!(state.phase, Phase::Handed | Phase::Running) {
+                outbox.push(Action::Stop {
+                    launch: state.launch.number,
+                    framework: state.launch.framework,
+                    grace: state.launch.task.template.grace,
+                });
+            }
+        }
         outbox.push(Action::Exit { why });
     }
 

@@ -85,8 +85,7 @@ impl Recovered {
 }
 
 impl LaunchState {
-    /// What makes this state out of a new one. An update that was acknowledged is told again and
-    /// acknowledged again if it carries the state.
+    /// What makes this state out of a new one. One update stands for all that were acknowledged.
     fn records(&self, number: LaunchNumber) -> Vec<Record> {
         let mut records = Vec::new();
         if !matches!(self.phase, Phase::Preparing | Phase::Prepared) {
@@ -100,15 +99,21 @@ impl LaunchState {
             });
         }
         let acknowledged = self.stream.last - self.stream.pending.len() as u64;
-        if self.stream.pending.is_empty() && self.stream.last > 0 {
-            let at = match self.phase {
-                Phase::Ended { at } => at,
-                _ => Timestamp::default(),
-            };
-            records.push(Record::Updated {
+        if acknowledged > 0 {
+            let told = |state| Record::Updated {
                 launch: number,
-                update: Arc::new(self.told(acknowledged, at)),
-            });
+                update: Arc::new(self.told(state, acknowledged)),
+            };
+            // The first says that it ran, the second where it stands; both are of one sequence and go
+            // with its acknowledgement.
+            if self.phase == Phase::Running {
+                records.push(told(TaskState::Running));
+            }
+            if self.stream.pending.is_empty() {
+                records.push(told(self.latest));
+            } else if self.phase != Phase::Running {
+                records.push(told(TaskState::Starting));
+            }
             records.push(Record::Acknowledged {
                 launch: number,
                 sequence: acknowledged,
@@ -122,11 +127,15 @@ impl LaunchState {
     }
 
     /// Stands for all updates that the host has: their last state and sequence are what counts.
-    fn told(&self, sequence: u64, at: Timestamp) -> TaskUpdate {
+    fn told(&self, state: TaskState, sequence: u64) -> TaskUpdate {
+        let at = match self.phase {
+            Phase::Ended { at } => at,
+            _ => Timestamp::default(),
+        };
         TaskUpdate {
             task: self.launch.task.id.clone(),
             agent: None,
-            state: self.latest,
+            state,
             sequence,
             at,
             source: proffer_model::UpdateSource::Agent,

@@ -1,12 +1,12 @@
 //! The runner's loop: one agent at a time on the socket, tasks that end, and its own end.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
-use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::io::BufReader;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
@@ -52,9 +52,7 @@ pub(super) async fn serve(idle: Duration) -> Result<(), RunnerError> {
         Err(error) => return Err(started("the socket of the runner before")(error)),
     }
     let listener = UnixListener::bind(CONTROL).map_err(started("its socket"))?;
-    say_ready()
-        .await
-        .map_err(started("saying that it is ready"))?;
+    say_ready().map_err(started("saying that it is ready"))?;
     run(listener, idle).await;
     Ok(())
 }
@@ -71,11 +69,11 @@ fn lock() -> io::Result<Option<fs::File>> {
     }
 }
 
-/// The agent waits for this line before it connects.
-async fn say_ready() -> io::Result<()> {
-    let mut out = tokio::io::stdout();
-    out.write_all(b"ready\n").await?;
-    out.flush().await
+/// The agent waits for this line before it connects. A few bytes into an empty pipe: nothing waits.
+fn say_ready() -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(b"ready\n")?;
+    out.flush()
 }
 
 async fn run(listener: UnixListener, idle: Duration) {

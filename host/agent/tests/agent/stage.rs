@@ -19,33 +19,33 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 /// Longer than anything takes on a loaded machine; a test that waits so long has failed.
-pub const BOUND: Duration = Duration::from_secs(60);
+pub(crate) const BOUND: Duration = Duration::from_secs(60);
 
 /// The framework of all launches here.
-pub const FRAMEWORK: FrameworkId = FrameworkId(1);
+pub(crate) const FRAMEWORK: FrameworkId = FrameworkId(1);
 
 /// A host that does as the test says.
-pub struct Host {
-    pub dir: TempDir,
-    pub token: Token,
+pub(crate) struct Host {
+    pub(crate) dir: TempDir,
+    pub(crate) token: Token,
     address: String,
     events: mpsc::Receiver<AgentConnectionEvent>,
 }
 
 /// One agent's connection.
-pub struct Registered {
-    pub registration: Registration,
-    pub to_agent: ToAgentSender,
+pub(crate) struct Registered {
+    pub(crate) registration: Registration,
+    pub(crate) to_agent: ToAgentSender,
 }
 
 /// An agent's process; killed with KILL when dropped.
-pub struct AgentProcess {
+pub(crate) struct AgentProcess {
     child: Child,
-    pub data: PathBuf,
+    pub(crate) data: PathBuf,
 }
 
 impl Host {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let token = Token::read_or_create(&dir.path().join("token")).unwrap();
         let bound = ListenAddress::loopback().bind().await.unwrap();
@@ -62,7 +62,7 @@ impl Host {
     }
 
     /// Starts an agent with a data directory of this name.
-    pub fn agent(&self, name: &str) -> AgentProcess {
+    pub(crate) fn agent(&self, name: &str) -> AgentProcess {
         let data = self.dir.path().join(name);
         let files = self.dir.path().join("files");
         std::fs::create_dir_all(&files).unwrap();
@@ -89,7 +89,7 @@ impl Host {
     }
 
     /// The next registration, answered.
-    pub async fn registered(&mut self, agent: AgentId) -> Registered {
+    pub(crate) async fn registered(&mut self, agent: AgentId) -> Registered {
         let mut opened = None;
         loop {
             match self.event().await {
@@ -117,7 +117,7 @@ impl Host {
     }
 
     /// The next update of any agent; not acknowledged.
-    pub async fn update(&mut self) -> LaunchUpdate {
+    pub(crate) async fn update(&mut self) -> LaunchUpdate {
         loop {
             if let AgentConnectionEvent::Message {
                 message: FromAgent::Update(update),
@@ -131,7 +131,7 @@ impl Host {
 
     /// Acknowledges updates of a launch until it has ended; its states in order, and the last update.
     /// Updates that were sent again count once.
-    pub async fn end_of(
+    pub(crate) async fn end_of(
         &mut self,
         agent: &Registered,
         launch: u64,
@@ -154,7 +154,7 @@ impl Host {
     }
 
     /// Waits for a launch's end, which must be this.
-    pub async fn until_final(
+    pub(crate) async fn until_final(
         &mut self,
         agent: &Registered,
         launch: u64,
@@ -171,7 +171,7 @@ impl Host {
     }
 
     /// Waits for this state of a launch, acknowledging what comes.
-    pub async fn until(&mut self, agent: &Registered, launch: u64, state: TaskState) {
+    pub(crate) async fn until(&mut self, agent: &Registered, launch: u64, state: TaskState) {
         loop {
             let update = self.update().await;
             agent.acknowledge(&update);
@@ -195,11 +195,11 @@ async fn beat(to_agent: ToAgentSender) {
 }
 
 impl Registered {
-    pub fn launch(&self, launch: Launch) {
+    pub(crate) fn launch(&self, launch: Launch) {
         self.to_agent.send(ToAgent::Launch(vec![launch])).unwrap();
     }
 
-    pub fn kill(&self, launch: u64, grace_ms: u64) {
+    pub(crate) fn kill(&self, launch: u64, grace_ms: u64) {
         let kill = ToAgent::Kill {
             framework: FRAMEWORK,
             launch: LaunchNumber(launch),
@@ -208,7 +208,7 @@ impl Registered {
         self.to_agent.send(kill).unwrap();
     }
 
-    pub fn acknowledge(&self, update: &LaunchUpdate) {
+    pub(crate) fn acknowledge(&self, update: &LaunchUpdate) {
         let acknowledge = ToAgent::Acknowledge {
             launch: update.launch,
             sequence: update.update.sequence,
@@ -220,12 +220,12 @@ impl Registered {
 
 impl AgentProcess {
     /// `kill -9`.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    pub fn work(&self, launch: u64) -> PathBuf {
+    pub(crate) fn work(&self, launch: u64) -> PathBuf {
         work(&self.data, launch)
     }
 }
@@ -240,17 +240,17 @@ impl Drop for AgentProcess {
 }
 
 /// A launch's own directory below an agent's.
-pub fn work(data: &Path, launch: u64) -> PathBuf {
+pub(crate) fn work(data: &Path, launch: u64) -> PathBuf {
     runner(data).join(format!("tasks/launch-{launch}/work"))
 }
 
 /// The runner's directory below an agent's.
-pub fn runner(data: &Path) -> PathBuf {
+pub(crate) fn runner(data: &Path) -> PathBuf {
     data.join("runners/framework-1")
 }
 
 /// Waits until a condition holds; looks again at every change of the clock that can matter.
-pub async fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) async fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !condition() {
         assert!(begin.elapsed() < BOUND, "waited in vain: {what}");
@@ -271,11 +271,11 @@ fn example() -> PathBuf {
 }
 
 /// A shell line as a launch.
-pub fn shell(number: u64, line: &str) -> Launch {
+pub(crate) fn shell(number: u64, line: &str) -> Launch {
     launch(number, Executor::Shell(line.to_owned()))
 }
 
-pub fn launch(number: u64, executor: Executor) -> Launch {
+pub(crate) fn launch(number: u64, executor: Executor) -> Launch {
     let task = TaskSpec {
         id: TaskId::new(format!("task-{number}")).unwrap(),
         template: Template {
@@ -309,12 +309,12 @@ pub fn launch(number: u64, executor: Executor) -> Launch {
 }
 
 /// Changes a launch's task.
-pub fn with(mut launch: Launch, change: impl FnOnce(&mut TaskSpec)) -> Launch {
+pub(crate) fn with(mut launch: Launch, change: impl FnOnce(&mut TaskSpec)) -> Launch {
     change(Arc::make_mut(&mut launch.task));
     launch
 }
 
-pub fn input(path: &str, from: Origin) -> ResolvedInput {
+pub(crate) fn input(path: &str, from: Origin) -> ResolvedInput {
     ResolvedInput {
         path: path.to_owned(),
         digest: String::new(),

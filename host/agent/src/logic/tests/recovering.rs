@@ -84,6 +84,9 @@ fn a_compacted_journal_makes_the_same_machine() {
     before.exited(7, 0);
     before.acknowledge(7, 2);
     before.give(Input::Clean { disk_is_low: false });
+    before.running(8);
+    before.kill(8, 1_000);
+    before.acknowledge(8, 2);
     let compacted = before.logic.compacted();
     assert!(compacted.len() < before.records.len());
     let (again, long) = Script::from_records(before.records, "boot-1", 3_000_000);
@@ -102,9 +105,10 @@ fn a_group_that_was_ending_when_the_agent_died_is_ended() {
     before.found(2, Found::Running);
     before.exited(1, 3);
     // Dead before the second was told to stop.
-    let cut = before.records.iter().position(|record| {
-        matches!(record, Record::Stopping { .. })
-    });
+    let cut = before
+        .records
+        .iter()
+        .position(|record| matches!(record, Record::Stopping { .. }));
     before.records.truncate(cut.unwrap());
     let (_, out) = Script::from_records(before.records, "boot-1", 1_000);
     expect![[r#"

@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 use proffer_model::agent::ToAgent;
-use proffer_model::{Duration, Executor, Container, LaunchNumber};
+use proffer_model::{Container, Duration, Executor, LaunchNumber};
 
 use super::super::{Found, Input};
 use super::{Script, task, task_with_input};
@@ -23,7 +23,10 @@ fn b23_updates_go_in_order_one_in_flight_and_again_until_acknowledged() {
     for sequence in 1..=3 {
         out += &script.acknowledge(1, sequence);
     }
-    out += &script.at(10_000_000).give(Input::Tick).replace("say: alive\n", "");
+    out += &script
+        .at(10_000_000)
+        .give(Input::Tick)
+        .replace("say: alive\n", "");
     expect![[r#"
           durable: launched 1
           durable: 1 #1 starting preparing exit None
@@ -110,7 +113,9 @@ fn a_launch_is_taken_once() {
     script.acknowledge(1, 1);
     assert_eq!(script.launch(vec![task(1)]), "");
     // Not even when its sandbox is gone.
-    script.at(2_000_000).give(Input::Clean { disk_is_low: false });
+    script
+        .at(2_000_000)
+        .give(Input::Clean { disk_is_low: false });
     assert_eq!(script.launch(vec![task(1)]), "");
     assert_eq!(script.logic.counters().launches_repeated, 4);
 }
@@ -183,30 +188,42 @@ fn a_registration_without_an_answer_is_tried_again() {
     script.give(Input::Tick);
     script.give(Input::Connected);
     let out = script.at(15_000).give(Input::Tick);
-    assert_eq!(out, "disconnect: the host did not answer the registration\n");
+    assert_eq!(
+        out,
+        "disconnect: the host did not answer the registration\n"
+    );
     assert!(script.logic.next_due().is_some());
 }
 
 #[test]
-fn a_refused_agent_ends() {
-    let mut script = Script::new();
+fn a_refused_agent_ends_with_its_tasks() {
+    let mut script = Script::registered();
+    script.running(1);
+    script.exited(1, 0);
+    script.running(2);
+    script.give(Input::Disconnected {
+        why: "test".to_owned(),
+    });
+    script.now = script.logic.next_due().unwrap();
     script.give(Input::Tick);
     script.give(Input::Connected);
     let refused = ToAgent::Refused {
         why: "it is gone".to_owned(),
     };
-    assert_eq!(script.give(Input::FromHost(refused)), "exit: it is gone\n");
+    let out = script.give(Input::FromHost(refused));
+    assert_eq!(out, "stop 2 within 3000\nexit: it is gone\n");
 }
 
 #[test]
 fn what_cannot_be_run_is_refused_by_name() {
     let mut cases = Vec::new();
     let mut container = task(1);
-    std::sync::Arc::make_mut(&mut container.task).template.executor =
-        Executor::Container(Container {
-            image: "x".to_owned(),
-            argv: Vec::new(),
-        });
+    std::sync::Arc::make_mut(&mut container.task)
+        .template
+        .executor = Executor::Container(Container {
+        image: "x".to_owned(),
+        argv: Vec::new(),
+    });
     cases.push((container, "unsupported"));
     let mut extracted = task_with_input(2, "in");
     extracted.inputs[0].marks.extract = true;
@@ -215,7 +232,9 @@ fn what_cannot_be_run_is_refused_by_name() {
         cases.push((task_with_input(number, path), "invalid"));
     }
     let mut inside = task_with_input(20, "a");
-    inside.inputs.push(task_with_input(20, "a/b").inputs.remove(0));
+    inside
+        .inputs
+        .push(task_with_input(20, "a/b").inputs.remove(0));
     cases.push((inside, "invalid"));
     let mut large = task(21);
     std::sync::Arc::make_mut(&mut large.task).resources =
@@ -245,9 +264,15 @@ fn old_sandboxes_go_by_age_by_number_and_when_disk_is_low() {
     }
     let clean = |disk_is_low| Input::Clean { disk_is_low };
     // The first is not acknowledged, so it stays; of the others three may.
-    assert_eq!(script.give(clean(false)), "  durable: forgotten 2\nremove 2\n");
+    assert_eq!(
+        script.give(clean(false)),
+        "  durable: forgotten 2\nremove 2\n"
+    );
     assert_eq!(script.give(clean(false)), "");
-    assert_eq!(script.give(clean(true)), "  durable: forgotten 3\nremove 3\n");
+    assert_eq!(
+        script.give(clean(true)),
+        "  durable: forgotten 3\nremove 3\n"
+    );
     let out = script.at(1_004_000).give(clean(false));
     assert_eq!(out, "  durable: forgotten 4\nremove 4\n");
 }
