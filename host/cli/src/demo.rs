@@ -90,7 +90,7 @@ pub(crate) async fn run(demo: &Demo, settings: &Settings) -> anyhow::Result<()> 
         }
     };
     std::fs::write(data.join("report.txt"), &report.text).context("cannot write the report")?;
-    print!("{}", report.shown);
+    out!("{}", report.shown);
     Ok(())
 }
 

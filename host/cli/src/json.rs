@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 /// Prints a value, indented for people who look.
 pub(crate) fn print(value: &Value) {
-    println!("{value:#}");
+    outln!("{value:#}");
 }
 
 /// A list that was collected from its pages.

@@ -1,5 +1,7 @@
 //! The log of hosts and agents: to standard error, as much as `PROFFER_LOG` asks for.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 /// What is shown if nobody says: decisions of ours, troubles of others.
@@ -29,6 +31,7 @@ fn init(default: &str) {
     let _already_there = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .try_init()
         .is_err();
 }

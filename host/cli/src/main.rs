@@ -12,6 +12,17 @@
 //!   says what, where, and what may help.
 //! - Settings are read once, at the start ([`settings`]).
 
+/// Prints to standard output; see [`out::write`].
+macro_rules! out {
+    ($($what:tt)*) => { $crate::out::write(format_args!($($what)*)) };
+}
+
+/// Prints a line to standard output.
+macro_rules! outln {
+    () => { $crate::out::write(format_args!("\n")) };
+    ($($what:tt)*) => { $crate::out::write(format_args!("{}\n", format_args!($($what)*))) };
+}
+
 mod args;
 mod cluster;
 mod commands;
@@ -20,6 +31,7 @@ mod demo;
 mod failure;
 mod json;
 mod log;
+mod out;
 mod progress;
 mod settings;
 mod show;

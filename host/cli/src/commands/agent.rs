@@ -27,7 +27,7 @@ pub(crate) async fn run(settings: &Settings, token: Option<PathBuf>) -> anyhow::
     private_dir(&dir)?;
     let config = agent::check(settings, dir, token)?;
     log::start();
-    println!("agent of {}; Ctrl-C ends it, tasks go on", config.host);
+    outln!("agent of {}; Ctrl-C ends it, tasks go on", config.host);
     let mut agent = RunningAgent::start("the agent".to_owned(), config);
     tokio::select! {
         signal = interrupted() => signal?,

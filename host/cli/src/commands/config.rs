@@ -56,9 +56,9 @@ fn print_table(settings: &Settings) {
             setting.what.to_owned(),
         ]);
     }
-    print!("{columns}");
+    out!("{columns}");
     match &settings.file {
-        Some(file) => println!("\nfile: {}", file.display()),
-        None => println!("\nno proffer.toml"),
+        Some(file) => outln!("\nfile: {}", file.display()),
+        None => outln!("\nno proffer.toml"),
     }
 }

@@ -24,7 +24,7 @@ pub(crate) async fn run(
         return Ok(());
     }
     for sentence in &explanation.sentences {
-        println!("{}", printable(sentence));
+        outln!("{}", printable(sentence));
     }
     let mut columns = Columns::new(&["ABOUT", ">AGENTS", "REASON", "FOR INSTANCE", "SHORT OF"]);
     for row in &explanation.reasons {
@@ -43,7 +43,7 @@ pub(crate) async fn run(
         ]);
     }
     if columns.len() > 0 {
-        print!("\n{columns}");
+        out!("\n{columns}");
     }
     Ok(())
 }

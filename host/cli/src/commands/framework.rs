@@ -92,7 +92,7 @@ async fn add(run: FrameworkRun, settings: &Settings, as_json: bool) -> anyhow::R
         let id = added.id.to_string();
         json::print(&json!({ "id": id, "name": added.name, "digest": added.digest }));
     } else {
-        println!("{} runs as {}", added.name, added.id);
+        outln!("{} runs as {}", added.name, added.id);
     }
     Ok(())
 }
@@ -202,26 +202,29 @@ fn table(rows: &[Row]) -> Columns {
 
 fn print_detail(detail: &FrameworkDetail) {
     let framework = &detail.framework;
-    print!("{}", table(std::slice::from_ref(framework)));
-    println!("\nid         {}", framework.id);
-    println!("digest     {}", framework.digest);
-    println!("uses       {}", framework.used);
-    println!(
+    out!("{}", table(std::slice::from_ref(framework)));
+    outln!("\nid         {}", framework.id);
+    outln!("digest     {}", framework.digest);
+    outln!("uses       {}", framework.used);
+    outln!(
         "steps      {} committed, {} failed",
-        detail.steps, detail.steps_failed
+        detail.steps,
+        detail.steps_failed
     );
     if let Some(why) = &framework.why {
-        println!("why        {}", printable(&why.to_string()));
+        outln!("why        {}", printable(&why.to_string()));
     }
     if let Some(fault) = &detail.last_fault {
-        println!("last fault {}", printable(&fault.to_string()));
+        outln!("last fault {}", printable(&fault.to_string()));
     }
     if !detail.suppressed.is_empty() {
-        println!("suppressed {}", detail.suppressed.join(", "));
+        outln!("suppressed {}", detail.suppressed.join(", "));
     }
-    println!("limits     {}", detail.limits.join(", "));
+    if !detail.limits.is_empty() {
+        outln!("limits     {}", detail.limits.join(", "));
+    }
     if !detail.config.is_empty() {
-        println!("config     {}", printable(&detail.config));
+        outln!("config     {}", printable(&detail.config));
     }
     let mut columns = Columns::new(&["DEMAND", "ROLE", ">COUNT", "EACH"]);
     for demand in &detail.demands {
@@ -233,6 +236,6 @@ fn print_detail(detail: &FrameworkDetail) {
         ]);
     }
     if columns.len() > 0 {
-        print!("\n{columns}");
+        out!("\n{columns}");
     }
 }

@@ -23,16 +23,16 @@ async fn run(settings: &Settings, agents: u32) -> anyhow::Result<()> {
     let config = settings.host(data.clone())?;
     log::start();
     let mut host = RunningHost::start(config).await?;
-    println!("host       {}", host.address());
+    outln!("host       {}", host.address());
     if let Some(address) = host.http_address() {
-        println!("http       http://{address}/  (/metrics, /healthz)");
+        outln!("http       http://{address}/  (/metrics, /healthz)");
     }
-    println!("token      {}", token_file(&data).display());
+    outln!("token      {}", token_file(&data).display());
     let mut running = Vec::new();
     let started = start_agents(settings, &host, agents, &mut running).await;
     if started.is_ok() {
-        println!("agents     {agents}");
-        println!(
+        outln!("agents     {agents}");
+        outln!(
             "\nCtrl-C ends it; tasks go on. `proffer status --data {}`",
             data.display()
         );

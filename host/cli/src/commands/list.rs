@@ -117,6 +117,6 @@ pub(super) fn print_or(columns: &Columns, empty: &str) {
     if columns.len() == 0 {
         eprintln!("{empty}");
     } else {
-        print!("{columns}");
+        out!("{columns}");
     }
 }

@@ -33,7 +33,7 @@ pub(crate) fn run(command: Plugin, as_json: bool) -> anyhow::Result<()> {
                 }
                 error => error.into(),
             })?;
-            println!("{}", made.display());
+            outln!("{}", made.display());
             eprintln!(
                 "its test: cargo test; the component: proffer plugin build {}",
                 made.display()
@@ -58,7 +58,7 @@ pub(crate) fn run(command: Plugin, as_json: bool) -> anyhow::Result<()> {
                 }));
             } else {
                 for built in &built {
-                    println!("{}", built.path.display());
+                    outln!("{}", built.path.display());
                 }
             }
             Ok(())
@@ -97,31 +97,31 @@ fn inspection_json(inspection: &Inspection) -> serde_json::Value {
 
 fn print_inspection(inspection: &Inspection) {
     if let Some(manifest) = &inspection.manifest {
-        println!(
+        outln!(
             "name      {} {}",
             printable(&manifest.name),
             printable(&manifest.version)
         );
         if !manifest.description.is_empty() {
-            println!("          {}", printable(&manifest.description));
+            outln!("          {}", printable(&manifest.description));
         }
     }
-    println!("world     {}", inspection.world);
+    outln!("world     {}", inspection.world);
     if let Some(contract) = &inspection.contract {
-        println!("contract  {}", printable(contract));
+        outln!("contract  {}", printable(contract));
     }
-    println!("size      {}", show::bytes(inspection.size));
-    println!("digest    {}", inspection.digest);
+    outln!("size      {}", show::bytes(inspection.size));
+    outln!("digest    {}", inspection.digest);
     let imports = inspection.imports.iter().filter(|item| !item.only_types);
     let mut imports = imports.map(|item| printable(&item.name));
-    println!(
+    outln!(
         "imports   {}",
         imports.next().unwrap_or_else(|| "nothing".to_owned())
     );
     for import in imports {
-        println!("          {import}");
+        outln!("          {import}");
     }
     for export in &inspection.exports {
-        println!("exports   {}", printable(&export.name));
+        outln!("exports   {}", printable(&export.name));
     }
 }

@@ -13,7 +13,7 @@ pub(crate) async fn status(settings: &Settings, as_json: bool) -> anyhow::Result
     if as_json {
         json::print(&json::status(&status));
     } else {
-        print!("{}", status_text(&status));
+        out!("{}", status_text(&status));
     }
     Ok(())
 }
@@ -54,7 +54,7 @@ pub(crate) async fn policy(settings: &Settings, as_json: bool) -> anyhow::Result
     if as_json {
         json::print(&json::policy(&policy));
     } else {
-        print!("{}", policy_text(&policy));
+        out!("{}", policy_text(&policy));
     }
     Ok(())
 }
