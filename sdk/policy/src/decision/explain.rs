@@ -114,83 +114,48 @@ fn offerable(before: usize) -> Reason {
 }
 
 fn reason(verdict: Verdict) -> Reason {
-    let (code, remedy, text) = match verdict {
-        Verdict::Unknown => (
-            code::UNKNOWN,
-            Remedy::ChooseAnew,
-            "the policy does not know it",
-        ),
-        Verdict::ClientInactive => (
-            code::FRAMEWORK_INACTIVE,
-            Remedy::Retry,
-            "the framework does not take part now",
-        ),
-        Verdict::Suppressed => (
-            code::SUPPRESSED,
-            Remedy::Mend,
-            "the framework suppressed the role; it gets offers after a revive",
-        ),
-        Verdict::NoDemand => (
-            code::NO_DEMAND,
-            Remedy::Mend,
-            "the framework demands nothing",
-        ),
-        Verdict::DemandMet => (
-            code::DEMAND_MET,
-            Remedy::Retry,
-            "all that it demands is on offer already",
-        ),
-        Verdict::AgentBound => (
-            code::DEMAND_MET,
-            Remedy::Retry,
-            "all that it demands for one agent is on offer here already",
-        ),
-        Verdict::AgentInactive => (
-            code::AGENT_INACTIVE,
-            Remedy::Retry,
-            "the agent is not offered now: inactive, or not on the list of allowed agents",
-        ),
-        Verdict::Constraint => (
-            code::CONSTRAINT,
-            Remedy::Denied,
-            "the agent fails the constraints or lacks the fixed ports",
-        ),
-        Verdict::Elsewhere => (
-            code::CONSTRAINT,
-            Remedy::Retry,
-            "the demand waits for its preferred places first",
-        ),
-        Verdict::GpuGuard => (
-            code::GPU_GUARD,
-            Remedy::Denied,
-            "the agent has gpus and is kept for frameworks that ask for gpus",
-        ),
-        Verdict::Region => (
-            code::CONSTRAINT,
-            Remedy::Denied,
-            "the agent is of another region and the framework does not know of regions",
-        ),
-        Verdict::Filtered => (
-            code::FILTERED,
-            Remedy::Retry,
-            "the framework declined as much on this agent, and its filter still holds",
-        ),
-        Verdict::BelowMinimum => (
-            code::BELOW_MINIMUM,
-            Remedy::Retry,
-            "what is free is less than is worth an offer",
-        ),
-        Verdict::NoFit => (
-            code::NO_FIT,
-            Remedy::Retry,
-            "too little is free here that it may have",
-        ),
-        Verdict::GangShort => (code::NO_FIT, Remedy::Retry, GANG_SHORT),
-        Verdict::CycleFull => (
-            code::TURN,
-            Remedy::Retry,
-            "the cycle has as many grants as it may have",
-        ),
+    let (code, remedy) = match verdict {
+        Verdict::Unknown => (code::UNKNOWN, Remedy::ChooseAnew),
+        Verdict::ClientInactive => (code::FRAMEWORK_INACTIVE, Remedy::Retry),
+        Verdict::Suppressed => (code::SUPPRESSED, Remedy::Mend),
+        Verdict::NoDemand => (code::NO_DEMAND, Remedy::Mend),
+        Verdict::DemandMet | Verdict::AgentBound => (code::DEMAND_MET, Remedy::Retry),
+        Verdict::AgentInactive => (code::AGENT_INACTIVE, Remedy::Retry),
+        Verdict::Constraint | Verdict::Region => (code::CONSTRAINT, Remedy::Denied),
+        Verdict::Elsewhere => (code::CONSTRAINT, Remedy::Retry),
+        Verdict::GpuGuard => (code::GPU_GUARD, Remedy::Denied),
+        Verdict::Filtered => (code::FILTERED, Remedy::Retry),
+        Verdict::BelowMinimum => (code::BELOW_MINIMUM, Remedy::Retry),
+        Verdict::NoFit | Verdict::GangShort => (code::NO_FIT, Remedy::Retry),
+        Verdict::CycleFull => (code::TURN, Remedy::Retry),
     };
-    Reason::new(code, remedy, text)
+    Reason::new(code, remedy, text(verdict))
+}
+
+/// The sentence for people.
+fn text(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Unknown => "the policy does not know it",
+        Verdict::ClientInactive => "the framework does not take part now",
+        Verdict::Suppressed => "the framework suppressed the role; it gets offers after a revive",
+        Verdict::NoDemand => "the framework demands nothing",
+        Verdict::DemandMet => "all that it demands is on offer already",
+        Verdict::AgentBound => "all that it demands for one agent is on offer here already",
+        Verdict::AgentInactive => {
+            "the agent is not offered now: inactive, or not on the list of allowed agents"
+        }
+        Verdict::Constraint => "the agent fails the constraints or lacks the fixed ports",
+        Verdict::Elsewhere => "the demand waits for its preferred places first",
+        Verdict::GpuGuard => "the agent has gpus and is kept for frameworks that ask for gpus",
+        Verdict::Region => {
+            "the agent is of another region and the framework does not know of regions"
+        }
+        Verdict::Filtered => {
+            "the framework declined as much on this agent, and its filter still holds"
+        }
+        Verdict::BelowMinimum => "what is free is less than is worth an offer",
+        Verdict::NoFit => "too little is free here that it may have",
+        Verdict::GangShort => GANG_SHORT,
+        Verdict::CycleFull => "the cycle has as many grants as it may have",
+    }
 }

@@ -263,19 +263,7 @@ impl Tree {
         takes_part: &impl Fn(u32) -> bool,
     ) -> Vec<u32> {
         let bound = cluster.roles_bound();
-        // Per role: whether anybody takes part in it, and whether anybody does below it.
-        let mut alive = vec![(false, false); bound];
-        for row in cluster.clients() {
-            if !takes_part(row.client.handle) {
-                continue;
-            }
-            for (step, role) in ranks.way_up(row.client.role).enumerate() {
-                if let Some(alive) = alive.get_mut(role as usize) {
-                    alive.0 |= step == 0;
-                    alive.1 |= step > 0;
-                }
-            }
-        }
+        let alive = alive_roles(cluster, ranks, takes_part);
         let node = |parent, role, rank, weight, count| Node {
             parent,
             first: 0,
@@ -432,6 +420,27 @@ impl Tree {
             });
         }
     }
+}
+
+/// Per role: whether anybody takes part in it, and whether anybody does below it.
+fn alive_roles(
+    cluster: &Cluster,
+    ranks: &Ranks,
+    takes_part: &impl Fn(u32) -> bool,
+) -> Vec<(bool, bool)> {
+    let mut alive = vec![(false, false); cluster.roles_bound()];
+    for row in cluster.clients() {
+        if !takes_part(row.client.handle) {
+            continue;
+        }
+        for (step, role) in ranks.way_up(row.client.role).enumerate() {
+            if let Some(alive) = alive.get_mut(role as usize) {
+                alive.0 |= step == 0;
+                alive.1 |= step > 0;
+            }
+        }
+    }
+    alive
 }
 
 /// The order of siblings. Ranks differ, so no two are equal.

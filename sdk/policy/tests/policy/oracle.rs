@@ -60,6 +60,12 @@ fn rows<P: Policy>(case: &Case<P>, proposal: &Proposal) -> Vec<Row> {
         .collect()
 }
 
+/// So many units, by kind.
+fn times(pieces: &[Piece], units: i64) -> BTreeMap<u32, i64> {
+    let amount = |piece: &Piece| (piece.kind, piece.amount.milli() * units);
+    pieces.iter().map(amount).collect()
+}
+
 struct Oracle<'a> {
     pool: &'a Changes,
     held: BTreeMap<CellKey, i64>,
@@ -191,12 +197,7 @@ impl<'a> Oracle<'a> {
                 (false, None) => (fit + 15) / 16,
             };
             let mut units = turn.min(fit);
-            let times = |units: i64| -> BTreeMap<u32, i64> {
-                let pieces = demand.pieces.iter();
-                pieces
-                    .map(|piece| (piece.kind, piece.amount.milli() * units))
-                    .collect()
-            };
+            let times = |units: i64| times(&demand.pieces, units);
             if open.is_none() && self.refused(agent, client.handle, &times(units)) {
                 units = fit;
                 if self.refused(agent, client.handle, &times(units)) {
