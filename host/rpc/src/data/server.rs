@@ -4,8 +4,10 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use proffer_model::LaunchNumber;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -13,7 +15,6 @@ use tonic::{Request, Response, Status};
 use super::{FetchFile, FetchRefused, SandboxStore};
 use crate::proto::data::v0::data_service_server::{DataService, DataServiceServer};
 use crate::proto::data::v0::{Chunk, FetchRequest};
-use proffer_model::LaunchNumber;
 
 /// Large enough that the work per chunk is small beside copying it.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -23,6 +24,9 @@ const CHUNKS_AHEAD: usize = 4;
 
 /// Files read at once; more callers wait. Each takes a thread and a few chunks.
 const READERS_MAX: usize = 32;
+
+/// Whoever does not take a chunk for so long has stalled, and others wait for its reader.
+const TAKEN_WITHIN: Duration = Duration::from_secs(60);
 
 pub(crate) fn data_service<S: SandboxStore>(store: S) -> DataServiceServer<impl DataService> {
     DataServiceServer::new(Files {
@@ -72,7 +76,7 @@ impl<S: SandboxStore> DataService for Files<S> {
             Err(_) => return Err(Status::internal("the file's reader ended")),
         };
         let (chunks, stream) = mpsc::channel(CHUNKS_AHEAD);
-        // Ends with the file or when whoever fetches goes away, which fails the next send.
+        // Ends with the file, or when whoever fetches goes away or stalls, which fails the next send.
         tokio::task::spawn_blocking(move || {
             read(opened, size, &chunks);
             drop(permit);
@@ -83,6 +87,7 @@ impl<S: SandboxStore> DataService for Files<S> {
 
 /// Sends `size` bytes; a file that has shrunk is told as an error, one that grew is cut there.
 fn read(file: File, size: u64, chunks: &mpsc::Sender<Result<Chunk, Status>>) {
+    let runtime = tokio::runtime::Handle::current();
     let mut file = file.take(size);
     let mut left = size;
     let mut first = true;
@@ -98,7 +103,9 @@ fn read(file: File, size: u64, chunks: &mpsc::Sender<Result<Chunk, Status>>) {
         };
         left -= wanted as u64;
         let failed = chunk.is_err();
-        if chunks.blocking_send(chunk).is_err() || failed || left == 0 {
+        // Also the way out when whoever fetches has gone.
+        let sent = runtime.block_on(chunks.send_timeout(chunk, TAKEN_WITHIN));
+        if sent.is_err() || failed || left == 0 {
             return;
         }
         first = false;
