@@ -114,7 +114,7 @@ async fn instances(host: &PluginHost, loaded: &LoadedPlugin) {
     let handle = spawn(host, loaded, 1, "idle");
     let mut with = Vec::new();
     let mut without = Vec::new();
-    for step in 0..500 {
+    for step in 0..500_u64 {
         let warm = handle.step(batch(step, 0)).await;
         without.push(warm.cpu);
         assert!(handle.drop_instance(), "no step is under way");

@@ -7,6 +7,12 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::fault::{Overran, TimeBudget};
 
+/// An epoch.
+const TICK_NS: u64 = 1_000_000;
+
+/// How many budgets a call may run beyond its own without having seen the epochs for it.
+const OVERDRAFT: u64 = 3;
+
 /// Shared between the executor, which brackets each poll, and the epoch callback, which runs within
 /// one. Only the thread that polls writes; other threads may read a value that is a little old.
 #[derive(Debug)]
@@ -18,6 +24,8 @@ pub(crate) struct Meter {
     /// In what `spent` counts.
     cpu_until_ns: AtomicU64,
     cpu_limit_ns: AtomicU64,
+    /// Epochs that the call has seen while it ran.
+    ticks: AtomicU64,
     made: Instant,
     /// After `made`.
     wall_until_ns: AtomicU64,
@@ -31,6 +39,7 @@ impl Meter {
             began_ns: AtomicU64::new(0),
             cpu_until_ns: AtomicU64::new(u64::MAX),
             cpu_limit_ns: AtomicU64::new(u64::MAX),
+            ticks: AtomicU64::new(0),
             made: Instant::now(),
             wall_until_ns: AtomicU64::new(u64::MAX),
             wall_limit_ns: AtomicU64::new(u64::MAX),
@@ -63,6 +72,7 @@ impl Meter {
         let (cpu, wall) = (nanos(cpu), nanos(wall));
         let now = nanos(self.made.elapsed());
         self.cpu_limit_ns.store(cpu, Ordering::Relaxed);
+        self.ticks.store(0, Ordering::Relaxed);
         self.cpu_until_ns
             .store(self.spent_ns().saturating_add(cpu), Ordering::Relaxed);
         self.wall_limit_ns.store(wall, Ordering::Relaxed);
@@ -70,10 +80,18 @@ impl Meter {
             .store(now.saturating_add(wall), Ordering::Relaxed);
     }
 
-    /// Whether the call may go on. Only within a poll.
+    /// Whether the call may go on: asked once per epoch that it sees, within a poll.
+    ///
+    /// A virtual machine that was halted for 40 ms shows that as processor time of whoever ran, but
+    /// its clock thread was halted too. So a budget counts as spent only if half of it was seen in
+    /// epochs, or if it was overdrawn so far that the clock thread must have starved.
     pub(crate) fn check(&self) -> Result<(), Overran> {
-        if self.spent_ns() > self.cpu_until_ns.load(Ordering::Relaxed) {
-            let limit = self.cpu_limit_ns.load(Ordering::Relaxed);
+        let seen_ns = (self.ticks.fetch_add(1, Ordering::Relaxed) + 1).saturating_mul(TICK_NS);
+        let limit = self.cpu_limit_ns.load(Ordering::Relaxed);
+        let until = self.cpu_until_ns.load(Ordering::Relaxed);
+        let spent = self.spent_ns();
+        let starved = until.saturating_add(limit.saturating_mul(OVERDRAFT));
+        if spent > until && (seen_ns.saturating_mul(2) >= limit || spent > starved) {
             return Err(Overran(TimeBudget::Cpu(Duration::from_nanos(limit))));
         }
         if nanos(self.made.elapsed()) > self.wall_until_ns.load(Ordering::Relaxed) {

