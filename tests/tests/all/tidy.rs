@@ -61,7 +61,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("proffer-sdk", &["proffer-model", "proffer-policy"]),
     ("proffer-build", &[]),
     ("proffer-drf", &["proffer-policy", "proffer-sdk"]),
-    ("proffer-mapreduce", &["proffer-sdk"]),
+    ("proffer-mapreduce", &["proffer-model", "proffer-sdk"]),
     ("proffer-wordcount", &[]),
     ("proffer-tests", &["proffer-build"]),
 ];
@@ -126,7 +126,7 @@ fn crates_depend_only_along_the_arrows() {
     let arrows: BTreeMap<&str, &[&str]> = ARROWS.into_iter().collect();
     for package in metadata.workspace_packages() {
         let name = package.name.as_str();
-        if name.starts_with("proffer-guest-") {
+        if name.starts_with("proffer-hostile-") {
             continue;
         }
         let allowed = arrows
