@@ -107,11 +107,14 @@ struct Cluster {
     host: Option<Process>,
     agents: Vec<Process>,
     address: String,
+    /// What the job must find.
+    expected: Vec<u8>,
 }
 
 impl Cluster {
     fn start(guests: BTreeMap<String, PathBuf>, agents: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let expected = as_tsv(&write_inputs(&dir.path().join("input")));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -124,6 +127,7 @@ impl Cluster {
             host: None,
             agents: Vec::new(),
             address: "127.0.0.1:0".to_owned(),
+            expected,
         };
         cluster.start_host();
         for number in 0..agents {
@@ -387,25 +391,23 @@ fn the_demo_counts_as_a_script_does_whatever_the_split() {
 fn a_job_goes_on_when_its_host_is_killed() {
     let Some(guests) = guests() else { return };
     let mut cluster = Cluster::start(guests, 3);
-    let expected = as_tsv(&write_inputs(&cluster.dir.path().join("input")));
     cluster.run_framework();
     cluster.submit(1_024);
     wait_for(|| cluster.maps_done() >= 5);
     cluster.host.as_mut().unwrap().kill_9();
     cluster.start_host();
-    assert!(cluster.result() == expected, "another count");
+    assert!(cluster.result() == cluster.expected, "another count");
 }
 
 #[test]
 fn a_job_goes_on_when_an_agent_is_killed_with_the_outputs_of_its_maps() {
     let Some(guests) = guests() else { return };
     let mut cluster = Cluster::start(guests, 3);
-    let expected = as_tsv(&write_inputs(&cluster.dir.path().join("input")));
     cluster.run_framework();
     cluster.submit(2_048);
     let half =
         |job: &Value| job["map"]["done"].as_u64() >= job["map"]["tasks"].as_u64().map(|n| n / 2);
     wait_for(|| cluster.job().is_some_and(|job| half(&job)));
     cluster.agents[1].kill_9();
-    assert!(cluster.result() == expected, "another count");
+    assert!(cluster.result() == cluster.expected, "another count");
 }

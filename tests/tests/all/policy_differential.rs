@@ -57,7 +57,7 @@ fn the_component_decides_as_the_native_policy_does() {
 /// A random pool, and a random life of it. Answers how many grants there were.
 fn run_history(mut case: Case<Pair<'_>>, seed: u64) -> usize {
     let mut random = Random::new(seed);
-    let scene = [Scene::Rich, Scene::Plain][(seed % 3 == 0) as usize];
+    let scene = [Scene::Rich, Scene::Plain][usize::from(seed.is_multiple_of(3))];
     scene.describe(&mut case, &mut random);
     let mut granted = 0;
     for cycle in 0..CYCLES {
