@@ -1,3 +1,5 @@
+//! Tests of the parent module.
+
 use wit_component::{StringEncoding, dummy_module, embed_component_metadata};
 use wit_parser::{ManglingAndAbi, Resolve};
 

@@ -1,3 +1,5 @@
+//! Tests of the parent module.
+
 use super::*;
 use crate::component::tests::{FRAMEWORK, component_of, module_of};
 

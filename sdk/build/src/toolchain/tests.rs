@@ -1,3 +1,5 @@
+//! Tests of the parent module.
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 

@@ -1,3 +1,5 @@
+//! Tests of the parent module.
+
 use proffer_model::policy::{Agent, Changes, Kind, Totals};
 
 use super::*;
