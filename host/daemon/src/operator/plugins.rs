@@ -47,14 +47,14 @@ impl HostOperator {
         })
     }
 
-    /// A framework first, or a policy, whichever it is.
+    /// A framework first, or a policy, whichever it is; what is neither is told as no framework.
     async fn load(&self, component: &[u8]) -> Answer<LoadedPlugin> {
-        match self.plugins.load(component.to_vec(), Kind::Framework).await {
-            Err(LoadPluginError::WrongWorld { .. }) => self
-                .plugins
-                .load(component.to_vec(), Kind::Policy)
-                .await
-                .map_err(unfit),
+        let no_framework = match self.plugins.load(component.to_vec(), Kind::Framework).await {
+            Err(error @ LoadPluginError::WrongWorld { .. }) => error,
+            loaded => return loaded.map_err(unfit),
+        };
+        match self.plugins.load(component.to_vec(), Kind::Policy).await {
+            Err(LoadPluginError::WrongWorld { .. }) => Err(unfit(no_framework)),
             loaded => loaded.map_err(unfit),
         }
     }
