@@ -113,7 +113,7 @@ impl Core {
             (Some(identity), true) => {
                 format!("native fallback for {} {}", identity.name, identity.version)
             }
-            (None, _) => "native fallback".to_owned(),
+            (None, _) => "the native drf policy".to_owned(),
         }
     }
 
