@@ -27,7 +27,7 @@ const SLEEPERS: [(&str, &str); 2] = [
 ];
 
 /// Which of our crates each may depend on, directly. Development dependencies are free.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("proffer-model", &[]),
     ("proffer-core", &["proffer-model"]),
     ("proffer-plugin", &["proffer-model"]),
@@ -56,6 +56,19 @@ const ARROWS: [(&str, &[&str]); 15] = [
             "proffer-daemon",
             "proffer-model",
             "proffer-rpc",
+            "proffer-store",
+        ],
+    ),
+    (
+        "proffer-sim",
+        &[
+            "proffer-agent",
+            "proffer-core",
+            "proffer-mapreduce",
+            "proffer-model",
+            "proffer-plugin",
+            "proffer-policy",
+            "proffer-sdk",
             "proffer-store",
         ],
     ),
