@@ -1,8 +1,14 @@
 //! The command line.
 
+mod flags;
+mod framework;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use self::flags::{AgentCommand, HostFlags, Up};
+pub(crate) use self::framework::{Framework, FrameworkRun};
 
 use crate::settings::FlagValue;
 use crate::show::parse_bytes;
@@ -108,132 +114,11 @@ pub(crate) struct Demo {
     pub(crate) agents: u32,
 }
 
-/// A host with agents.
-#[derive(Debug, Args)]
-pub(crate) struct Up {
-    /// Agents
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub(crate) agents: u32,
-    #[command(flatten)]
-    pub(crate) host: HostFlags,
-}
-
-/// Settings of a host that are often given; every other with --set.
-#[derive(Debug, Default, Args)]
-pub(crate) struct HostFlags {
-    /// Where agents and operators connect; port 0: any free one
-    #[arg(long, value_name = "ADDR")]
-    listen: Option<String>,
-    /// Where /metrics, /healthz and pages are; `off`: nowhere
-    #[arg(long, value_name = "ADDR")]
-    http: Option<String>,
-    /// When offers are made: events or interval
-    #[arg(long, value_name = "MODE")]
-    allocation: Option<String>,
-    /// How long an offer stands, as in 30s
-    #[arg(long, value_name = "SPAN")]
-    lease: Option<String>,
-    /// The allocation policy's component [default: the native one]
-    #[arg(long, value_name = "FILE")]
-    policy: Option<String>,
-    /// The policy's configuration
-    #[arg(long, value_name = "JSON")]
-    policy_config: Option<String>,
-    /// Certificate chain (PEM)
-    #[arg(long, value_name = "FILE")]
-    tls_certificate: Option<String>,
-    /// Private key (PEM)
-    #[arg(long, value_name = "FILE")]
-    tls_key: Option<String>,
-    /// Listen on other addresses than loopback without TLS
-    #[arg(long)]
-    insecure_network: bool,
-}
-
-/// An agent, or something about agents.
-#[derive(Debug, Args)]
-pub(crate) struct AgentCommand {
-    #[command(subcommand)]
-    pub(crate) list: Option<ListOnly>,
-    #[command(flatten)]
-    pub(crate) run: AgentFlags,
-}
-
-/// Settings of an agent that are often given; every other with --set.
-#[derive(Debug, Default, Args)]
-pub(crate) struct AgentFlags {
-    /// The host's address
-    #[arg(long, value_name = "HOST:PORT")]
-    join: Option<String>,
-    /// What it has, as in "cpus:4;mem:8192;ports:[31000-32000]" [default: what is found]
-    #[arg(long, value_name = "RESOURCES")]
-    resources: Option<String>,
-    /// Properties for constraints, as in "rack:r1;ssd:1"
-    #[arg(long, value_name = "ATTRIBUTES")]
-    attributes: Option<String>,
-    /// Whom tasks run as [default: nobody, if the agent is root]
-    #[arg(long, value_name = "USER")]
-    task_user: Option<String>,
-    /// A directory whose files tasks may have as inputs; may be repeated
-    #[arg(long, value_name = "DIR")]
-    files: Vec<String>,
-    /// Where other agents fetch outputs; port 0: any free one
-    #[arg(long, value_name = "ADDR")]
-    listen: Option<String>,
-    /// The token's file [default: token in the data directory]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) token_file: Option<PathBuf>,
-    /// Listen on other addresses than loopback without TLS
-    #[arg(long)]
-    insecure_network: bool,
-}
-
 /// `list`, and nothing else.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub(crate) enum ListOnly {
     /// List them
     List,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Framework {
-    /// Add a framework; shows what it asks for first
-    Run(FrameworkRun),
-    /// List frameworks
-    List,
-    /// Show one in full
-    Show {
-        /// Its name
-        name: String,
-    },
-    /// Kill its tasks and remove it with its state
-    Remove {
-        /// Its name
-        name: String,
-    },
-    /// Let a quarantined framework try again
-    Resume {
-        /// Its name
-        name: String,
-    },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct FrameworkRun {
-    /// The component, a .wasm file
-    pub(crate) file: PathBuf,
-    /// Its name in the cluster [default: the manifest's]
-    #[arg(long)]
-    pub(crate) name: Option<String>,
-    /// A role that it may use; may be repeated [default: the manifest's]
-    #[arg(long)]
-    pub(crate) role: Vec<String>,
-    /// Its configuration (JSON)
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// Approve all that it asks for, without being asked
-    #[arg(long)]
-    pub(crate) approve: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -453,60 +338,6 @@ impl Global {
         }
         Ok(flags)
     }
-}
-
-impl HostFlags {
-    /// What these flags say of settings.
-    pub(crate) fn flags(&self) -> Vec<FlagValue> {
-        let insecure = self.insecure_network.then(|| "true".to_owned());
-        values([
-            ("host.listen", "--listen", self.listen.clone()),
-            ("host.http", "--http", self.http.clone()),
-            ("host.allocation", "--allocation", self.allocation.clone()),
-            ("host.lease", "--lease", self.lease.clone()),
-            ("host.policy", "--policy", self.policy.clone()),
-            (
-                "host.policy-config",
-                "--policy-config",
-                self.policy_config.clone(),
-            ),
-            (
-                "host.tls-certificate",
-                "--tls-certificate",
-                self.tls_certificate.clone(),
-            ),
-            ("host.tls-key", "--tls-key", self.tls_key.clone()),
-            ("host.insecure-network", "--insecure-network", insecure),
-        ])
-    }
-}
-
-impl AgentFlags {
-    /// What these flags say of settings.
-    pub(crate) fn flags(&self) -> Vec<FlagValue> {
-        let insecure = self.insecure_network.then(|| "true".to_owned());
-        let files = (!self.files.is_empty()).then(|| self.files.join(":"));
-        values([
-            ("agent.join", "--join", self.join.clone()),
-            ("agent.resources", "--resources", self.resources.clone()),
-            ("agent.attributes", "--attributes", self.attributes.clone()),
-            ("agent.task-user", "--task-user", self.task_user.clone()),
-            ("agent.files", "--files", files),
-            ("agent.listen", "--listen", self.listen.clone()),
-            ("agent.insecure-network", "--insecure-network", insecure),
-        ])
-    }
-}
-
-fn values<const N: usize>(given: [(&str, &str, Option<String>); N]) -> Vec<FlagValue> {
-    let given = given.into_iter().filter_map(|(key, flag, text)| {
-        Some(FlagValue {
-            key: key.to_owned(),
-            text: text?,
-            flag: flag.to_owned(),
-        })
-    });
-    given.collect()
 }
 
 #[cfg(test)]

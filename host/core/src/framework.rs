@@ -10,7 +10,8 @@ use proffer_model::{
 
 use crate::constraint::Constraints;
 use crate::handles::ClientId;
-use crate::tasks::{Output, Task};
+use crate::outputs::Output;
+use crate::tasks::Task;
 use crate::view::Counters;
 
 /// A framework and everything of it.

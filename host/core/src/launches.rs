@@ -9,7 +9,7 @@ use crate::accept::inputs_of;
 use crate::action::Action;
 use crate::framework::Framework;
 use crate::machine::Core;
-use crate::tasks::Output;
+use crate::outputs::Output;
 
 impl Core {
     /// Sends a group of launches to its agent, if that is connected. Sent again after a

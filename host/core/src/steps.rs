@@ -1,20 +1,15 @@
-//! Frameworks' steps: batches out, answers in, failures and their ends.
+//! Frameworks' steps: called with what waits, answered with commands that become one fact.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
-use proffer_model::fact::{Effect, Fact, FrameworkStanding, StepRecord};
-use proffer_model::framework::{Answer, Batch, Cause, Event as Told, Fired, StateWrite};
-use proffer_model::{
-    AgentId, AgentInfo, Duration, FrameworkId, OfferId, Reason, Remedy, StepNumber, TaskUpdate,
-    Timestamp, code,
-};
+use proffer_model::fact::{Effect, Fact, StepRecord};
+use proffer_model::framework::{Answer, Cause, Event as Told, StateWrite};
+use proffer_model::{FrameworkId, OfferId, StepNumber, Timestamp};
 
 use crate::action::Action;
-use crate::agenda::Deadline;
+use crate::batches::offers_in;
 use crate::book::Ending;
 use crate::commands::StepRun;
-use crate::config::{ALONE_FAILURES_MAX, backoff};
 use crate::framework::{InFlight, Item};
 use crate::machine::Core;
 
@@ -126,56 +121,6 @@ impl Core {
             items.push(item);
         }
         items
-    }
-
-    /// Puts a batch together: neighbours of one kind merged, every agent named in it described.
-    fn batch(
-        &self,
-        framework: FrameworkId,
-        step: StepNumber,
-        kept: &[OfferId],
-        items: &[Item],
-    ) -> Batch {
-        let mut events: Vec<Told> = Vec::new();
-        let kept_offers = kept
-            .iter()
-            .filter_map(|id| self.offers.get(id))
-            .map(|open| open.offer.clone());
-        merge(&mut events, Told::Offers(kept_offers.collect()));
-        for item in items {
-            if let Some(event) = self.told(framework, item) {
-                merge(&mut events, event);
-            }
-        }
-        let mut agents: BTreeMap<AgentId, Arc<AgentInfo>> = BTreeMap::new();
-        for id in events.iter().flat_map(agents_named) {
-            if let Some(agent) = self.agents.get(&id) {
-                agents.insert(id, Arc::clone(&agent.record.info));
-            }
-        }
-        Batch {
-            step,
-            now: self.now,
-            agents: agents.into_iter().collect(),
-            events,
-        }
-    }
-
-    fn told(&self, framework: FrameworkId, item: &Item) -> Option<Told> {
-        let fw = self.frameworks.get(&framework)?;
-        Some(match item {
-            Item::Started(cause) => Told::Started(cause.clone()),
-            Item::Offer(id) => Told::Offers(vec![self.offers.get(id)?.offer.clone()]),
-            Item::Rescinded(rescinded) => Told::Rescinded(vec![rescinded.clone()]),
-            Item::Update { update, .. } => Told::Updates(vec![TaskUpdate::clone(update)]),
-            Item::Durable(number) => fw.durable.get(number)?.clone(),
-            Item::Told(event) => Told::clone(event),
-            Item::Timer(id, _) => Told::Timers(vec![Fired {
-                id: id.clone(),
-                due: fw.timers.get(id)?.at,
-            }]),
-            Item::Request(id) => Told::Request(self.requests.get(id)?.request.clone()),
-        })
     }
 
     /// A step answered: its writes and effects become one fact, then its effects happen.
@@ -315,149 +260,8 @@ impl Core {
         self.enqueue(framework, Item::Durable(number));
     }
 
-    /// A step failed: no trace, the same events again, halved.
-    pub(crate) fn step_failed(
-        &mut self,
-        framework: FrameworkId,
-        step: StepNumber,
-        attempt: u32,
-        fault: Reason,
-    ) {
-        let Some(in_flight) = self.take_in_flight(framework, step, attempt) else {
-            return;
-        };
-        let failures_max = self.config.step_failures_max;
-        self.forget_delivery(framework, &in_flight);
-        let alone = self.is_indivisible(&in_flight.items);
-        let Some(fw) = self.frameworks.get_mut(&framework) else {
-            return;
-        };
-        fw.counters.steps_failed += 1;
-        let supervision = &mut fw.supervision;
-        supervision.failures += 1;
-        supervision.last_fault = Some(fault.clone());
-        supervision.rows_max = Some((in_flight.items.len() / 2).max(1));
-        if alone {
-            supervision.alone += 1;
-            supervision.stuck += 1;
-        }
-        let doomed = alone && supervision.alone >= ALONE_FAILURES_MAX;
-        // Halving is progress: only what cannot be halved counts towards quarantine.
-        let exhausted = supervision.stuck >= failures_max;
-        let retry_at = self.now + backoff(supervision.failures);
-        supervision.retry_at = Some(retry_at);
-        self.agenda.add(retry_at, Deadline::StepRetries(framework));
-        self.note(Some(framework), fault.clone());
-        let mut items = in_flight.items;
-        if doomed {
-            for item in std::mem::take(&mut items) {
-                self.meet_fate(framework, item, &fault);
-            }
-        }
-        if let Some(fw) = self.frameworks.get_mut(&framework) {
-            for item in items.into_iter().rev() {
-                fw.queue.push_front(item);
-            }
-        }
-        if exhausted {
-            self.quarantine(framework, &fault);
-        }
-    }
-
-    /// A failed step leaves no trace: its framework has not seen the offers that were new in it.
-    fn forget_delivery(&mut self, framework: FrameworkId, in_flight: &InFlight) {
-        let kept = self.frameworks.get(&framework).map(|fw| &fw.kept);
-        for id in &in_flight.delivered {
-            if kept.is_some_and(|kept| kept.contains(id)) {
-                continue;
-            }
-            if let Some(open) = self.offers.get_mut(id) {
-                open.delivered = false;
-            }
-        }
-        if let Some(fw) = self.frameworks.get_mut(&framework) {
-            let seen_now: BTreeSet<u64> = offers_in(&in_flight.items).map(|id| id.0).collect();
-            fw.queue.retain(
-                |item| !matches!(item, Item::Rescinded(gone) if seen_now.contains(&gone.id)),
-            );
-        }
-    }
-
-    /// One event, or the offers of one gang.
-    fn is_indivisible(&self, items: &[Item]) -> bool {
-        let gang_of = |item: &Item| match item {
-            Item::Offer(id) => self.offers.get(id).map_or(0, |open| open.offer.gang),
-            _ => 0,
-        };
-        match items {
-            [_] => true,
-            [first, rest @ ..] => {
-                let gang = gang_of(first);
-                gang != 0 && rest.iter().all(|item| gang_of(item) == gang)
-            }
-            [] => false,
-        }
-    }
-
-    /// The end of an event that fails alone: a request is answered 500, an offer returns, anything
-    /// else is quarantine.
-    fn meet_fate(&mut self, framework: FrameworkId, item: Item, fault: &Reason) {
-        if let Some(fw) = self.frameworks.get_mut(&framework) {
-            fw.supervision.alone = 0;
-        }
-        match item {
-            Item::Request(id) => {
-                self.answer_request(id, 500, &format!("the framework failed: {}", fault.text))
-            }
-            Item::Offer(id) => self.end_offer(id, &Ending::Declined(None)),
-            Item::Told(_) | Item::Rescinded(_) => {}
-            item
-            @ (Item::Started(_) | Item::Update { .. } | Item::Durable(_) | Item::Timer(..)) => {
-                if let Some(fw) = self.frameworks.get_mut(&framework) {
-                    fw.queue.push_front(item);
-                }
-                self.quarantine(framework, fault);
-            }
-        }
-    }
-
-    /// It steps no more; tasks and queue stay. The way out is an operator's resume.
-    fn quarantine(&mut self, framework: FrameworkId, fault: &Reason) {
-        let Some(fw) = self
-            .frameworks
-            .get_mut(&framework)
-            .filter(|fw| fw.is_active())
-        else {
-            return;
-        };
-        fw.record.standing = FrameworkStanding::Quarantined(fault.clone());
-        let (record, clients) = (fw.record.clone(), fw.clients.clone());
-        self.facts.push(Fact::FrameworkSet(Box::new(record)));
-        let why = Reason::new(
-            code::FRAMEWORK_INACTIVE,
-            Remedy::ChooseAnew,
-            "the framework is in quarantine",
-        );
-        self.rescind_framework_offers(framework, &why);
-        for client in clients.into_values() {
-            self.drop_client_filters(client);
-            self.feed.client_changed(client);
-        }
-        self.demands_changed(framework);
-        self.refuse_requests(framework, "the framework is in quarantine");
-        self.emit(Action::StopFramework { framework });
-        let text = format!("quarantined: {}", fault.text);
-        self.note(
-            Some(framework),
-            Reason {
-                text,
-                ..fault.clone()
-            },
-        );
-    }
-
     /// The step that this answers, if it is the one in flight: late answers are nobody's.
-    fn take_in_flight(
+    pub(crate) fn take_in_flight(
         &mut self,
         framework: FrameworkId,
         step: StepNumber,
@@ -508,46 +312,5 @@ impl Core {
         let record = Box::new(fw.record.clone());
         self.ready.insert(framework);
         self.emit(Action::StartFramework(record));
-    }
-
-    /// How long a failed framework waits, for views.
-    pub(crate) fn retry_in(&self, framework: FrameworkId) -> Option<Duration> {
-        let at = self.frameworks.get(&framework)?.supervision.retry_at?;
-        (at > self.now).then(|| at.since(self.now))
-    }
-}
-
-fn offers_in(items: &[Item]) -> impl Iterator<Item = OfferId> {
-    items.iter().filter_map(|item| match item {
-        Item::Offer(id) => Some(*id),
-        _ => None,
-    })
-}
-
-/// Appends an event, into the one before if both are lists of one kind.
-fn merge(events: &mut Vec<Told>, event: Told) {
-    match (events.last_mut(), event) {
-        (_, Told::Offers(rows)) if rows.is_empty() => {}
-        (Some(Told::Offers(all)), Told::Offers(rows)) => all.extend(rows),
-        (Some(Told::Rescinded(all)), Told::Rescinded(rows)) => all.extend(rows),
-        (Some(Told::Updates(all)), Told::Updates(rows)) => all.extend(rows),
-        (Some(Told::OperationUpdates(all)), Told::OperationUpdates(rows)) => all.extend(rows),
-        (Some(Told::AgentsChanged(all)), Told::AgentsChanged(rows)) => all.extend(rows),
-        (Some(Told::Timers(all)), Told::Timers(rows)) => all.extend(rows),
-        (Some(Told::Rejected(all)), Told::Rejected(rows)) => all.extend(rows),
-        (_, event) => events.push(event),
-    }
-}
-
-fn agents_named(event: &Told) -> Vec<AgentId> {
-    match event {
-        Told::Offers(rows) => rows.iter().map(|offer| offer.agent).collect(),
-        Told::Updates(rows) => rows.iter().filter_map(|update| update.agent).collect(),
-        Told::OperationUpdates(rows) => rows.iter().map(|update| update.agent).collect(),
-        Told::AgentsChanged(rows) => rows.iter().map(|change| change.agent).collect(),
-        Told::InverseOffers(rows) => rows.iter().map(|offer| offer.agent).collect(),
-        Told::Holdings(holdings) => holdings.rows.iter().map(|row| row.agent).collect(),
-        Told::Explained(explained) => explained.rows.iter().filter_map(|row| row.sample).collect(),
-        _ => Vec::new(),
     }
 }

@@ -1,11 +1,9 @@
-//! Tasks: their records, what agents tell of them, and what is told to frameworks.
+//! Tasks: their records, and what agents tell of them.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proffer_model::agent::{LaunchUpdate, ToAgent};
-use proffer_model::fact::{Effect, Fact, LaunchRecord};
-use proffer_model::framework::Event as Told;
+use proffer_model::fact::LaunchRecord;
 use proffer_model::{
     AgentId, Duration, FrameworkId, LaunchNumber, Reason, Remedy, TaskId, TaskSpec, TaskState,
     TaskUpdate, Timestamp, UpdateSource, code,
@@ -16,6 +14,7 @@ use crate::event::ConnectionId;
 use crate::framework::Item;
 use crate::handles::ClientId;
 use crate::machine::Core;
+use crate::outputs::Output;
 
 /// A task as the core knows it.
 #[derive(Clone, Debug)]
@@ -49,16 +48,6 @@ pub(crate) struct Task {
     pub(crate) ended_at: Option<Timestamp>,
 }
 
-/// A published sandbox.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Output {
-    pub(crate) task: TaskId,
-    pub(crate) launch: LaunchNumber,
-    pub(crate) agent: AgentId,
-    /// A fetch from it failed: a later task that finishes under the name takes its place.
-    pub(crate) suspect: bool,
-}
-
 impl Task {
     pub(crate) fn new(record: &LaunchRecord, client: ClientId) -> Self {
         Self {
@@ -90,7 +79,13 @@ impl Task {
     }
 
     /// What the framework was told; final states stay, and then this answers false.
-    fn told(&mut self, state: TaskState, why: &Reason, exit: Option<i32>, at: Timestamp) -> bool {
+    pub(crate) fn told(
+        &mut self,
+        state: TaskState,
+        why: &Reason,
+        exit: Option<i32>,
+        at: Timestamp,
+    ) -> bool {
         if self.state.is_final() {
             return false;
         }
@@ -241,56 +236,6 @@ impl Core {
         }
     }
 
-    /// The first to finish under a name keeps it, unless its agent is away or a fetch from it failed.
-    fn publish_output(&mut self, framework: FrameworkId, name: String, output: Output) {
-        let replaceable = match self
-            .frameworks
-            .get(&framework)
-            .and_then(|fw| fw.outputs.get(&name))
-        {
-            None => true,
-            Some(old) => {
-                let there = self
-                    .agents
-                    .get(&old.agent)
-                    .is_some_and(|agent| self.replaying || agent.serves_outputs());
-                old.suspect || !there
-            }
-        };
-        if replaceable && let Some(fw) = self.frameworks.get_mut(&framework) {
-            fw.outputs.insert(name, output);
-        }
-    }
-
-    /// Outputs that a task could not fetch. `data` names them, one a line; if it names none, all
-    /// that the task's inputs match.
-    fn suspect_inputs(&mut self, framework: FrameworkId, id: &TaskId, data: &[u8]) {
-        let text = String::from_utf8_lossy(data);
-        let named: BTreeSet<&str> = text.lines().collect();
-        let Some(fw) = self.frameworks.get_mut(&framework) else {
-            return;
-        };
-        let Some(task) = fw.tasks.get(id) else { return };
-        let spec = Arc::clone(&task.spec);
-        for input in spec.template.inputs.iter().chain(&spec.inputs) {
-            let Ok(proffer_model::Source::Output(glob, _)) =
-                proffer_model::Source::parse(&input.source)
-            else {
-                continue;
-            };
-            let Ok(glob) = globset::Glob::new(glob) else {
-                continue;
-            };
-            let matcher = glob.compile_matcher();
-            for (name, output) in &mut fw.outputs {
-                let by_name = named.contains(name.as_str()) || named.contains(output.task.as_str());
-                if matcher.is_match(name) && (named.is_empty() || by_name) {
-                    output.suspect = true;
-                }
-            }
-        }
-    }
-
     /// Its resources come free, once.
     pub(crate) fn release_task(&mut self, framework: FrameworkId, id: &TaskId) {
         let Some(task) = self
@@ -310,173 +255,8 @@ impl Core {
         self.agent_has_more(agent);
     }
 
-    /// The host itself decides a task's state, durably, and tells its framework.
-    pub(crate) fn decide_task(
-        &mut self,
-        framework: FrameworkId,
-        id: &TaskId,
-        state: TaskState,
-        why: Reason,
-    ) {
-        let now = self.now;
-        let Some(task) = self
-            .frameworks
-            .get(&framework)
-            .and_then(|f| f.tasks.get(id))
-        else {
-            return;
-        };
-        if task.state.is_final() {
-            return;
-        }
-        let update = host_update(id.clone(), Some(task.agent), state, why.clone(), now);
-        let effect = Effect::TaskDecided {
-            task: id.clone(),
-            state,
-            why,
-            at: now,
-        };
-        self.apply_task_effect(framework, &effect);
-        self.facts.push(Fact::Changed { framework, effect });
-        self.queue_durable(framework, Told::Updates(vec![update]), None);
-    }
-
-    /// Applies what a fact says of a task; live and in recovery alike.
-    pub(crate) fn apply_task_effect(&mut self, framework: FrameworkId, effect: &Effect) {
-        match effect {
-            Effect::TaskLaunched(record) => {
-                let client = self.client_of(framework, &record.role);
-                self.launches
-                    .insert(record.launch, (framework, record.task.id.clone()));
-                if let Some(agent) = self.agents.get_mut(&record.agent) {
-                    agent.launches.insert(record.launch);
-                }
-                if let Some(fw) = self.frameworks.get_mut(&framework) {
-                    fw.tasks
-                        .insert(record.task.id.clone(), Task::new(record, client));
-                }
-            }
-            Effect::TaskAcknowledged {
-                task: id,
-                sequence,
-                state,
-                why,
-                exit,
-                at,
-            } => {
-                let Some(fw) = self.frameworks.get_mut(&framework) else {
-                    return;
-                };
-                let Some(task) = fw.tasks.get_mut(id) else {
-                    return;
-                };
-                task.acknowledged = task.acknowledged.max(*sequence);
-                task.queued = task.queued.max(*sequence);
-                task.seen = true;
-                if *state == TaskState::Running && task.running_at.is_none() {
-                    task.running_at = Some(*at);
-                }
-                if task.state == TaskState::Unreachable && !state.is_final() {
-                    // Told before its agent went away, taken after: what the host said since stands.
-                    return;
-                }
-                let first = task.told(*state, why, *exit, *at);
-                if first && task.queued == task.acknowledged {
-                    task.queued_state = *state;
-                }
-                if first && state.is_final() {
-                    self.task_ended(framework, id);
-                }
-                // Live, the agent's newest word was heard with the update and may be newer.
-                if self.replaying || state.is_final() {
-                    self.task_heard_latest(framework, id, *state);
-                }
-            }
-            Effect::TaskDecided {
-                task: id,
-                state,
-                why,
-                at,
-            } => {
-                let Some(fw) = self.frameworks.get_mut(&framework) else {
-                    return;
-                };
-                let Some(task) = fw.tasks.get_mut(id) else {
-                    return;
-                };
-                let first = task.told(*state, why, None, *at);
-                if first {
-                    task.queued_state = *state;
-                }
-                if first && state.is_final() {
-                    self.task_ended(framework, id);
-                    self.task_heard_latest(framework, id, *state);
-                }
-            }
-            Effect::TaskForgotten { task: id } => self.forget_task(framework, id),
-            _ => {}
-        }
-    }
-
-    /// Its framework knows its end.
-    fn task_ended(&mut self, framework: FrameworkId, id: &TaskId) {
-        let Some(fw) = self.frameworks.get_mut(&framework) else {
-            return;
-        };
-        let Some(task) = fw.tasks.get(id) else { return };
-        let (agent, launch) = (task.agent, task.launch);
-        fw.ended.push_back(id.clone());
-        if let Some(agent) = self.agents.get_mut(&agent) {
-            agent.launches.remove(&launch);
-        }
-    }
-
     pub(crate) fn task(&self, framework: FrameworkId, id: &TaskId) -> Option<&Task> {
         self.frameworks.get(&framework)?.tasks.get(id)
-    }
-
-    fn forget_task(&mut self, framework: FrameworkId, id: &TaskId) {
-        self.release_task(framework, id);
-        let Some(fw) = self.frameworks.get_mut(&framework) else {
-            return;
-        };
-        if let Some(task) = fw.tasks.remove(id) {
-            self.launches.remove(&task.launch);
-            if let Some(agent) = self.agents.get_mut(&task.agent) {
-                agent.launches.remove(&task.launch);
-            }
-            let published = fw
-                .outputs
-                .get(&task.spec.output)
-                .is_some_and(|output| output.launch == task.launch);
-            if published {
-                fw.outputs.remove(&task.spec.output);
-            }
-        }
-        if fw.ended.front() == Some(id) {
-            fw.ended.pop_front();
-        } else {
-            fw.ended.retain(|ended| ended != id);
-        }
-    }
-
-    /// Drops the oldest ended tasks beyond the limit.
-    pub(crate) fn bound_ended_tasks(&mut self, framework: FrameworkId, effects: &mut Vec<Effect>) {
-        let max = self.config.ended_tasks_max;
-        loop {
-            let Some(fw) = self.frameworks.get(&framework) else {
-                return;
-            };
-            if fw.ended.len() <= max {
-                return;
-            }
-            let Some(oldest) = fw.ended.front().cloned() else {
-                return;
-            };
-            let effect = Effect::TaskForgotten { task: oldest };
-            self.apply_task_effect(framework, &effect);
-            effects.push(effect);
-        }
     }
 
     /// Tells the agent of a task that it is to end.

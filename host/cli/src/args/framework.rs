@@ -1,0 +1,46 @@
+//! What can be asked about frameworks.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Framework {
+    /// Add a framework; shows what it asks for first
+    Run(FrameworkRun),
+    /// List frameworks
+    List,
+    /// Show one in full
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Kill its tasks and remove it with its state
+    Remove {
+        /// Its name
+        name: String,
+    },
+    /// Let a quarantined framework try again
+    Resume {
+        /// Its name
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FrameworkRun {
+    /// The component, a .wasm file
+    pub(crate) file: PathBuf,
+    /// Its name in the cluster [default: the manifest's]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// A role that it may use; may be repeated [default: the manifest's]
+    #[arg(long)]
+    pub(crate) role: Vec<String>,
+    /// Its configuration (JSON)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Approve all that it asks for, without being asked
+    #[arg(long)]
+    pub(crate) approve: bool,
+}
