@@ -197,6 +197,10 @@ impl Core {
         if self.allocation.in_flight.is_some() {
             return;
         }
+        if self.feed.is_overfull() {
+            self.feed.take_removed();
+            self.allocation.fed = None;
+        }
         if self.allocation.wanted == Scope::Nothing {
             let ending = std::mem::take(&mut self.allocation.filters_ending);
             return self.end_filters(ending);

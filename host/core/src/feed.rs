@@ -16,6 +16,10 @@ use crate::machine::Core;
 /// Rows of one part of a snapshot; the contract bounds a part to 4 MiB, a cell row is 44 bytes.
 const SNAPSHOT_AGENTS_PER_PART: usize = 4_096;
 
+/// Removals that wait to be told. While nobody wants anything no cycle takes them, so past this the
+/// policy gets a snapshot instead, which needs none.
+const REMOVED_MAX: usize = 65_536;
+
 /// Everything that changed since the policy's last apply.
 #[derive(Debug, Default)]
 pub(crate) struct Feed {
@@ -43,6 +47,9 @@ pub(crate) struct Feed {
     /// Demands that not every agent will do for.
     pub(crate) masked: BTreeSet<u32>,
     demands_given: u32,
+    /// Handles of demands whose removal the policy was told: given again, lowest first, so that
+    /// what is kept by handle is as large as the demands that stand and not as those that ever did.
+    demands_free: BTreeSet<u32>,
     kinds_told: u32,
     terms_told: u32,
     roles_told: u32,
@@ -54,6 +61,9 @@ pub(crate) struct Feed {
 
 impl Feed {
     pub(crate) fn next_demand_handle(&mut self) -> u32 {
+        if let Some(handle) = self.demands_free.pop_first() {
+            return handle;
+        }
         let handle = self.demands_given;
         self.demands_given = self.demands_given.saturating_add(1);
         handle
@@ -81,10 +91,7 @@ impl Feed {
 
     pub(crate) fn forget_client(&mut self, client: ClientId) {
         self.clients.remove(&client);
-        self.removed.push(Removed {
-            what: Noun::Client,
-            handle: client.0,
-        });
+        self.forget(Noun::Client, client.0);
         self.cells.retain(|(_, owner)| *owner != client);
     }
 
@@ -94,10 +101,25 @@ impl Feed {
         self.masks_dirty.remove(&handle);
         self.masked.remove(&handle);
         self.demand_owners.remove(&handle);
-        self.removed.push(Removed {
-            what: Noun::Demand,
-            handle,
-        });
+        self.forget(Noun::Demand, handle);
+    }
+
+    /// Something is to be told as gone.
+    pub(crate) fn forget(&mut self, what: Noun, handle: u32) {
+        self.removed.push(Removed { what, handle });
+    }
+
+    /// Whether so much waits to be told as gone that a snapshot is cheaper.
+    pub(crate) fn is_overfull(&self) -> bool {
+        self.removed.len() > REMOVED_MAX
+    }
+
+    /// What is to be told as gone; it counts as told, so the demands' handles are free again.
+    pub(crate) fn take_removed(&mut self) -> Vec<Removed> {
+        let removed = std::mem::take(&mut self.removed);
+        let demands = removed.iter().filter(|gone| gone.what == Noun::Demand);
+        self.demands_free.extend(demands.map(|gone| gone.handle));
+        removed
     }
 }
 
@@ -117,7 +139,8 @@ impl Core {
         self.feed.kinds_told = 0;
         self.feed.terms_told = 0;
         self.feed.roles_told = 0;
-        self.feed.removed.clear();
+        // What is gone is not in the snapshot: that tells it.
+        self.feed.take_removed();
         self.feed.rejected.clear();
         self.feed.retotalled.clear();
         self.feed.clients = self.handles.clients().map(|(client, _)| client).collect();
@@ -156,7 +179,7 @@ impl Core {
     }
 
     fn put_all(&mut self, changes: &mut Changes, feeds: Feeds) {
-        changes.removed = std::mem::take(&mut self.feed.removed);
+        changes.removed = self.feed.take_removed();
         changes.rejected = std::mem::take(&mut self.feed.rejected);
         self.put_agents(changes);
         self.put_clients(changes);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proffer_model::policy::{Noun, Removed};
+use proffer_model::policy::Noun;
 use proffer_model::{
     AgentId, Bundle, Duration, Quantity, Ranges, Reason, Remedy, Resources, Timestamp, code,
 };
@@ -196,10 +196,7 @@ impl Core {
     pub(crate) fn drop_filter(&mut self, handle: u32) -> Option<Filter> {
         let filter = self.filters.remove(handle)?;
         self.agenda.remove(filter.until, filter_deadline(&filter));
-        self.feed.removed.push(Removed {
-            what: Noun::Filter,
-            handle,
-        });
+        self.feed.forget(Noun::Filter, handle);
         self.feed.filters.remove(&handle);
         Some(filter)
     }

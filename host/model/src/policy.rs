@@ -280,7 +280,8 @@ pub enum Noun {
     Reclaim,
 }
 
-/// Something that is no more. Its handle is not used again.
+/// Something that is no more. Its handle is not used again, but a demand's: that may name another one
+/// from the next apply on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Removed {
     /// What.
