@@ -171,6 +171,14 @@ impl Core {
         ))
     }
 
+    fn tasks_limit(&self) -> Reason {
+        let text = format!(
+            "the framework has {} tasks that have not ended, and may have no more",
+            self.config.tasks_max
+        );
+        Reason::new(code::LIMIT, Remedy::Retry, text)
+    }
+
     /// Tasks that run together or not at all.
     fn plan_group(
         &self,
@@ -180,6 +188,10 @@ impl Core {
         ids: &mut BTreeSet<TaskId>,
         plan: &mut Plan,
     ) {
+        let kept = self
+            .frameworks
+            .get(&run.framework)
+            .map_or(0, |fw| fw.tasks.len().saturating_sub(fw.ended.len()));
         let mut left = plan.left.clone();
         let mut problems: Vec<Option<(TaskState, Reason)>> = Vec::new();
         let mut group_failed = tasks.is_empty();
@@ -192,8 +204,10 @@ impl Core {
                 group_failed = true;
                 continue;
             }
+            let full = kept + ids.len() > self.config.tasks_max;
             let problem = match fault {
                 Some(fault) => Some((TaskState::Dropped, fault.clone())),
+                None if full => Some((TaskState::Dropped, self.tasks_limit())),
                 None => problem_of(task)
                     .map(|why| (TaskState::Error, why))
                     .or_else(|| {

@@ -21,6 +21,16 @@ use crate::tasks::host_update;
 /// Ids of timers, demands and tokens, in bytes: they become part of facts.
 pub(crate) const ID_LEN_MAX: usize = 255;
 
+/// Tasks that one explicit reconciliation may name, and such that may wait for their answers: with
+/// each task's update a row, this bounds the queue.
+const RECONCILE_TASKS_MAX: usize = 10_000;
+const RECONCILES_MAX: usize = 16;
+/// Rejections that may wait for a framework. A step is told 1,024 and may cause 4,096: a framework
+/// that never learns would fill the store.
+const REJECTIONS_MAX: usize = 16_384;
+/// Rows of one answer's event: 64 KiB of the batch's 1 MiB.
+pub(crate) const ANSWER_ROWS_MAX: usize = 256;
+
 /// A step's commands being done.
 #[derive(Debug)]
 pub(crate) struct StepRun {
@@ -34,6 +44,25 @@ pub(crate) struct StepRun {
     pub(crate) killed: Vec<TaskId>,
     /// Whether the framework is to end then.
     pub(crate) finish: Option<Finish>,
+}
+
+/// A question is refused while the answer to the one before waits.
+pub(crate) fn unanswered(command: &str) -> Reason {
+    let text = format!("the answer to the {command} before this one waits to be taken");
+    Reason::new(code::LIMIT, Remedy::Retry, text)
+}
+
+/// Cuts an answer's rows into events, and says which is the last. No rows are one empty event.
+pub(crate) fn chunks<T>(rows: Vec<T>) -> impl Iterator<Item = (Vec<T>, bool)> {
+    let mut rows = rows.into_iter();
+    let mut done = false;
+    std::iter::from_fn(move || {
+        if std::mem::replace(&mut done, rows.len() <= ANSWER_ROWS_MAX) {
+            return None;
+        }
+        let chunk: Vec<T> = rows.by_ref().take(ANSWER_ROWS_MAX).collect();
+        Some((chunk, done))
+    })
 }
 
 impl Core {
@@ -59,8 +88,8 @@ impl Core {
                 }
             }
             Command::Respond(response) => self.respond(run, response),
-            Command::ListHoldings(token) => self.list_holdings(run.framework, token),
-            Command::Explain(question) => self.explain_demands(run.framework, &question),
+            Command::ListHoldings(token) => self.list_holdings(run, token),
+            Command::Explain(question) => self.explain_demands(run, &question),
             Command::Finish(finish) => run.finish = Some(finish),
             Command::Malformed(rejection) => self.reject(run, rejection),
             Command::AnswerInverse(answer) => {
@@ -103,6 +132,12 @@ impl Core {
             why,
         };
         self.reject(run, rejection);
+    }
+
+    /// Whether a framework has let so many rejections wait that it is not to make more.
+    pub(crate) fn is_unteachable(&self, framework: FrameworkId) -> bool {
+        let fw = self.frameworks.get(&framework);
+        fw.is_some_and(|fw| fw.rejections_waiting > REJECTIONS_MAX)
     }
 
     fn unsupported(&mut self, run: &mut StepRun, command: &str, subject: String) {
@@ -190,9 +225,22 @@ impl Core {
     fn reconcile(&mut self, run: &mut StepRun, reconcile: Reconcile) {
         let (framework, now) = (run.framework, self.now);
         let mut malformed = Vec::new();
-        let Some(fw) = self.frameworks.get(&framework) else {
+        let Some(fw) = self.frameworks.get_mut(&framework) else {
             return;
         };
+        let waiting = fw.asked.reconciles;
+        let too_much = reconcile.tasks.is_empty() && waiting > 0
+            || reconcile.tasks.len() > RECONCILE_TASKS_MAX
+            || waiting >= RECONCILES_MAX;
+        if too_much {
+            let text = format!(
+                "at most {RECONCILES_MAX} reconciliations of at most {RECONCILE_TASKS_MAX} tasks may wait for their answers, or one of everything"
+            );
+            let why = Reason::new(code::LIMIT, Remedy::Retry, text);
+            return self.reject_with(run, "reconcile", reconcile.token, why);
+        }
+        fw.asked.reconciles += 1;
+        let fw = &*fw;
         let mut updates = Vec::new();
         let mut silent = Vec::new();
         if reconcile.tasks.is_empty() {
@@ -383,9 +431,14 @@ impl Core {
         }
     }
 
-    fn list_holdings(&mut self, framework: FrameworkId, token: String) {
+    fn list_holdings(&mut self, run: &mut StepRun, token: String) {
+        let framework = run.framework;
         let mut rows = Vec::new();
-        if let Some(fw) = self.frameworks.get(&framework) {
+        if let Some(fw) = self.frameworks.get_mut(&framework) {
+            if std::mem::replace(&mut fw.asked.holdings, true) {
+                let why = unanswered("list-holdings");
+                return self.reject_with(run, "list-holdings", token, why);
+            }
             for (id, agent) in &self.agents {
                 for (role, client) in &fw.clients {
                     let used = agent.account.held_by(*client).map(|held| &held.used);
@@ -400,12 +453,11 @@ impl Core {
                 }
             }
         }
-        let holdings = Told::Holdings(Holdings {
-            token,
-            rows,
-            last: true,
-        });
-        self.enqueue(framework, Item::Told(Box::new(holdings)));
+        for (rows, last) in chunks(rows) {
+            let token = token.clone();
+            let holdings = Told::Holdings(Holdings { token, rows, last });
+            self.enqueue(framework, Item::Told(Box::new(holdings)));
+        }
     }
 
     /// Marks a framework as being removed: its tasks end, by themselves or killed, then it goes.

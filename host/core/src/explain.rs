@@ -8,6 +8,7 @@ use proffer_model::{
     AgentId, Bundle, Demand, FrameworkId, Quantity, Reason, Remedy, Resources, Shape, code,
 };
 
+use crate::commands::{StepRun, chunks, unanswered};
 use crate::framework::{Item, StandingDemand};
 use crate::handles::ClientId;
 use crate::machine::Core;
@@ -257,7 +258,14 @@ impl Core {
     }
 
     /// A framework's own question.
-    pub(crate) fn explain_demands(&mut self, framework: FrameworkId, question: &ExplainDemands) {
+    pub(crate) fn explain_demands(&mut self, run: &mut StepRun, question: &ExplainDemands) {
+        let framework = run.framework;
+        if let Some(fw) = self.frameworks.get_mut(&framework)
+            && std::mem::replace(&mut fw.asked.explains, true)
+        {
+            let why = unanswered("explain");
+            return self.reject_with(run, "explain", question.token.clone(), why);
+        }
         let mut rows = Vec::new();
         if let Some(fw) = self.frameworks.get(&framework) {
             for (key, standing) in &fw.demands {
@@ -275,12 +283,11 @@ impl Core {
                 }
             }
         }
-        let explained = Explained {
-            token: question.token.clone(),
-            rows,
-            last: true,
-        };
-        self.enqueue(framework, Item::Told(Box::new(Told::Explained(explained))));
+        for (rows, last) in chunks(rows) {
+            let token = question.token.clone();
+            let explained = Told::Explained(Explained { token, rows, last });
+            self.enqueue(framework, Item::Told(Box::new(explained)));
+        }
     }
 }
 

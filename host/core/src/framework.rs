@@ -46,6 +46,31 @@ pub(crate) struct Framework {
     pub(crate) removal_waits_for: Option<TaskId>,
     /// Whether the life-cycle event was ever taken.
     pub(crate) started: bool,
+    /// Its questions whose answers it has not taken yet.
+    pub(crate) asked: Asked,
+    /// Rejections in [`Framework::durable`].
+    pub(crate) rejections_waiting: usize,
+}
+
+/// A framework's questions whose answers wait for it: an answer costs the host more than its
+/// question costs the framework, so only so many may be out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) reconciles: usize,
+    pub(crate) holdings: bool,
+    pub(crate) explains: bool,
+}
+
+impl Asked {
+    /// The last row of an answer was taken, or given up.
+    pub(crate) fn answered(&mut self, event: &Event) {
+        match event {
+            Event::Reconciled(_) => self.reconciles = self.reconciles.saturating_sub(1),
+            Event::Holdings(holdings) if holdings.last => self.holdings = false,
+            Event::Explained(explained) if explained.last => self.explains = false,
+            _ => {}
+        }
+    }
 }
 
 /// Something that a step is to be told.
@@ -154,6 +179,8 @@ impl Framework {
             requests_waiting: 0,
             removal_waits_for: None,
             started: false,
+            asked: Asked::default(),
+            rejections_waiting: 0,
         }
     }
 
@@ -187,11 +214,14 @@ impl Framework {
                 self.timers.remove(id);
             }
             Effect::EventQueued { number, event } => {
+                self.rejections_waiting += usize::from(matches!(event, Event::Rejected(_)));
                 self.durable.insert(*number, event.clone());
                 self.durable_next = self.durable_next.max(number + 1);
             }
             Effect::EventTaken { number } => {
-                self.durable.remove(number);
+                let taken = self.durable.remove(number);
+                let rejection = matches!(taken, Some(Event::Rejected(_)));
+                self.rejections_waiting -= usize::from(rejection);
             }
             Effect::Suppressed { roles } => self.suppressed.extend(roles.iter().cloned()),
             Effect::Revived { roles } => {

@@ -11,6 +11,36 @@ use crate::framework::Framework;
 use crate::machine::Core;
 use crate::outputs::Output;
 
+/// Files that the inputs of one group may come to, globs expanded: what an agent takes, too.
+const INPUT_FILES_MAX: usize = 100_000;
+/// Bytes that they may come to in the message, roughly: half of what a message to an agent may have.
+const INPUT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// A file in the message besides its texts, roughly.
+const INPUT_FILE_BYTES: usize = 32;
+
+/// What the inputs of one group come to so far. A message that no agent can take would be sent again
+/// at each of its registrations.
+#[derive(Debug, Default)]
+struct Expanded {
+    files: usize,
+    bytes: usize,
+}
+
+impl Expanded {
+    fn add(&mut self, texts: usize) -> Result<(), Reason> {
+        self.files += 1;
+        self.bytes += INPUT_FILE_BYTES + texts;
+        if self.files <= INPUT_FILES_MAX && self.bytes <= INPUT_BYTES_MAX {
+            return Ok(());
+        }
+        let text = format!(
+            "the inputs come to more than {INPUT_FILES_MAX} files or {} MiB of names: split the task",
+            INPUT_BYTES_MAX / 1024 / 1024
+        );
+        Err(Reason::new(code::LIMIT, Remedy::Mend, text))
+    }
+}
+
 impl Core {
     /// Sends a group of launches to its agent, if that is connected. Sent again after a
     /// reconnection: the agent runs a number at most once.
@@ -22,8 +52,9 @@ impl Core {
             .collect();
         let mut launches = Vec::new();
         let mut lost = None;
+        let mut expanded = Expanded::default();
         for id in &members {
-            match self.launch_message(framework, id) {
+            match self.launch_message(framework, id, &mut expanded) {
                 Ok(launch) => launches.push(launch),
                 Err(why) => lost = Some(why),
             }
@@ -50,17 +81,23 @@ impl Core {
         }
     }
 
-    fn launch_message(&self, framework: FrameworkId, id: &TaskId) -> Result<Launch, Reason> {
+    fn launch_message(
+        &self,
+        framework: FrameworkId,
+        id: &TaskId,
+        expanded: &mut Expanded,
+    ) -> Result<Launch, Reason> {
         let unknown = || Reason::new(code::UNKNOWN, Remedy::ChooseAnew, "the task is gone");
         let fw = self.frameworks.get(&framework).ok_or_else(unknown)?;
         let task = fw.tasks.get(id).ok_or_else(unknown)?;
         let mut inputs = Vec::new();
         for input in inputs_of(&task.spec) {
+            expanded.add(input.path.len() + input.source.len())?;
             inputs.push(ResolvedInput {
                 path: input.path.clone(),
                 digest: input.digest.clone(),
                 marks: input.marks,
-                from: self.origin(fw, &input.source)?,
+                from: self.origin(fw, &input.source, expanded)?,
             });
         }
         Ok(Launch {
@@ -73,7 +110,12 @@ impl Core {
         })
     }
 
-    fn origin(&self, fw: &Framework, source: &str) -> Result<Origin, Reason> {
+    fn origin(
+        &self,
+        fw: &Framework,
+        source: &str,
+        expanded: &mut Expanded,
+    ) -> Result<Origin, Reason> {
         let lost = |text: String| Reason::new(code::INPUT_LOST, Remedy::ChooseAnew, text);
         match Source::parse(source) {
             Ok(Source::File(path)) => Ok(Origin::File(path.to_owned())),
@@ -91,7 +133,9 @@ impl Core {
                 };
                 Ok(Origin::Sandbox(self.sandbox_file(&output, path, source)?))
             }
-            Ok(Source::Output(glob, path)) => self.outputs_matching(fw, glob, path, source),
+            Ok(Source::Output(glob, path)) => {
+                self.outputs_matching(fw, (glob, path), source, expanded)
+            }
             Ok(Source::Asset(_)) | Err(_) => Err(lost(format!("{source}: cannot be had"))),
         }
     }
@@ -101,12 +145,12 @@ impl Core {
     fn outputs_matching(
         &self,
         fw: &Framework,
-        glob: &str,
-        path: &str,
+        (glob, path): (&str, &str),
         source: &str,
+        expanded: &mut Expanded,
     ) -> Result<Origin, Reason> {
         let lost = |text: String| Reason::new(code::INPUT_LOST, Remedy::ChooseAnew, text);
-        if !glob.contains(['*', '?', '[', '{']) {
+        if !is_glob(glob) {
             let output = fw
                 .outputs
                 .get(glob)
@@ -118,7 +162,9 @@ impl Core {
             .compile_matcher();
         let mut files = Vec::new();
         for (name, output) in fw.outputs.iter().filter(|(name, _)| matcher.is_match(name)) {
-            files.push((name.clone(), self.sandbox_file(output, path, source)?));
+            let file = self.sandbox_file(output, path, source)?;
+            expanded.add(name.len() + file.path.len() + file.address.len())?;
+            files.push((name.clone(), file));
         }
         if files.is_empty() {
             return Err(lost(format!("{source}: no output matches")));
@@ -150,4 +196,9 @@ impl Core {
             path: path.to_owned(),
         })
     }
+}
+
+/// Whether a name in `output:` may stand for several.
+pub(crate) fn is_glob(name: &str) -> bool {
+    name.contains(['*', '?', '[', '{'])
 }

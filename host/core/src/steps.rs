@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use proffer_model::fact::{Effect, Fact, StepRecord};
 use proffer_model::framework::{Answer, Cause, Event as Told, StateWrite};
-use proffer_model::{FrameworkId, OfferId, StepNumber, Timestamp};
+use proffer_model::{FrameworkId, OfferId, Reason, Remedy, StepNumber, Timestamp, code};
 
 use crate::action::Action;
 use crate::batches::offers_in;
@@ -145,6 +145,7 @@ impl Core {
         for item in &in_flight.items {
             self.take_item(framework, item, &mut effects);
         }
+        let rejected_before = self.counters_mut(framework).commands_rejected;
         let mut run = StepRun {
             framework,
             unsettled: in_flight.delivered,
@@ -174,6 +175,11 @@ impl Core {
             self.facts.push(Fact::StepCommitted(Box::new(record)));
         }
         self.after_step(run);
+        let rejected = self.counters_mut(framework).commands_rejected > rejected_before;
+        if rejected && self.is_unteachable(framework) {
+            let text = "its commands are rejected faster than it takes the rejections";
+            self.quarantine(framework, &Reason::new(code::LIMIT, Remedy::Mend, text));
+        }
         self.finish_removal(framework);
         self.ready.insert(framework);
     }
@@ -213,7 +219,15 @@ impl Core {
                     self.acknowledge(connection, *launch, update.sequence);
                 }
             }
-            Item::Offer(_) | Item::Rescinded(_) | Item::Told(_) | Item::Request(_) => {}
+            Item::Told(event) => self.answer_taken(framework, event),
+            Item::Offer(_) | Item::Rescinded(_) | Item::Request(_) => {}
+        }
+    }
+
+    /// An answer to one of a framework's questions will not come again.
+    pub(crate) fn answer_taken(&mut self, framework: FrameworkId, event: &Told) {
+        if let Some(fw) = self.frameworks.get_mut(&framework) {
+            fw.asked.answered(event);
         }
     }
 

@@ -109,7 +109,8 @@ impl Core {
                 self.answer_request(id, 500, &format!("the framework failed: {}", fault.text))
             }
             Item::Offer(id) => self.end_offer(id, &Ending::Declined(None)),
-            Item::Told(_) | Item::Rescinded(_) => {}
+            Item::Told(event) => self.answer_taken(framework, &event),
+            Item::Rescinded(_) => {}
             item
             @ (Item::Started(_) | Item::Update { .. } | Item::Durable(_) | Item::Timer(..)) => {
                 if let Some(fw) = self.frameworks.get_mut(&framework) {
@@ -121,7 +122,7 @@ impl Core {
     }
 
     /// It steps no more; tasks and queue stay. The way out is an operator's resume.
-    fn quarantine(&mut self, framework: FrameworkId, fault: &Reason) {
+    pub(crate) fn quarantine(&mut self, framework: FrameworkId, fault: &Reason) {
         let Some(fw) = self
             .frameworks
             .get_mut(&framework)

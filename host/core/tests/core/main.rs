@@ -4,6 +4,7 @@ mod behaviours;
 mod cluster;
 mod hosts;
 mod leases;
+mod limits;
 mod moves;
 mod offers;
 mod play;
