@@ -1,11 +1,11 @@
 //! The embedded backend: one redb file, beside it the component files and a line that says which
 //! format they are in.
 //!
-//! The format is in a file of its own, so that a store of a newer format is refused before anything
-//! opens, and perhaps repairs, its database.
+//! An older format is upgraded when the store is opened; see `format`.
+
+mod format;
 
 use std::fs;
-use std::io;
 use std::ops::Bound;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -19,18 +19,12 @@ use redb::{
     TableDefinition, WriteTransaction,
 };
 
-use crate::components::{sync_dir, write_whole};
+use crate::components::sync_dir;
 use crate::error::DatabaseFault;
 use crate::wire;
 use crate::{ComponentError, Components, OpenStoreError, Recovered, Store, WriteStoreError};
 
-/// The format written by this build, and the newest that it reads. Raised with every change of a
-/// wire type or of the tables.
-pub(crate) const FORMAT: u32 = 1;
-
-/// The format file's name, and what stands before the number in it.
-const FORMAT_FILE: &str = "FORMAT";
-const FORMAT_PREFIX: &str = "proffer store ";
+pub(crate) use format::{FORMAT, FORMAT_PREFIX};
 
 /// The database's name.
 const FACTS_FILE: &str = "facts.redb";
@@ -74,6 +68,7 @@ pub fn open(dir: &Path) -> Result<(Embedded, Recovered), OpenStoreError> {
         .create(&path)
         .map_err(|error| OpenStoreError::database(&path, "opening", error.into()))?;
     sync_dir(dir).map_err(|source| OpenStoreError::io(dir, source))?;
+    format::prepare(&database, &path, || format::write_file(dir))?;
     Embedded::load(database, path, Components::new(dir.join(COMPONENTS_DIR)))
 }
 
@@ -94,54 +89,14 @@ fn prepare_dir(dir: &Path) -> Result<(), OpenStoreError> {
         .mode(0o700)
         .create(dir)
         .map_err(at)?;
-    let path = dir.join(FORMAT_FILE);
-    match fs::read_to_string(&path) {
-        Ok(text) => check_format(dir, &text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if dir.join(FACTS_FILE).exists() {
-                return Err(OpenStoreError::NotAStore {
-                    dir: dir.to_owned(),
-                    why: format!("it has a {FACTS_FILE} but no {FORMAT_FILE}"),
-                });
-            }
-            let text = format!("{FORMAT_PREFIX}{FORMAT}\n");
-            write_whole(dir, &path, text.as_bytes())
-                .map_err(|source| OpenStoreError::io(&path, source))
-        }
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            Err(not_a_store(dir, "its FORMAT is not text"))
-        }
-        Err(source) => Err(OpenStoreError::io(&path, source)),
+    if format::read_file(dir)?.is_some() {
+        return Ok(());
     }
-}
-
-fn not_a_store(dir: &Path, why: &str) -> OpenStoreError {
-    OpenStoreError::NotAStore {
-        dir: dir.to_owned(),
-        why: why.to_owned(),
+    if dir.join(FACTS_FILE).exists() {
+        let why = format!("it has a {FACTS_FILE} but no {}", format::FORMAT_FILE);
+        return Err(format::not_a_store(dir, why));
     }
-}
-
-fn check_format(dir: &Path, text: &str) -> Result<(), OpenStoreError> {
-    let found: u32 = text
-        .trim_end()
-        .strip_prefix(FORMAT_PREFIX)
-        .and_then(|number| number.parse().ok())
-        .filter(|&number| number > 0)
-        .ok_or_else(|| {
-            not_a_store(
-                dir,
-                &format!("its {FORMAT_FILE} does not say '{FORMAT_PREFIX}' and a number"),
-            )
-        })?;
-    if found > FORMAT {
-        return Err(OpenStoreError::NewerFormat {
-            dir: dir.to_owned(),
-            found,
-            known: FORMAT,
-        });
-    }
-    Ok(())
+    format::write_file(dir)
 }
 
 impl Embedded {
@@ -156,8 +111,6 @@ impl Embedded {
         path: PathBuf,
         components: Components,
     ) -> Result<(Self, Recovered), OpenStoreError> {
-        make_tables(&database)
-            .map_err(|error| OpenStoreError::database(&path, "the tables", error))?;
         let mut recovered = Recovered::default();
         let next = read_facts(&database, &path, &mut recovered)?;
         read_states(&database, &mut recovered)
@@ -220,21 +173,6 @@ impl<E: Into<DatabaseFault>> From<E> for WorkError {
     fn from(error: E) -> Self {
         Self::Database(error.into())
     }
-}
-
-fn make_tables(database: &Database) -> Result<(), DatabaseFault> {
-    let present = {
-        let transaction = database.begin_read()?;
-        transaction.list_tables()?.count()
-    };
-    if present > 0 {
-        return Ok(());
-    }
-    let transaction = database.begin_write()?;
-    transaction.open_table(JOURNAL)?;
-    transaction.open_table(STATE)?;
-    transaction.commit()?;
-    Ok(())
 }
 
 /// Reads the journal into `recovered`; the number of the next fact.

@@ -5,8 +5,8 @@
 //! is stored. Reading checks every invariant of the model again: what comes from disk is input.
 //!
 //! The encoding is postcard: compact, not self-describing. Any change of a type here is therefore a
-//! new [`crate::embedded::FORMAT`], with the old types kept for reading; the test
-//! `encoding_of_this_format_is_fixed` fails until that is done.
+//! new format (see `embedded/format.rs`), with the old types kept for reading, unless a variant is
+//! added at the end of an enum; the test `encoding_of_this_format_is_fixed` fails until that is done.
 
 mod agent;
 mod basic;

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 
+use super::format::FORMAT_FILE;
 use super::*;
 use crate::wire::random::Random;
 
@@ -18,6 +19,7 @@ fn load(backend: impl StorageBackend) -> Result<(Embedded, Recovered), OpenStore
     let database = builder()
         .create_with_backend(backend)
         .map_err(|error| OpenStoreError::database(Path::new("x"), "opening", error.into()))?;
+    format::prepare(&database, Path::new("x"), || Ok(()))?;
     Embedded::load(database, "x".into(), Components::new("x".into()))
 }
 
@@ -39,14 +41,89 @@ fn a_second_process_is_refused_and_told_why() {
 fn a_newer_format_is_refused_before_anything_is_touched() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()).unwrap());
-    fs::write(dir.path().join(FORMAT_FILE), "proffer store 2\n").unwrap();
+    fs::write(dir.path().join(FORMAT_FILE), "proffer store 9\n").unwrap();
     let before = fs::read(dir.path().join(FACTS_FILE)).unwrap();
     let error = open_error(dir.path());
     assert!(
-        error.contains("has format 2, and this proffer knows formats up to 1"),
+        error.contains("has format 9, and this proffer knows formats up to 2"),
         "{error}"
     );
     assert_eq!(fs::read(dir.path().join(FACTS_FILE)).unwrap(), before);
+}
+
+/// A store as format 1 had it: no table `about`, and FORMAT says 1.
+fn make_format_1(dir: &Path) -> Vec<Fact> {
+    let facts = Random::new(9).facts(50);
+    let (mut store, _) = open(dir).unwrap();
+    store.append(&facts).unwrap();
+    store
+        .transact(|transaction| {
+            let gone = transaction
+                .delete_table(TableDefinition::<&str, u64>::new("about"))
+                .unwrap();
+            assert!(gone);
+            Ok(())
+        })
+        .unwrap();
+    drop(store);
+    fs::write(dir.join(FORMAT_FILE), "proffer store 1\n").unwrap();
+    facts
+}
+
+#[test]
+fn an_older_store_is_upgraded_and_then_refused_by_the_older_proffer() {
+    let dir = tempfile::tempdir().unwrap();
+    let facts = make_format_1(dir.path());
+    let format = || fs::read_to_string(dir.path().join(FORMAT_FILE)).unwrap();
+    let (store, recovered) = open(dir.path()).unwrap();
+    assert_eq!(recovered.facts, facts);
+    assert_eq!(format(), "proffer store 2\n");
+    drop(store);
+    assert_eq!(open(dir.path()).unwrap().1.facts, facts);
+    // The process may die between the file and the commit: the next one finishes.
+    let facts = make_format_1(&dir.path().join("b"));
+    fs::write(dir.path().join("b").join(FORMAT_FILE), "proffer store 2\n").unwrap();
+    assert_eq!(open(&dir.path().join("b")).unwrap().1.facts, facts);
+}
+
+#[test]
+fn an_upgrade_that_fails_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    make_format_1(dir.path());
+    let before = fs::read_to_string(dir.path().join(FORMAT_FILE)).unwrap();
+    let path = dir.path().join(FACTS_FILE);
+    let database = builder().create(&path).unwrap();
+    let refuse = || Err(format::not_a_store(Path::new("x"), "no".to_owned()));
+    format::prepare(&database, &path, refuse).unwrap_err();
+    let tables = database
+        .begin_read()
+        .unwrap()
+        .list_tables()
+        .unwrap()
+        .count();
+    assert_eq!(tables, 2);
+    drop(database);
+    assert_eq!(
+        fs::read_to_string(dir.path().join(FORMAT_FILE)).unwrap(),
+        before
+    );
+    open(dir.path()).unwrap();
+}
+
+#[test]
+fn a_database_of_a_newer_format_is_refused_whatever_its_file_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path()).unwrap();
+    store
+        .transact(|transaction| {
+            let mut about = transaction.open_table(TableDefinition::<&str, u64>::new("about"))?;
+            about.insert("format", 7)?;
+            Ok(())
+        })
+        .unwrap();
+    drop(store);
+    let error = open_error(dir.path());
+    assert!(error.contains("has format 7"), "{error}");
 }
 
 #[test]
