@@ -1,4 +1,7 @@
 //! Component files: plain files under their digest, written whole or not at all, checked when read.
+//!
+//! Where several hosts share an etcd, components are kept there too, and a host's own files are copies
+//! that it makes when it needs them: no directory is shared.
 
 use std::fs;
 use std::io::{self, Write};
@@ -7,6 +10,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::ComponentError;
+use crate::etcd::Cluster;
 
 /// The largest component kept: twice what an operator may send, so that a policy of a language with
 /// a large runtime still fits, and little enough to be read into memory at once.
@@ -16,13 +20,24 @@ pub const COMPONENT_BYTES_MAX: usize = 64 * 1024 * 1024;
 #[derive(Clone, Debug)]
 pub struct Components {
     dir: PathBuf,
+    /// Where other hosts find them.
+    shared: Option<Cluster>,
 }
 
 impl Components {
     /// Uses this directory; it is made when the first component is kept.
     #[must_use]
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir }
+        Self { dir, shared: None }
+    }
+
+    /// Keeps components in etcd, and copies of them in this directory.
+    #[must_use]
+    pub fn shared(dir: PathBuf, cluster: Cluster) -> Self {
+        Self {
+            dir,
+            shared: Some(cluster),
+        }
     }
 
     /// Keeps bytes under their digest. Durable when it returns.
@@ -32,11 +47,18 @@ impl Components {
     pub fn put(&self, digest: &str, bytes: &[u8]) -> Result<(), ComponentError> {
         let path = self.path(digest)?;
         check(digest, bytes)?;
+        if let Some(cluster) = &self.shared {
+            cluster.put_component(digest, bytes)?;
+        }
+        self.write(&path, bytes)
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), ComponentError> {
         // A file that is there and whole is left alone: readers may have it open.
-        if fs::read(&path).is_ok_and(|kept| kept == bytes) {
+        if fs::read(path).is_ok_and(|kept| kept == bytes) {
             return Ok(());
         }
-        write_whole(&self.dir, &path, bytes).map_err(|source| ComponentError::io(&path, source))
+        write_whole(&self.dir, path, bytes).map_err(|source| ComponentError::io(path, source))
     }
 
     /// The bytes kept under a digest, checked against it.
@@ -44,6 +66,17 @@ impl Components {
     /// # Errors
     /// If there are none, or they have changed on disk.
     pub fn get(&self, digest: &str) -> Result<Vec<u8>, ComponentError> {
+        let kept = self.read(digest);
+        let Some(cluster) = self.shared.as_ref().filter(|_| kept.is_err()) else {
+            return kept;
+        };
+        // No copy here, or a damaged one.
+        let bytes = cluster.get_component(digest)?;
+        self.write(&self.path(digest)?, &bytes)?;
+        Ok(bytes)
+    }
+
+    fn read(&self, digest: &str) -> Result<Vec<u8>, ComponentError> {
         let path = self.path(digest)?;
         let bytes = fs::read(&path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => ComponentError::Unknown {
@@ -65,6 +98,9 @@ impl Components {
     /// If the file cannot be removed.
     pub fn remove(&self, digest: &str) -> Result<(), ComponentError> {
         let path = self.path(digest)?;
+        if let Some(cluster) = &self.shared {
+            cluster.remove_component(digest)?;
+        }
         match fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 Err(ComponentError::io(&path, source))

@@ -1,4 +1,4 @@
-//! What every backend promises, asked of each: the same test, over memory and over files.
+//! What every backend promises, asked of each: the same test, over memory, files and a real etcd.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use proffer_model::fact::{Fact, StepRecord};
 use proffer_model::framework::StateWrite;
 use proffer_model::{FrameworkId, StepNumber};
 
+use crate::etcd::tests::InEtcd;
 use crate::wire::random::Random;
 use crate::{ComponentError, Memory, Recovered, Store, open};
 
@@ -30,9 +31,19 @@ impl Backend for Memory {
     }
 }
 
+impl Backend for InEtcd {
+    fn start(&mut self) -> (Box<dyn Store>, Recovered) {
+        let (store, recovered) = self.lead();
+        (Box::new(store), recovered)
+    }
+}
+
 fn check(test: fn(&mut dyn Backend)) {
     test(&mut Memory::default());
     test(&mut Files(tempfile::tempdir().unwrap()));
+    if let Some(mut etcd) = InEtcd::start_server() {
+        test(&mut etcd);
+    }
 }
 
 fn set(key: &str, value: &str) -> StateWrite {

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use redb::{CommitError, DatabaseError, StorageError, TableError, TransactionError};
 
+use crate::etcd::EtcdError;
+
 /// Why a store was not opened. Nothing in the directory was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenStoreError {
@@ -100,6 +102,15 @@ pub enum WriteStoreError {
         /// The encoder's words.
         why: String,
     },
+    /// Somebody else leads by now, or this host cannot know that nobody does.
+    #[error("this host does not lead any more: {store} takes no write of it")]
+    Deposed {
+        /// Which store.
+        store: String,
+    },
+    /// etcd.
+    #[error("the facts were not written")]
+    Etcd(#[source] EtcdError),
     /// An earlier write failed.
     #[error(
         "the store at {} takes no more writes since one failed; start the host again",
@@ -151,6 +162,9 @@ pub enum ComponentError {
         /// What its bytes amount to now.
         found: String,
     },
+    /// etcd.
+    #[error("the component cannot be read or written")]
+    Etcd(#[source] EtcdError),
     /// There is no room.
     #[error("no space left on the disk of {}: the component was not kept; free some and try again", path.display())]
     DiskFull {
@@ -271,6 +285,7 @@ storage_or_text!(TableError, TransactionError, CommitError);
 fn is_disk_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        // The last: a limit on the size of files that this process was started with.
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
     )
 }

@@ -35,6 +35,7 @@ mod components;
 mod contract_tests;
 mod embedded;
 mod error;
+pub mod etcd;
 pub mod leadership;
 mod memory;
 mod store;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use proffer_model::fact::Fact;
-use proffer_model::framework::StateWrite;
 
 use crate::components;
+use crate::etcd::apply_writes;
 use crate::{ComponentError, FrameworkStates, Recovered, Store, WriteStoreError};
 
 /// The in-memory backend. Clones share one store, so that a test can "restart" a host on it.
@@ -41,23 +41,7 @@ impl Kept {
     fn apply(&mut self, fact: &Fact) {
         match fact {
             Fact::StepCommitted(step) => {
-                let state = self.states.entry(step.framework).or_default();
-                for write in &step.writes {
-                    match write {
-                        StateWrite::Set(key, value) => {
-                            state.insert(key.clone(), Arc::clone(value));
-                        }
-                        StateWrite::Delete(key) => {
-                            state.remove(key);
-                        }
-                        StateWrite::DeleteRange(begin, end) => {
-                            state.retain(|key, _| key < begin || !(end.is_empty() || key < end))
-                        }
-                    }
-                }
-                if state.is_empty() {
-                    self.states.remove(&step.framework);
-                }
+                apply_writes(&mut self.states, step.framework, &step.writes);
             }
             Fact::FrameworkRemoved { framework } => {
                 self.states.remove(framework);

@@ -101,8 +101,9 @@ const IMPURE: [&str; 12] = [
 const ONLY_IN: [(&str, &[&str]); 6] = [
     ("wasmtime", &["proffer-plugin"]),
     ("wasmtime-wasi", &["proffer-plugin"]),
-    ("tonic", &["proffer-rpc"]),
-    ("prost", &["proffer-rpc"]),
+    // Our own protocols; and etcd's, which only the store speaks.
+    ("tonic", &["proffer-rpc", "proffer-store"]),
+    ("prost", &["proffer-rpc", "proffer-store"]),
     ("redb", &["proffer-store"]),
     (
         "wit-bindgen",

@@ -1,0 +1,106 @@
+//! `etcd://HOST:PORT,HOST:PORT/PREFIX`.
+
+use std::str::FromStr;
+
+use tonic::transport::Endpoint;
+
+/// Under which keys everything is if nobody says.
+const DEFAULT_PREFIX: &str = "proffer/";
+
+/// Where etcd is, and what of it is ours.
+#[derive(Clone, Debug)]
+pub struct EtcdAddress {
+    members: String,
+    endpoints: Vec<Endpoint>,
+    prefix: String,
+}
+
+/// Why a text is no such address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "wanted etcd://HOST:PORT, with further members after commas and perhaps a prefix after a slash, as in etcd://10.0.0.1:2379,10.0.0.2:2379/proffer: {0}"
+)]
+pub struct InvalidEtcdAddress(String);
+
+impl EtcdAddress {
+    /// The members as they were written.
+    #[must_use]
+    pub fn members(&self) -> &str {
+        &self.members
+    }
+
+    /// What all keys begin with.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    pub(super) fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+}
+
+impl FromStr for EtcdAddress {
+    type Err = InvalidEtcdAddress;
+
+    fn from_str(text: &str) -> Result<Self, InvalidEtcdAddress> {
+        let fail = |why: &str| InvalidEtcdAddress(why.to_owned());
+        let rest = text
+            .strip_prefix("etcd://")
+            .ok_or_else(|| fail("it does not begin with etcd://"))?;
+        let (members, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let prefix = match prefix.trim_end_matches('/') {
+            "" => DEFAULT_PREFIX.to_owned(),
+            // Letters of the alphabet end a range of keys; anything else might be a typing error.
+            name if name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b)) =>
+            {
+                format!("{name}/")
+            }
+            _ => return Err(fail("a prefix is letters, digits, '-', '_', '.' and '/'")),
+        };
+        let mut endpoints = Vec::new();
+        for member in members.split(',') {
+            let port = member.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+            let endpoint = Endpoint::from_shared(format!("http://{member}"));
+            match (port, endpoint) {
+                (Some(Ok(_)), Ok(endpoint)) => endpoints.push(endpoint),
+                _ => return Err(fail(&format!("'{member}' is no HOST:PORT"))),
+            }
+        }
+        Ok(Self {
+            members: members.to_owned(),
+            endpoints,
+            prefix,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_members_and_perhaps_a_prefix() {
+        for (text, members, prefix) in [
+            ("etcd://a:1", "a:1", "proffer/"),
+            ("etcd://a:1,b:2/", "a:1,b:2", "proffer/"),
+            ("etcd://[::1]:2379/x/y", "[::1]:2379", "x/y/"),
+        ] {
+            let address: EtcdAddress = text.parse().unwrap();
+            assert_eq!((address.members(), address.prefix()), (members, prefix));
+        }
+        for (bad, why) in [
+            ("a:1", "does not begin"),
+            ("etcd://", "'' is no HOST:PORT"),
+            ("etcd://a", "'a' is no HOST:PORT"),
+            ("etcd://a:1,", "'' is no HOST:PORT"),
+            ("etcd://a:x", "'a:x' is no HOST:PORT"),
+            ("etcd://a:1/é", "a prefix is"),
+        ] {
+            let error = bad.parse::<EtcdAddress>().unwrap_err().to_string();
+            assert!(error.contains(why), "{bad}: {error}");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! A real etcd for tests and benchmarks: one member, on free ports, in a directory that goes with it.
+//!
+//! Included by path where it is needed. Without an `etcd` on the machine, tests that want one say so
+//! and end, unless `PROFFER_REQUIRE_ALL=1`.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A busy machine takes its time.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// Somebody else may take a port between the moment it was found and the moment it is used.
+const PORTS_TRIED: usize = 5;
+
+/// One member.
+pub(crate) struct EtcdServer {
+    dir: tempfile::TempDir,
+    child: Child,
+    ports: (u16, u16),
+    more: Vec<String>,
+}
+
+impl EtcdServer {
+    /// Starts one, or says why not.
+    pub(crate) fn start(more: &[&str]) -> Option<Self> {
+        let there = Command::new("etcd")
+            .arg("--version")
+            .stdout(Stdio::null())
+            .status();
+        if there.is_err() {
+            let required = std::env::var("PROFFER_REQUIRE_ALL").is_ok_and(|value| value == "1");
+            assert!(!required, "there is no etcd: apt-get install etcd-server");
+            println!("skipped: there is no etcd (apt-get install etcd-server)");
+            return None;
+        }
+        let more: Vec<String> = more.iter().map(|word| (*word).to_owned()).collect();
+        for _ in 0..PORTS_TRIED {
+            let dir = tempfile::tempdir().unwrap();
+            let ports = (free_port(), free_port());
+            let child = spawn(&dir, ports, &more);
+            let mut server = Self {
+                dir,
+                child,
+                ports,
+                more: more.clone(),
+            };
+            if server.is_ready() {
+                return Some(server);
+            }
+        }
+        panic!("etcd does not start");
+    }
+
+    /// `HOST:PORT`.
+    pub(crate) fn member(&self) -> String {
+        format!("127.0.0.1:{}", self.ports.0)
+    }
+
+    /// Pulls the plug.
+    #[allow(dead_code, reason = "not every includer does")]
+    pub(crate) fn kill_9(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again, with what it has on disk.
+    #[allow(dead_code, reason = "not every includer does")]
+    pub(crate) fn restart(&mut self) {
+        self.child = spawn(&self.dir, self.ports, &self.more);
+        assert!(self.is_ready(), "etcd does not start again");
+    }
+
+    /// Waits until it answers; false: it has ended.
+    fn is_ready(&mut self) -> bool {
+        let begun = Instant::now();
+        while !self.is_healthy() {
+            if self.child.try_wait().unwrap().is_some() {
+                return false;
+            }
+            assert!(begun.elapsed() < READY_WITHIN, "etcd is not ready in time");
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        true
+    }
+
+    fn is_healthy(&self) -> bool {
+        let asked = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect(self.member())?;
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            stream.write_all(b"GET /health HTTP/1.0\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        asked().is_ok_and(|answer| answer.contains("\"health\":\"true\""))
+    }
+}
+
+impl Drop for EtcdServer {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _gone = self.child.kill().is_err();
+        let _reaped = self.child.wait().is_err();
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn spawn(dir: &tempfile::TempDir, (client, peer): (u16, u16), more: &[String]) -> Child {
+    let client = format!("http://127.0.0.1:{client}");
+    let peer = format!("http://127.0.0.1:{peer}");
+    Command::new("etcd")
+        .args(["--name", "one", "--log-level", "error", "--data-dir"])
+        .arg(dir.path().join("etcd"))
+        .args(["--listen-client-urls", &client])
+        .args(["--advertise-client-urls", &client])
+        .args(["--listen-peer-urls", &peer])
+        .args(["--initial-advertise-peer-urls", &peer])
+        .args(["--initial-cluster", &format!("one={peer}")])
+        .args(more)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
