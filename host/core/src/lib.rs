@@ -53,5 +53,5 @@ pub use event::{ConnectionId, Event, NewFramework, PolicyIdentity, Ticket};
 pub use explain::{AgentReason, DemandReport, FrameworkReport, TaskReport};
 pub use invariants::InvariantBroken;
 pub use machine::Core;
-pub use recovery::RecoverError;
+pub use recovery::{RecoverError, Replica};
 pub use view::{AgentView, Counters, FrameworkView, OfferView, PolicyView, Pool, TaskView};

@@ -34,6 +34,50 @@ impl fmt::Display for RecoverError {
 
 impl std::error::Error for RecoverError {}
 
+/// A core in the making: it takes facts one by one, as somebody else's core commits them, and can go
+/// on at any moment where they end.
+#[derive(Debug)]
+pub struct Replica {
+    core: Core,
+    /// Facts taken.
+    taken: usize,
+}
+
+impl Replica {
+    /// One that knows no facts yet.
+    #[must_use]
+    pub fn new(config: CoreConfig, now: Timestamp) -> Self {
+        let mut core = Core::new(config, now);
+        core.replaying = true;
+        Self { core, taken: 0 }
+    }
+
+    /// Takes the next fact.
+    ///
+    /// # Errors
+    /// If it is about something that no fact before it made; the replica is of no use then.
+    pub fn apply(&mut self, fact: Fact) -> Result<(), RecoverError> {
+        let index = self.taken;
+        self.taken += 1;
+        self.core
+            .replay(fact)
+            .map_err(|problem| RecoverError { index, problem })
+    }
+
+    /// The core. Agents are disconnected until they register; frameworks are started by the first
+    /// [`Core::handle`].
+    #[must_use]
+    pub fn lead(self, now: Timestamp) -> Core {
+        let mut core = self.core;
+        core.now = core.now.max(now);
+        core.replaying = false;
+        core.ids.next = core.ids.below;
+        core.ids.next_request = core.ids.requests_below;
+        core.after_replay();
+        core
+    }
+}
+
 impl Core {
     /// A core that goes on where the facts end. Agents are disconnected until they register;
     /// frameworks are started by the first [`Core::handle`].
@@ -45,17 +89,11 @@ impl Core {
         facts: impl IntoIterator<Item = Fact>,
         now: Timestamp,
     ) -> Result<Self, RecoverError> {
-        let mut core = Self::new(config, now);
-        core.replaying = true;
-        for (index, fact) in facts.into_iter().enumerate() {
-            core.replay(fact)
-                .map_err(|problem| RecoverError { index, problem })?;
+        let mut replica = Replica::new(config, now);
+        for fact in facts {
+            replica.apply(fact)?;
         }
-        core.replaying = false;
-        core.ids.next = core.ids.below;
-        core.ids.next_request = core.ids.requests_below;
-        core.after_replay();
-        Ok(core)
+        Ok(replica.lead(now))
     }
 
     fn replay(&mut self, fact: Fact) -> Result<(), String> {
