@@ -16,8 +16,10 @@ use crate::runner::TaskUser;
 pub struct AgentConfig {
     /// Its own directory: its identity, its journal, its tasks' sandboxes.
     pub data: PathBuf,
-    /// Its host.
+    /// Its host, or the first of several that may lead.
     pub host: PeerAddress,
+    /// The others.
+    pub other_hosts: Vec<PeerAddress>,
     /// The cluster's token.
     pub token: Token,
     /// For connections that it makes: [`Tls::Off`] or [`Tls::Client`].
@@ -83,6 +85,7 @@ impl AgentConfig {
         Ok(Self {
             data,
             host,
+            other_hosts: Vec::new(),
             token,
             tls: Tls::Off,
             serve_tls: Tls::Off,

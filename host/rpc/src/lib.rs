@@ -8,10 +8,12 @@
 //! - [`agent`]: host and agents, one stream per agent;
 //! - [`data`]: files of sandboxes, between agents;
 //! - [`operator`]: what operators and their tools ask of a host;
-//! - [`serve`]: a listening port with the services on it.
+//! - [`serve`]: a listening port with the services on it;
+//! - [`leader`]: of several hosts, finding the one that leads.
 
 pub mod agent;
 pub mod data;
+pub mod leader;
 mod listen;
 pub mod operator;
 mod proto;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 
 use tokio::net::TcpListener;
 
@@ -100,6 +101,20 @@ impl Bound {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The same socket for one more server, one after the other: what waits to be taken is taken by
+    /// the next.
+    ///
+    /// # Errors
+    /// If the system has no more descriptors.
+    pub fn share(&self) -> io::Result<Self> {
+        let socket = self.listener.as_fd().try_clone_to_owned()?;
+        let listener = TcpListener::from_std(std::net::TcpListener::from(socket))?;
+        Ok(Self {
+            listener,
+            address: self.address,
+        })
     }
 
     /// The socket itself, for servers of another protocol.

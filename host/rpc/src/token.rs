@@ -124,6 +124,17 @@ impl Token {
         }
     }
 
+    /// Keeps it in a file of its own, which must not be there yet.
+    ///
+    /// # Errors
+    /// If the file is there or cannot be written.
+    pub fn write(&self, path: &Path) -> Result<(), TokenError> {
+        self.write_new(path).map_err(|source| TokenError::File {
+            path: path.to_owned(),
+            source,
+        })
+    }
+
     /// Whether `other` is this token, in a time that does not depend on where they differ.
     #[must_use]
     pub fn matches(&self, other: &str) -> bool {

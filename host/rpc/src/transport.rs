@@ -10,6 +10,7 @@ use tonic::transport::{
 };
 use tonic::{Code, Status};
 
+use crate::leader::LEADER_KEY;
 use crate::token::{Token, TokenCarrier};
 
 /// A server that does not answer the connection attempt is down or cut off.
@@ -73,6 +74,14 @@ pub enum ConnectError {
         /// What was seen.
         problem: String,
     },
+    /// It is there, and does not lead.
+    #[error("{address} does not lead: {}", if leader.is_empty() { "nobody does now" } else { leader })]
+    NotLeader {
+        /// Which server.
+        address: String,
+        /// Who does, as far as it knows; or empty.
+        leader: String,
+    },
     /// The token is wrong.
     #[error("{address} refused the token: {problem}")]
     Unauthenticated {
@@ -99,6 +108,16 @@ impl FromStr for PeerAddress {
             return Err(fail());
         }
         Ok(Self(uri))
+    }
+}
+
+impl PeerAddress {
+    /// Reads one or several, with commas between them.
+    ///
+    /// # Errors
+    /// The first that is none.
+    pub fn parse_list(text: &str) -> Result<Vec<Self>, ConnectError> {
+        text.split(',').map(|one| one.trim().parse()).collect()
     }
 }
 
@@ -173,6 +192,10 @@ pub(crate) async fn connect(
 pub(crate) fn failure(address: &PeerAddress, status: &Status) -> ConnectError {
     let address = address.to_string();
     let problem = status.message().to_owned();
+    if let Some(leader) = status.metadata().get(LEADER_KEY) {
+        let leader = leader.to_str().unwrap_or_default().to_owned();
+        return ConnectError::NotLeader { address, leader };
+    }
     if status.code() == Code::Unauthenticated {
         ConnectError::Unauthenticated { address, problem }
     } else {

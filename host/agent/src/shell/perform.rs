@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proffer_model::agent::{FromAgent, Launch};
 use proffer_model::{FrameworkId, LaunchNumber};
-use proffer_rpc::agent::connect;
+use proffer_rpc::agent::connect_to_leader;
 use tokio::sync::mpsc;
 
 use super::{Connection, Event, Shell, input_of_news};
@@ -121,7 +121,8 @@ impl Shell {
 /// Connects and passes on what the host says, until the connection ends. The logic knows when it has
 /// heard nothing for too long.
 async fn read_host(epoch: u64, config: AgentConfig, events: mpsc::Sender<Event>) {
-    let connecting = connect(&config.host, &config.token, &config.tls);
+    let hosts = [vec![config.host.clone()], config.other_hosts.clone()].concat();
+    let connecting = connect_to_leader(&hosts, &config.token, &config.tls);
     let connected = tokio::time::timeout(CONNECT_WITHIN, connecting).await;
     let why = match connected {
         Err(_) => format!("{} did not answer in time", config.host),

@@ -6,6 +6,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
 
+use crate::leader::find;
 use crate::proto::agent::v0 as wire;
 use crate::proto::agent::v0::agent_service_client::AgentServiceClient;
 use crate::token::Token;
@@ -60,6 +61,22 @@ pub async fn connect(
         .await
         .map_err(|status| transport::failure(address, &status))?;
     Ok((HostSender(to_host), HostReceiver(response.into_inner())))
+}
+
+/// Connects to the host that leads, of several that may. Asks again while hosts answer that nobody
+/// leads now: the caller sets the end.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_to_leader(
+    hosts: &[PeerAddress],
+    token: &Token,
+    tls: &Tls,
+) -> Result<(HostSender, HostReceiver), ConnectError> {
+    find(hosts, |address| async move {
+        connect(&address, token, tls).await
+    })
+    .await
 }
 
 impl HostSender {

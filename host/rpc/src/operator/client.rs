@@ -14,6 +14,7 @@ use super::{
     Policy, PolicyQuery, RemoveFramework, ResumeFramework, Role, RoleQuery, SetRole, Status,
     StatusQuery, Subject, Task, TaskLogs, TaskQuery, Usage, UsageQuery,
 };
+use crate::leader::find;
 use crate::proto::operator::v0 as wire;
 use crate::proto::operator::v0::operator_service_client::OperatorServiceClient;
 use crate::token::Token;
@@ -21,6 +22,9 @@ use crate::transport::{self, ConnectError, MESSAGE_MAX, PeerAddress, Tls, TokenC
 
 /// What the host answers from its own memory.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+
+/// Longer than any sensible lease: by then somebody leads, or nobody will.
+const LEADER_WITHIN: Duration = Duration::from_secs(30);
 
 /// A framework answers within the host's own limit (30 s by default), which shall be the one that
 /// is met.
@@ -108,6 +112,41 @@ impl OperatorClient {
             .max_decoding_message_size(MESSAGE_MAX)
             .max_encoding_message_size(REQUEST_MAX);
         Ok(Self { client })
+    }
+
+    /// Connects to the host that leads, of several that may; gives up after a while if nobody does.
+    ///
+    /// # Errors
+    /// As [`Self::connect`], or that nobody leads.
+    pub async fn connect_to_leader(
+        hosts: &[PeerAddress],
+        token: &Token,
+        tls: &Tls,
+    ) -> Result<Self, ConnectError> {
+        let finding = find(hosts, |address| async move {
+            let client = Self::connect(&address, token, tls).await?;
+            let mut request = Request::new(wire::GetStatusRequest {});
+            request.set_timeout(ANSWER_WITHIN);
+            match client.client.clone().get_status(request).await {
+                // What else is wrong, the call itself will say.
+                Ok(_) => Ok(client),
+                Err(status) => match transport::failure(&address, &status) {
+                    failed @ (ConnectError::NotLeader { .. }
+                    | ConnectError::Unauthenticated { .. }) => Err(failed),
+                    failed if hosts.len() > 1 => Err(failed),
+                    _ => Ok(client),
+                },
+            }
+        });
+        tokio::time::timeout(LEADER_WITHIN, finding)
+            .await
+            .unwrap_or_else(|_| {
+                let names: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+                Err(ConnectError::NotLeader {
+                    address: names.join(","),
+                    leader: String::new(),
+                })
+            })
     }
 
     calls! {
