@@ -35,7 +35,7 @@ pub(crate) struct Global {
     /// Settings file [default: proffer.toml here, then the user's]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) settings: Option<PathBuf>,
-    /// Host to talk to [default: the one that runs on the data directory]
+    /// Host to talk to, or several with commas: whichever leads [default: the one on the data directory]
     #[arg(long, global = true, value_name = "HOST:PORT")]
     pub(crate) connect: Option<String>,
     /// Any setting, as `config check` lists them; may be repeated

@@ -42,9 +42,9 @@ pub(crate) async fn connect(settings: &Settings) -> anyhow::Result<OperatorClien
         .into());
     }
     let token = Token::read(&path)?;
-    let address: PeerAddress = address.parse()?;
+    let hosts = PeerAddress::parse_list(&address)?;
     let tls = tls(settings)?;
-    OperatorClient::connect(&address, &token, &tls)
+    OperatorClient::connect_to_leader(&hosts, &token, &tls)
         .await
         .context("no host answers; start one with `proffer up`, or say where it is with --connect HOST:PORT")
 }

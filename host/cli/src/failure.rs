@@ -4,16 +4,17 @@ use std::fmt::Write as _;
 
 use proffer_agent::AgentError;
 use proffer_build::BuildError;
-use proffer_daemon::StartHostError;
+use proffer_daemon::{HostFailed, StartHostError};
 use proffer_rpc::operator::OperatorError;
 use proffer_rpc::{BindError, ConnectError, TokenError};
-use proffer_store::OpenStoreError;
+use proffer_store::etcd::{EtcdError, OpenClusterError};
+use proffer_store::{OpenStoreError, WriteStoreError};
 
 use crate::settings::InvalidSettings;
 
 /// Exit statuses, as `proffer --help` and the README list them. Scripts depend on them: they never
 /// change their meaning.
-pub(crate) const EXIT_STATUSES: [(u8, &str); 9] = [
+pub(crate) const EXIT_STATUSES: [(u8, &str); 10] = [
     (OK, "done"),
     (FAILED, "it failed; the message says why"),
     (USAGE, "the command line, a setting or an input is wrong"),
@@ -24,6 +25,10 @@ pub(crate) const EXIT_STATUSES: [(u8, &str); 9] = [
     (
         CONFLICT,
         "in use or in the way: a name, a port, a data directory",
+    ),
+    (
+        STORE,
+        "the store is full, damaged, newer than this proffer, or someone else's",
     ),
     (INTERRUPTED, "ended by a signal (Ctrl-C)"),
 ];
@@ -36,6 +41,7 @@ pub(crate) const NOT_FOUND: u8 = 4;
 pub(crate) const DENIED: u8 = 5;
 pub(crate) const UNREACHABLE: u8 = 6;
 pub(crate) const CONFLICT: u8 = 7;
+pub(crate) const STORE: u8 = 8;
 pub(crate) const INTERRUPTED: u8 = 130;
 
 /// Failures of the command itself, by what a caller can do about them.
@@ -100,7 +106,7 @@ fn status_of_link(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(failure) = error.downcast_ref::<ConnectError>() {
         return Some(match failure {
             ConnectError::Address(_) | ConnectError::Tls { .. } => USAGE,
-            ConnectError::Unreachable { .. } => UNREACHABLE,
+            ConnectError::Unreachable { .. } | ConnectError::NotLeader { .. } => UNREACHABLE,
             ConnectError::Unauthenticated { .. } => DENIED,
         });
     }
@@ -108,11 +114,23 @@ fn status_of_link(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
         return match failure {
             StartHostError::Bind(BindError::InUse(_))
             | StartHostError::Store(OpenStoreError::InUse { .. }) => Some(CONFLICT),
-            StartHostError::Token(_) => Some(DENIED),
+            StartHostError::Shared(OpenClusterError::Etcd(error)) => Some(status_of_etcd(error)),
+            StartHostError::Store(_) | StartHostError::Shared(_) | StartHostError::Recover(_) => {
+                Some(STORE)
+            }
+            StartHostError::Token(_) | StartHostError::OtherToken { .. } => Some(DENIED),
             StartHostError::Read { .. }
             | StartHostError::LoadPolicy { .. }
             | StartHostError::StartPolicy { .. } => Some(USAGE),
             _ => None,
+        };
+    }
+    if let Some(failure) = error.downcast_ref::<HostFailed>() {
+        return match failure {
+            HostFailed::Store(WriteStoreError::Etcd(error))
+            | HostFailed::Follow(OpenClusterError::Etcd(error)) => Some(status_of_etcd(error)),
+            HostFailed::Store(_) | HostFailed::Follow(_) | HostFailed::Recover(_) => Some(STORE),
+            HostFailed::Start(_) | HostFailed::Panicked => None,
         };
     }
     if let Some(failure) = error.downcast_ref::<AgentError>() {
@@ -132,6 +150,13 @@ fn status_of_link(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
         Some(BuildError::Toolchain(_)) => Some(NO_TOOLCHAIN),
         Some(BuildError::Package(_)) => Some(USAGE),
         _ => None,
+    }
+}
+
+fn status_of_etcd(error: &EtcdError) -> u8 {
+    match error {
+        EtcdError::Unreachable { .. } => UNREACHABLE,
+        _ => STORE,
     }
 }
 
@@ -190,6 +215,7 @@ mod tests {
             DENIED,
             UNREACHABLE,
             CONFLICT,
+            STORE,
             INTERRUPTED,
         ] {
             assert!(seen.contains(&status), "{status} is not listed");

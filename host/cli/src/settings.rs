@@ -30,7 +30,7 @@ const GENERAL_SETTINGS: &[Setting] = &[
     Setting {
         key: "connect",
         default: "",
-        what: "the host that commands talk to; empty: the one that runs on the data directory",
+        what: "the host that commands talk to, or several with commas: whichever leads; empty: the one that runs on the data directory",
     },
 ];
 

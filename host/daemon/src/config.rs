@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use proffer_core::{Allocation, CoreConfig};
 use proffer_model::Duration;
 use proffer_rpc::{ListenAddress, Protection};
+use proffer_store::etcd::EtcdAddress;
 
 /// A setting: its key, what it is if nobody says, and what it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,21 @@ pub const HOST_SETTINGS: &[Setting] = &[
         "host.http",
         "127.0.0.1:5051",
         "where /metrics, /healthz and pages are (HTTP); 'off': nowhere",
+    ),
+    setting(
+        "host.store",
+        "",
+        "where facts are kept: empty: below the data directory; or etcd://HOST:PORT,HOST:PORT/PREFIX, for several hosts",
+    ),
+    setting(
+        "host.leader-lease",
+        "5s",
+        "with etcd: how long a host that is gone is waited for before another leads",
+    ),
+    setting(
+        "host.advertise",
+        "",
+        "with etcd: the name or address under which others reach this host; empty: the one listened on",
     ),
     setting(
         "host.insecure-network",
@@ -138,6 +154,8 @@ pub struct HostConfig {
     pub tls: Option<TlsFiles>,
     /// What decides, until another is loaded.
     pub policy: PolicyChoice,
+    /// Where facts are kept.
+    pub store: StoreChoice,
     /// Facts in the journal before a snapshot.
     pub journal_max: u64,
     /// The core's part.
@@ -151,6 +169,22 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// The private key.
     pub key: PathBuf,
+}
+
+/// Where a host keeps its facts.
+#[derive(Clone, Debug)]
+pub enum StoreChoice {
+    /// Below its data directory: it is the only host.
+    Embedded,
+    /// In etcd, which several hosts share.
+    Shared {
+        /// Where that is.
+        etcd: EtcdAddress,
+        /// How long the leadership lasts without being renewed.
+        lease: Duration,
+        /// The name under which others reach this host; none: the address that it listens on.
+        advertise: Option<String>,
+    },
 }
 
 /// Which policy decides.
@@ -187,6 +221,8 @@ const HEARTBEATS_PER_TIMEOUT: u64 = 6;
 const AGENT_TIMEOUT_MIN: Duration = Duration(1_000);
 /// Cycles more often than this would leave no time for anything else in a large cluster.
 const INTERVAL_MIN: Duration = Duration(10);
+/// etcd grants no shorter lease, with its default timings.
+const LEADER_LEASE_MIN: Duration = Duration(2_000);
 /// Nobody waits longer, and connections between tools and host do not either.
 const SPAN_MAX: Duration = Duration::DAY;
 
@@ -220,6 +256,7 @@ impl HostConfig {
             },
             tls,
             policy: checker.policy(),
+            store: checker.store(),
             journal_max: checker.count("host.journal-max", 1_000),
             core: checker.core(),
         };
@@ -357,6 +394,34 @@ impl Checker<'_> {
             Err(_) => self.reject(key, "wanted a whole number"),
         }
         least
+    }
+
+    fn store(&mut self) -> StoreChoice {
+        let text = (self.text)("host.store");
+        let lease = self.span("host.leader-lease", LEADER_LEASE_MIN);
+        let advertise = Some((self.text)("host.advertise")).filter(|name| !name.is_empty());
+        if let Some(name) = &advertise
+            && (name.contains([':', '/']) || name.contains(char::is_whitespace))
+        {
+            self.reject(
+                "host.advertise",
+                "wanted a name or an IPv4 address, without a port",
+            );
+        }
+        if text.is_empty() {
+            return StoreChoice::Embedded;
+        }
+        match text.parse() {
+            Ok(etcd) => StoreChoice::Shared {
+                etcd,
+                lease,
+                advertise,
+            },
+            Err(error) => {
+                self.reject("host.store", error.to_string());
+                StoreChoice::Embedded
+            }
+        }
     }
 
     fn policy(&mut self) -> PolicyChoice {

@@ -13,6 +13,7 @@ use proffer_model::fact::Fact;
 use proffer_model::{FrameworkId, Reason};
 use proffer_rpc::agent::{AgentConnectionEvent, ToAgentSender};
 use proffer_store::WriteStoreError;
+use proffer_store::etcd::Authority;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::Clock;
@@ -40,6 +41,8 @@ pub(crate) enum Ended {
     Shutdown,
     /// The store takes no more writes: nothing may happen that is not durable.
     Store(WriteStoreError),
+    /// This host does not lead any more: no effect leaves it.
+    Deposed,
     /// The store's thread panicked.
     StoreGone,
 }
@@ -50,6 +53,8 @@ pub(crate) struct EventLoop {
     pub(crate) clock: Clock,
     pub(crate) inputs: mpsc::Receiver<Input>,
     pub(crate) persister: Persister,
+    /// Whether effects may leave this host.
+    pub(crate) authority: Authority,
     pub(crate) journal_len: u64,
     /// Facts in the journal after which a snapshot replaces it at the next quiet moment.
     pub(crate) journal_max: u64,
@@ -84,7 +89,7 @@ impl EventLoop {
         let mut batch = Vec::with_capacity(INPUTS_AT_ONCE);
         // What recovery left to be done: frameworks to start, removals to finish.
         self.handle(Event::Ticked);
-        loop {
+        while self.authority.holds() {
             self.give_store_work();
             let wake = self.waiting.wake.map(|at| self.clock.deadline(at));
             let open = !self.must_wait_for_store();
@@ -120,6 +125,7 @@ impl EventLoop {
                 _ = self.shutdown.changed() => return Ended::Shutdown,
             }
         }
+        Ended::Deposed
     }
 
     fn input(&mut self, input: Input) {
@@ -146,6 +152,10 @@ impl EventLoop {
         self.core.handle(self.clock.now(), event, &mut out);
         self.metrics.events.inc();
         let actions: Vec<Action> = out.drain().collect();
+        // Asked after all that took time: nothing is between this and the effects.
+        if !self.authority.holds() {
+            return;
+        }
         for action in actions {
             self.perform(action);
         }

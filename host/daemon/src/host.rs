@@ -1,4 +1,7 @@
 //! A host from its configuration: everything started in order, everything ended in order.
+//!
+//! What runs while a host leads is a [`Term`]. A host with a store of its own has one; one that shares
+//! etcd with others has as many as it comes to lead (`hosts.rs`).
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,8 +13,9 @@ use proffer_plugin::{
 };
 use proffer_rpc::data::DataClient;
 use proffer_rpc::serve::Server;
-use proffer_rpc::{BindError, Tls, Token, TokenError};
-use proffer_store::{OpenStoreError, Recovered, Store, open};
+use proffer_rpc::{BindError, Bound, Tls, Token, TokenError};
+use proffer_store::etcd::{Authority, OpenClusterError};
+use proffer_store::{Components, FrameworkStates, OpenStoreError, Recovered, Store, open};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -20,6 +24,7 @@ use crate::config::{HostConfig, PolicyChoice};
 use crate::event_loop::{Ended, EventLoop, Waiting};
 use crate::frameworks::{ActorParts, Frameworks};
 use crate::handle::{INPUTS_WAITING_MAX, Input, LoopHandle};
+use crate::hosts;
 use crate::http::{Pages, serve};
 use crate::metrics::Metrics;
 use crate::operator::{About, HostOperator};
@@ -30,6 +35,9 @@ use crate::usage::UsageSeries;
 /// Connection events that may wait for the loop's own queue.
 const CONNECTION_EVENTS_MAX: usize = 1_024;
 
+/// Open calls may take so long to end when a term does.
+const CLOSE_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Why a host did not start. Nothing of it runs.
 #[derive(Debug, thiserror::Error)]
 pub enum StartHostError {
@@ -39,6 +47,20 @@ pub enum StartHostError {
     /// Its store.
     #[error(transparent)]
     Store(#[from] OpenStoreError),
+    /// The store that it shares with others.
+    #[error(transparent)]
+    Shared(#[from] OpenClusterError),
+    /// The token is not the one of the hosts that it shares a store with.
+    #[error(
+        "the token in {} is not the one that is in {store}: remove the file if this host is to join that cluster, or give another --store or --data",
+        path.display()
+    )]
+    OtherToken {
+        /// This host's file.
+        path: PathBuf,
+        /// Where the other is.
+        store: String,
+    },
     /// What is in its store.
     #[error(
         "the facts in the store do not fit together; start with an empty --data directory, or with the proffer that wrote them"
@@ -88,6 +110,15 @@ pub enum HostFailed {
     /// Its store takes no more writes: nothing may happen that is not durable.
     #[error("the host ended because its store failed")]
     Store(#[source] proffer_store::WriteStoreError),
+    /// What another host wrote cannot be read.
+    #[error("the host ended because it cannot follow the one that leads")]
+    Follow(#[source] OpenClusterError),
+    /// What another host wrote does not fit together.
+    #[error("the host ended because the facts of the one that leads do not fit together")]
+    Recover(#[source] RecoverError),
+    /// It could not begin to lead.
+    #[error("the host ended because it could not begin to lead")]
+    Start(#[source] Box<StartHostError>),
     /// A bug.
     #[error("a task of the host panicked: a bug")]
     Panicked,
@@ -99,6 +130,34 @@ pub struct Host {
     address: SocketAddr,
     http_address: Option<SocketAddr>,
     token: Token,
+    shutdown: watch::Sender<bool>,
+    /// None once its end was seen.
+    running: Option<JoinHandle<Result<(), HostFailed>>>,
+}
+
+/// What a host has whether it leads or not.
+pub(crate) struct Parts {
+    pub(crate) config: HostConfig,
+    pub(crate) bound: Bound,
+    pub(crate) http: Option<Bound>,
+    pub(crate) token: Token,
+    pub(crate) tls: Tls,
+    pub(crate) plugins: PluginHost,
+    pub(crate) policy: Option<(LoadedPolicy, proffer_model::policy::Feeds)>,
+    pub(crate) components: Components,
+    pub(crate) clock: Clock,
+}
+
+/// What a host that leads begins with.
+pub(crate) struct Beginning {
+    pub(crate) core: Core,
+    pub(crate) states: FrameworkStates,
+    pub(crate) store: Box<dyn Store>,
+    pub(crate) authority: Authority,
+}
+
+/// A host that leads.
+pub(crate) struct Term {
     shutdown: watch::Sender<bool>,
     event_loop: JoinHandle<Ended>,
     others: Vec<JoinHandle<()>>,
@@ -116,27 +175,125 @@ impl Host {
             Some(address) => Some(address.bind().await?),
             None => None,
         };
-        let token = Token::read_or_create(&config.data.join("token"))?;
         let tls = read_tls(&config)?;
+        let (token, cluster) = hosts::join(&config).await?;
         let plugins = PluginHost::new(PluginHostConfig {
             cache: Some(config.data.join("cache")),
             ..PluginHostConfig::default()
         })?;
         let policy = load_policy(&plugins, &config.policy).await?;
-        let (store, recovered) = open_store(config.data.join("store")).await?;
-        let components = store.components().clone();
+        let (address, http_address) = (bound.address(), http.as_ref().map(Bound::address));
+        let (shutdown, shutting_down) = watch::channel(false);
+        let dir = config.data.join("store");
+        let components = match &cluster {
+            Some(cluster) => Components::shared(dir.join("components"), cluster.clone()),
+            None => Components::new(dir.join("components")),
+        };
+        let parts = Parts {
+            config,
+            bound,
+            http,
+            token: token.clone(),
+            tls,
+            plugins,
+            policy,
+            components,
+            clock: Clock::start(),
+        };
+        let running = match cluster {
+            None => {
+                let term = begin_alone(&parts, dir).await?;
+                tokio::spawn(run_alone(term, shutting_down))
+            }
+            Some(cluster) => {
+                let standby = hosts::Standby::load(&parts, cluster).await?;
+                tokio::spawn(hosts::run(parts, standby, shutting_down))
+            }
+        };
+        Ok(Self {
+            address,
+            http_address,
+            token,
+            shutdown,
+            running: Some(running),
+        })
+    }
+
+    /// Where agents and operators connect.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where the pages are.
+    #[must_use]
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http_address
+    }
+
+    /// What every call must carry.
+    #[must_use]
+    pub fn token(&self) -> &Token {
+        &self.token
+    }
+
+    /// Waits for the host's end, which comes by itself only if its store fails. Cancel-safe.
+    ///
+    /// # Errors
+    /// How it ended.
+    pub async fn ended(&mut self) -> Result<(), HostFailed> {
+        let Some(running) = &mut self.running else {
+            return Ok(());
+        };
+        let ended = running.await;
+        self.running = None;
+        ended.unwrap_or(Err(HostFailed::Panicked))
+    }
+
+    /// Ends the host: what is durable stays, tasks keep running.
+    ///
+    /// # Errors
+    /// If it had ended otherwise before.
+    pub async fn shutdown(mut self) -> Result<(), HostFailed> {
+        self.shutdown.send_replace(true);
+        self.ended().await
+    }
+}
+
+impl Term {
+    /// Starts everything that a host does while it leads.
+    ///
+    /// # Errors
+    /// A thread or a socket that cannot be had.
+    pub(crate) async fn start(parts: &Parts, begin: Beginning) -> Result<Self, StartHostError> {
+        let Parts {
+            config,
+            token,
+            tls,
+            plugins,
+            components,
+            clock,
+            ..
+        } = parts;
+        let (clock, policy, tls) = (*clock, parts.policy.clone(), tls.clone());
+        let Beginning {
+            core,
+            states,
+            store,
+            authority,
+        } = begin;
         let journal_len = store.journal_len();
-        let clock = Clock::start();
-        let Recovered { facts, states } = recovered;
-        let core = Core::recover(config.core.clone(), facts, clock.now())?;
+        let share = |bound: &Bound| bound.share().map_err(StartHostError::Thread);
+        let bound = share(&parts.bound)?;
+        let http = parts.http.as_ref().map(share).transpose()?;
 
         let (inputs, queue) = mpsc::channel(INPUTS_WAITING_MAX);
         let handle = LoopHandle::new(inputs);
         let (shutdown, shutting_down) = watch::channel(false);
         let metrics = Arc::new(Metrics::default());
         let usage = UsageSeries::default();
-        let persister = Persister::start(Box::new(store)).map_err(StartHostError::Thread)?;
-        let parts = ActorParts {
+        let persister = Persister::start(store).map_err(StartHostError::Thread)?;
+        let actor_parts = ActorParts {
             plugins: plugins.clone(),
             components: components.clone(),
             handle: handle.clone(),
@@ -167,9 +324,10 @@ impl Host {
             clock,
             inputs: queue,
             persister,
+            authority,
             journal_len,
             journal_max: config.journal_max,
-            frameworks: Frameworks::new(parts, states),
+            frameworks: Frameworks::new(actor_parts, states),
             policies,
             usage: usage.clone(),
             metrics: Arc::clone(&metrics),
@@ -178,8 +336,8 @@ impl Host {
         };
         let operator = HostOperator {
             handle: handle.clone(),
-            plugins,
-            components,
+            plugins: plugins.clone(),
+            components: components.clone(),
             usage,
             clock,
             data: Arc::new(DataClient::new(token.clone(), client_tls(&tls))),
@@ -193,7 +351,6 @@ impl Host {
             }),
         };
         let address = bound.address();
-        let http_address = http.as_ref().map(proffer_rpc::Bound::address);
         let (connections, connection_events) = mpsc::channel(CONNECTION_EVENTS_MAX);
         let server = Server::new(token.clone(), tls)
             .agents(connections)
@@ -222,60 +379,39 @@ impl Host {
         let event_loop = tokio::spawn(event_loop.run());
         tracing::info!(%address, cluster = config.core.cluster, "the host runs");
         Ok(Self {
-            address,
-            http_address,
-            token,
             shutdown,
             event_loop,
             others,
         })
     }
 
-    /// Where agents and operators connect.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// Waits until the loop ends. Cancel-safe; once.
+    pub(crate) async fn ended(&mut self) -> Result<Ended, HostFailed> {
+        (&mut self.event_loop)
+            .await
+            .map_err(|_| HostFailed::Panicked)
     }
 
-    /// Where the pages are.
-    #[must_use]
-    pub fn http_address(&self) -> Option<SocketAddr> {
-        self.http_address
-    }
-
-    /// What every call must carry.
-    #[must_use]
-    pub fn token(&self) -> &Token {
-        &self.token
-    }
-
-    /// Waits for the host's end, which comes by itself only if its store fails.
-    ///
-    /// # Errors
-    /// How it ended.
-    pub async fn ended(&mut self) -> Result<(), HostFailed> {
-        match (&mut self.event_loop).await {
-            Ok(Ended::Shutdown) => Ok(()),
-            Ok(Ended::Store(error)) => Err(HostFailed::Store(error)),
-            Ok(Ended::StoreGone) | Err(_) => Err(HostFailed::Panicked),
-        }
-    }
-
-    /// Ends the host: what is durable stays, tasks keep running.
-    ///
-    /// # Errors
-    /// If it had ended otherwise before.
-    pub async fn shutdown(mut self) -> Result<(), HostFailed> {
+    /// Ends the loop, if it has not ended, and closes what is open.
+    pub(crate) async fn stop(mut self) {
         self.shutdown.send_replace(true);
-        let ended = if self.event_loop.is_finished() {
-            Ok(())
-        } else {
-            self.ended().await
+        if !self.event_loop.is_finished() {
+            // How it ended does not matter any more.
+            let _ended = self.ended().await.is_err();
+        }
+        let mut others: Vec<_> = self.others.drain(..).collect();
+        let closing = async {
+            for other in &mut others {
+                // A task of the term that panicked has said so.
+                let _panicked = other.await.is_err();
+            }
         };
-        for other in self.others.drain(..) {
+        if tokio::time::timeout(CLOSE_WITHIN, closing).await.is_err() {
+            tracing::debug!("what was still open at the end of a term was cut");
+        }
+        for other in others {
             other.abort();
         }
-        ended
     }
 }
 
@@ -291,16 +427,44 @@ async fn forward(
     }
 }
 
-async fn stopped(mut shutdown: watch::Receiver<bool>) {
+pub(crate) async fn stopped(mut shutdown: watch::Receiver<bool>) {
     // An error means that the host is gone: a shutdown too.
     let _gone = shutdown.wait_for(|stop| *stop).await.is_err();
 }
 
-async fn open_store(dir: PathBuf) -> Result<(proffer_store::Embedded, Recovered), StartHostError> {
+/// A host with a store of its own.
+async fn begin_alone(parts: &Parts, dir: PathBuf) -> Result<Term, StartHostError> {
     let opened = tokio::task::spawn_blocking(move || open(&dir)).await;
-    match opened {
-        Ok(opened) => Ok(opened?),
-        Err(error) => Err(StartHostError::Thread(std::io::Error::other(error))),
+    let (store, recovered) = match opened {
+        Ok(opened) => opened?,
+        Err(error) => return Err(StartHostError::Thread(std::io::Error::other(error))),
+    };
+    let Recovered { facts, states } = recovered;
+    let core = Core::recover(parts.config.core.clone(), facts, parts.clock.now())?;
+    let begin = Beginning {
+        core,
+        states,
+        store: Box::new(store),
+        authority: Authority::unshared(),
+    };
+    Term::start(parts, begin).await
+}
+
+async fn run_alone(mut term: Term, mut shutdown: watch::Receiver<bool>) -> Result<(), HostFailed> {
+    // An error means that the host's handle is gone: a shutdown too.
+    let ended = tokio::select! {
+        ended = term.ended() => Some(ended),
+        _ = shutdown.wait_for(|stop| *stop) => None,
+    };
+    term.stop().await;
+    match ended {
+        None => Ok(()),
+        Some(ended) => match ended? {
+            Ended::Shutdown => Ok(()),
+            Ended::Store(error) => Err(HostFailed::Store(error)),
+            // It shares its store with nobody, so nobody deposes it.
+            Ended::StoreGone | Ended::Deposed => Err(HostFailed::Panicked),
+        },
     }
 }
 
@@ -368,7 +532,7 @@ async fn load_policy(
     Ok(Some((policy, feeds)))
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(source) = cause {

@@ -9,10 +9,11 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use proffer_rpc::Token;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::handle::LoopHandle;
 use crate::metrics::Metrics;
@@ -44,20 +45,64 @@ pub(crate) async fn serve(
         .await
 }
 
+/// What a standby's pages are made of.
+#[derive(Clone, Debug)]
+pub(crate) struct StandbyPages {
+    pub(crate) token: Token,
+    /// Where the leader's pages are; empty: nobody leads, or it has none.
+    pub(crate) leader: watch::Receiver<String>,
+}
+
+/// A standby's pages, until `shutdown`: it lives, and everything else is at the leader.
+pub(crate) async fn serve_standby(
+    listener: TcpListener,
+    pages: StandbyPages,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let routes = Router::new().fallback(standby).with_state(pages);
+    axum::serve(listener, routes)
+        .with_graceful_shutdown(shutdown)
+        .await
+}
+
+async fn standby(State(pages): State<StandbyPages>, request: Request) -> Response {
+    if !has_token(&request, &pages.token) {
+        return unauthorized();
+    }
+    let leader = pages.leader.borrow().clone();
+    let path = request.uri().path();
+    match (path, leader.as_str()) {
+        ("/healthz", "") => (StatusCode::OK, "ok: standby; nobody leads now\n").into_response(),
+        ("/healthz", leader) => {
+            (StatusCode::OK, format!("ok: standby of {leader}\n")).into_response()
+        }
+        (_, "") => {
+            let text = "this host does not lead, and knows of none that does now\n";
+            (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+        }
+        (path, leader) => Redirect::temporary(&format!("http://{leader}{path}")).into_response(),
+    }
+}
+
 async fn authorize(State(pages): State<Pages>, request: Request, next: Next) -> Response {
+    if has_token(&request, &pages.token) {
+        return next.run(request).await;
+    }
+    unauthorized()
+}
+
+fn has_token(request: &Request, token: &Token) -> bool {
     let given = request
         .headers()
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.strip_prefix("Bearer "));
-    match given {
-        Some(given) if pages.token.matches(given) => next.run(request).await,
-        _ => {
-            let text =
-                "wanted 'authorization: Bearer TOKEN'; the token is in the host's data directory\n";
-            (StatusCode::UNAUTHORIZED, text).into_response()
-        }
-    }
+    given.is_some_and(|given| token.matches(given))
+}
+
+fn unauthorized() -> Response {
+    let text = "wanted 'authorization: Bearer TOKEN'; the token is in the host's data directory\n";
+    (StatusCode::UNAUTHORIZED, text).into_response()
 }
 
 async fn metrics(State(pages): State<Pages>) -> Response {

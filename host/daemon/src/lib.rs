@@ -12,6 +12,7 @@ mod event_loop;
 mod frameworks;
 mod handle;
 mod host;
+mod hosts;
 mod http;
 mod metrics;
 mod operator;
@@ -19,6 +20,8 @@ mod persister;
 mod policy_seat;
 mod usage;
 
-pub use config::{HOST_SETTINGS, HostConfig, InvalidSetting, PolicyChoice, Setting, TlsFiles};
+pub use config::{
+    HOST_SETTINGS, HostConfig, InvalidSetting, PolicyChoice, Setting, StoreChoice, TlsFiles,
+};
 pub use handle::HostGone;
 pub use host::{Host, HostFailed, StartHostError};

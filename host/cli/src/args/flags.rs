@@ -23,6 +23,9 @@ pub(crate) struct HostFlags {
     /// Where agents and operators connect; port 0: any free one
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
+    /// Where facts are kept, for several hosts: etcd://HOST:PORT,HOST:PORT/PREFIX [default: below --data]
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
     /// Where /metrics, /healthz and pages are; `off`: nowhere
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
@@ -93,6 +96,7 @@ impl HostFlags {
         let insecure = self.insecure_network.then(|| "true".to_owned());
         values([
             ("host.listen", "--listen", self.listen.clone()),
+            ("host.store", "--store", self.store.clone()),
             ("host.http", "--http", self.http.clone()),
             ("host.allocation", "--allocation", self.allocation.clone()),
             ("host.lease", "--lease", self.lease.clone()),

@@ -13,7 +13,11 @@ use super::{InvalidSettings, Settings};
 
 /// Everything about an agent that can be set, apart from its data directory.
 pub(crate) const AGENT_SETTINGS: &[Setting] = &[
-    setting("agent.join", "127.0.0.1:5050", "the host's address"),
+    setting(
+        "agent.join",
+        "127.0.0.1:5050",
+        "the host's address, or those of several with commas between them",
+    ),
     setting(
         "agent.listen",
         "127.0.0.1:0",
@@ -82,10 +86,12 @@ pub(crate) fn check(
             problem,
         });
     };
-    let join = settings.text("agent.join").parse::<PeerAddress>();
-    if let Err(error) = &join {
-        reject("agent.join", error.to_string());
-    }
+    let mut join = PeerAddress::parse_list(&settings.text("agent.join"))
+        .unwrap_or_else(|error| {
+            reject("agent.join", error.to_string());
+            Vec::new()
+        })
+        .into_iter();
     let listen = listen(settings).unwrap_or_else(|(key, problem)| {
         reject(key, problem);
         ListenAddress::loopback()
@@ -115,11 +121,12 @@ pub(crate) fn check(
         reject("agent.tls-authority", problem);
         Tls::Off
     });
-    let (Ok(join), true) = (join, wrong.is_empty()) else {
+    let (Some(first), true) = (join.next(), wrong.is_empty()) else {
         return Err(settings.explain(&wrong).into());
     };
     let optional = |key: &str| Some(settings.text(key)).filter(|text| !text.is_empty());
-    let mut config = AgentConfig::new(data, join, token)?;
+    let mut config = AgentConfig::new(data, first, token)?;
+    config.other_hosts = join.collect();
     config.listen = listen;
     config.advertise = optional("agent.advertise");
     config.hostname = optional("agent.hostname");
