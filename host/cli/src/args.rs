@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::flags::{AgentCommand, HostFlags, Up};
-pub(crate) use self::framework::{Framework, FrameworkRun};
+pub(crate) use self::framework::{Framework, FrameworkRun, FrameworkUpgrade};
 
 use crate::settings::FlagValue;
 use crate::show::parse_bytes;
@@ -112,6 +112,21 @@ pub(crate) struct Demo {
     /// Agents
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) agents: u32,
+}
+
+/// What can be asked about agents.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum AgentAsk {
+    /// List them
+    List,
+    /// Say that an agent which is away will not be back: its tasks and outputs are lost
+    Gone {
+        /// Its id or hostname
+        name: String,
+        /// List the tasks that would be lost, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 /// `list`, and nothing else.

@@ -15,7 +15,7 @@ use std::future::Future;
 
 use anyhow::Context;
 
-use crate::args::{Command, CommandLine, Global, Policy};
+use crate::args::{AgentAsk, Command, CommandLine, Global, Policy};
 use crate::settings::{self, FlagValue, Settings};
 use crate::{connect, demo};
 
@@ -40,10 +40,14 @@ pub(crate) fn run(line: CommandLine) -> anyhow::Result<()> {
             let settings = load(&global, flags.flags())?;
             block_on(host::host(&settings))
         }
-        Command::Agent(command) => match command.list {
-            Some(_) => {
+        Command::Agent(command) => match command.ask {
+            Some(AgentAsk::List) => {
                 let settings = load(&global, [])?;
                 block_on(list::agents(&settings, json))
+            }
+            Some(AgentAsk::Gone { name, dry_run }) => {
+                let settings = load(&global, [])?;
+                block_on(agent::gone(&settings, name, dry_run, json))
             }
             None => {
                 let settings = load(&global, command.run.flags())?;

@@ -100,7 +100,7 @@ pub(crate) fn agent(agent: &Agent) -> Value {
         "attributes": attributes.collect::<Map<String, Value>>(),
         "total": bundle(&agent.total), "used": bundle(&agent.used),
         "offered": bundle(&agent.offered), "tasks": agent.tasks,
-        "data_address": agent.data_address,
+        "data_address": agent.data_address, "gone_at": agent.gone_at.map(|at| at.0),
     })
 }
 
@@ -126,6 +126,15 @@ pub(crate) fn framework_detail(detail: &FrameworkDetail) -> Value {
         "framework": framework(&detail.framework), "config": detail.config, "steps": detail.steps,
         "steps_failed": detail.steps_failed, "last_fault": detail.last_fault.as_ref().map(reason),
         "demands": demands, "suppressed": detail.suppressed, "limits": detail.limits,
+        "failing": detail.failing.as_ref().map(|event| json!({ "id": event.id, "what": event.what })),
+        "upgrading": detail.upgrading,
+        "last_upgrade": detail.last_upgrade.as_ref().map(|upgrade| json!({
+            "from": upgrade.from, "version": upgrade.version, "digest": upgrade.digest,
+            "at": upgrade.at.0, "refused": upgrade.refused.as_ref().map(reason),
+        })),
+        "skipped": list(&detail.skipped, |event| {
+            json!({ "id": event.id, "what": event.what, "at": event.at.0 })
+        }),
     })
 }
 

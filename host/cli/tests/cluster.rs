@@ -15,6 +15,9 @@ use proffer_rpc::{PeerAddress, Tls, Token};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
+#[path = "cluster/lifecycle.rs"]
+mod lifecycle;
+
 /// Whatever is waited for comes within this, on a busy machine too.
 const WITHIN: Duration = Duration::from_secs(180);
 /// Between two looks.

@@ -34,7 +34,8 @@ pub enum Action {
         /// Which.
         connection: ConnectionId,
     },
-    /// Make a framework's actor: its first step follows.
+    /// Make a framework's actor: its first step follows. If there is one, it ends after its call and
+    /// the new one goes on with its state; that is how another version takes over.
     StartFramework(Box<FrameworkRecord>),
     /// End a framework's actor. With `forget`, its state goes too.
     StopFramework {

@@ -29,6 +29,12 @@ pub(crate) enum Deadline {
     RequestEnds(RequestId),
     /// An agent has been disconnected long enough.
     AgentUnreachable(AgentId),
+    /// An agent has been unreachable long enough.
+    AgentGone(AgentId),
+    /// More agents may be given up.
+    BrakeLoosens,
+    /// Agents that are not back by now are not waited for.
+    AgentsBack,
     /// Time to say and to expect heartbeats.
     HeartbeatRound,
 }

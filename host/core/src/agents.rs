@@ -5,17 +5,15 @@ use std::sync::Arc;
 
 use proffer_model::agent::{KnownLaunch, Registration, ToAgent};
 use proffer_model::fact::{AgentRecord, Fact};
-use proffer_model::framework::{AgentChange, Event as Told, Standing};
+use proffer_model::framework::Standing;
 use proffer_model::{
-    AgentId, Duration, FrameworkId, LaunchNumber, OfferId, Reason, Remedy, Resources, TaskId,
-    TaskState, Timestamp, code,
+    AgentId, Duration, LaunchNumber, OfferId, Reason, Remedy, Resources, TaskState, Timestamp, code,
 };
 
 use crate::account::Account;
 use crate::action::Action;
 use crate::agenda::Deadline;
 use crate::event::ConnectionId;
-use crate::framework::Item;
 use crate::machine::Core;
 
 /// An agent and its ledger.
@@ -33,7 +31,7 @@ pub(crate) struct Agent {
     /// Known from facts alone: it has not registered since this host began.
     pub(crate) awaited: bool,
     /// Frameworks were told that it is away.
-    told_away: bool,
+    pub(crate) told_away: bool,
 }
 
 impl Agent {
@@ -74,7 +72,7 @@ impl Core {
         connection: ConnectionId,
         registration: Registration,
     ) {
-        if self.removed_agent_keys.contains(&registration.key) {
+        if self.gone.has_key(&registration.key) {
             let why = "this agent was declared gone; give it a new data directory".to_owned();
             self.emit(Action::Send {
                 connection,
@@ -158,7 +156,8 @@ impl Core {
         };
         let rebooted = agent.record.boot != record.boot;
         let returned = std::mem::take(&mut agent.told_away);
-        agent.awaited = false;
+        let was_awaited = std::mem::take(&mut agent.awaited);
+        let unreachable_since = (agent.standing == Standing::Unreachable).then_some(agent.since);
         let attributes_changed = agent.record.info != record.info;
         let total_changed = agent.record.total != record.total;
         let changed = agent.record != record;
@@ -167,6 +166,12 @@ impl Core {
         agent.last_heard = now;
         agent.since = now;
         agent.standing = Standing::Returned;
+        if was_awaited && unreachable_since.is_none() {
+            self.agent_is_back();
+        }
+        if let Some(since) = unreachable_since {
+            self.forget_absence(id, since);
+        }
         if total_changed {
             self.with_total(id, Resources::plain(record.total.clone()));
         }
@@ -206,7 +211,7 @@ impl Core {
             else {
                 continue;
             };
-            if task.latest.is_final() && task.queued > task.acknowledged {
+            if task.queued_state.is_final() {
                 // It ended, and that waits for its framework's next step.
                 continue;
             }
@@ -326,40 +331,12 @@ impl Core {
         self.finish_removals();
     }
 
-    /// It has been away for too long: its tasks are in doubt.
-    pub(crate) fn agent_unreachable(&mut self, id: AgentId) {
-        let now = self.now;
-        let Some(agent) = self.agents.get_mut(&id) else {
-            return;
-        };
-        // The deadline of an earlier disconnection says nothing about this one.
-        let away = now.since(agent.since) >= self.config.agent_timeout;
-        if agent.connection.is_some() || agent.standing == Standing::Unreachable || !away {
-            return;
-        }
-        agent.standing = Standing::Unreachable;
-        agent.since = now;
-        for (_, framework, task) in self.tasks_on(id) {
-            let ended = self
-                .task(framework, &task)
-                .is_none_or(|task| task.latest.is_final());
-            if ended {
-                continue;
-            }
-            let why = Reason::new(
-                code::AGENT_LOST,
-                Remedy::Retry,
-                "its agent cannot be reached",
-            );
-            self.decide_task(framework, &task, TaskState::Unreachable, why);
-        }
-        self.tell_agent_change(id, Standing::Unreachable);
-    }
-
     /// Says heartbeats, and takes silent connections for dead.
     pub(crate) fn heartbeat_round(&mut self) {
         let now = self.now;
         let timeout = self.config.agent_timeout;
+        // Whose registration is not durable yet is told nothing before that.
+        let unanswered = self.gate.connections_waiting();
         let connected: Vec<(ConnectionId, bool)> = self
             .agents
             .values()
@@ -373,60 +350,16 @@ impl Core {
             if silent {
                 self.emit(Action::Close { connection });
                 self.agent_disconnected(connection);
-            } else {
+            } else if !unanswered.contains(&connection) {
                 self.emit(Action::Send {
                     connection,
                     message: Box::new(ToAgent::Heartbeat),
                 });
             }
         }
+        self.say_alive();
         self.agenda
             .add(now + self.config.heartbeat, Deadline::HeartbeatRound);
-    }
-
-    /// Tasks there whose frameworks have not been told an end.
-    pub(crate) fn tasks_on(&self, id: AgentId) -> Vec<(LaunchNumber, FrameworkId, TaskId)> {
-        let Some(agent) = self.agents.get(&id) else {
-            return Vec::new();
-        };
-        let owner = |launch: &LaunchNumber| {
-            self.launches
-                .get(launch)
-                .map(|(f, t)| (*launch, *f, t.clone()))
-        };
-        agent.launches.iter().filter_map(owner).collect()
-    }
-
-    /// Frameworks with tasks or outputs there are told.
-    fn tell_agent_change(&mut self, id: AgentId, standing: Standing) {
-        if let Some(agent) = self.agents.get_mut(&id) {
-            agent.told_away = standing != Standing::Returned;
-        }
-        let change = AgentChange {
-            agent: id,
-            standing,
-            since: self.now,
-        };
-        let holds_there = |id: AgentId, client| {
-            self.agents
-                .get(&id)
-                .is_some_and(|agent| agent.account.held_by(client).is_some())
-        };
-        let concerned: Vec<FrameworkId> = self
-            .frameworks
-            .iter()
-            .filter(|(_, fw)| {
-                fw.clients.values().any(|client| holds_there(id, *client))
-                    || fw.outputs.values().any(|output| output.agent == id)
-            })
-            .map(|(framework, _)| *framework)
-            .collect();
-        for framework in concerned {
-            self.enqueue(
-                framework,
-                Item::Told(Box::new(Told::AgentsChanged(vec![change.clone()]))),
-            );
-        }
     }
 }
 

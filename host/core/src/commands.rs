@@ -487,6 +487,7 @@ impl Core {
         }
         self.demands_changed(framework);
         self.refuse_requests(framework, "the framework is being removed");
+        self.give_up_upgrade(framework);
         self.emit(Action::StopFramework { framework });
         self.removing.insert(framework);
         self.finish_removal(framework);

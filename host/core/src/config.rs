@@ -17,6 +17,11 @@ pub struct CoreConfig {
     pub heartbeat: Duration,
     /// A disconnected agent is unreachable, and a silent one disconnected, after this long.
     pub agent_timeout: Duration,
+    /// An unreachable agent is gone after this long; none: only when an operator says so.
+    pub agent_gone_after: Option<Duration>,
+    /// So many agents within so long are given up by time: a network that fails takes many agents
+    /// away at once, and what is given up does not come back.
+    pub agent_removals: (u32, Duration),
     /// How long an operator's request may wait for its framework.
     pub request_timeout: Duration,
     /// Requests that may wait for one framework; more are answered 429 with `retry-after`.
@@ -72,6 +77,10 @@ impl Default for CoreConfig {
             lease: Duration::from_secs(30),
             heartbeat: Duration::from_secs(5),
             agent_timeout: Duration::from_secs(30),
+            // Mesos forgets unreachable agents after two weeks.
+            agent_gone_after: Some(Duration(14 * Duration::DAY.0)),
+            // A rack takes an hour or more: somebody can look first.
+            agent_removals: (10, Duration::from_secs(900)),
             request_timeout: Duration::from_secs(30),
             requests_waiting_max: 128,
             batch_rows_max: 1_024,
@@ -95,6 +104,10 @@ pub(crate) const REFUSE_DEFAULT: Duration = Duration::from_secs(5);
 pub(crate) const REFUSE_MAX: Duration = Duration(365 * Duration::DAY.0);
 /// Ids are reserved durably in blocks of this size: one fact per thousands of offers.
 pub(crate) const ID_BLOCK: u64 = 65_536;
+/// A host that goes on leaves so many ids out: a step may have been shown ids of a block whose fact
+/// was not durable yet. The loop stops at 100,000 facts that wait for the store, long before it can
+/// have handed out so many.
+pub(crate) const ID_GAP: u64 = 1 << 24;
 /// First wait after a failed step or cycle; doubles with each further failure.
 pub(crate) const BACKOFF_FIRST: Duration = Duration(100);
 /// Longest such wait.

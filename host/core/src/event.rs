@@ -59,6 +59,30 @@ pub enum Event {
         /// Its name.
         name: String,
     },
+    /// An operator wants a framework to go on as another version of its component, which is loaded,
+    /// checked and stored under its digest.
+    FrameworkUpgradeAsked {
+        /// Who waits.
+        ticket: Ticket,
+        /// What.
+        upgrade: Box<FrameworkUpgrade>,
+    },
+    /// An operator wants the event that a quarantined framework fails at passed over.
+    EventSkipAsked {
+        /// Who waits.
+        ticket: Ticket,
+        /// The framework's name.
+        name: String,
+        /// The event's id, as [`proffer_model::fact::BlamedEvent`] has it.
+        event: String,
+    },
+    /// An operator says that an agent will not be back.
+    AgentGoneAsked {
+        /// Who waits.
+        ticket: Ticket,
+        /// Its id or hostname.
+        agent: String,
+    },
     /// An operator wants a quarantined framework to try again.
     FrameworkResumeAsked {
         /// Who waits.
@@ -176,6 +200,19 @@ pub struct NewFramework {
     pub config: String,
     /// Whether it takes gpus.
     pub gpus: bool,
+}
+
+/// Another version of a framework's component.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrameworkUpgrade {
+    /// The framework's name.
+    pub name: String,
+    /// The component's version.
+    pub version: String,
+    /// The component's digest.
+    pub digest: String,
+    /// Its configuration; none: as before.
+    pub config: Option<String>,
 }
 
 /// Which policy decides.

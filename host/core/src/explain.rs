@@ -73,6 +73,25 @@ impl Core {
                 general.push(why.clone())
             }
         }
+        if let Some(blamed) = &fw.blamed {
+            let text = format!(
+                "it fails at '{}': {}; an upgrade resumes there, `framework skip-event {name} '{}'` passes it over",
+                blamed.id, blamed.what, blamed.id
+            );
+            general.push(Reason::new(code::FRAMEWORK_INACTIVE, Remedy::Mend, text));
+        }
+        if let Some(upgrade) = &fw.last_upgrade
+            && let Some(why) = &upgrade.refused
+        {
+            let text = format!(
+                "the upgrade to {} was turned down, {} goes on: {}",
+                upgrade.version, upgrade.from, why.text
+            );
+            general.push(Reason {
+                text,
+                ..why.clone()
+            });
+        }
         for role in &fw.suppressed {
             let text = format!("it suppressed offers under {role}");
             general.push(Reason::new(code::SUPPRESSED, Remedy::ChooseAnew, text));

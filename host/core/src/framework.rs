@@ -2,16 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use proffer_model::fact::{Effect, FrameworkRecord, FrameworkStanding};
-use proffer_model::framework::{Cause, Due, Event, Rescinded};
+use proffer_model::fact::{
+    BlamedEvent, Effect, FrameworkRecord, FrameworkStanding, SkippedEvent, UpgradeRecord,
+};
+use proffer_model::framework::{AgentChange, Cause, Due, Event, Rescinded};
 use proffer_model::{
-    Demand, LaunchNumber, OfferId, RequestId, RoleName, StepNumber, TaskId, TaskUpdate, Timestamp,
+    AgentId, Demand, LaunchNumber, OfferId, RequestId, RoleName, StepNumber, TaskId, TaskUpdate,
+    Timestamp,
 };
 
 use crate::constraint::Constraints;
 use crate::handles::ClientId;
 use crate::outputs::Output;
+use crate::quarantine::SKIPPED_MAX;
 use crate::tasks::Task;
+use crate::upgrades::Upgrade;
 use crate::view::Counters;
 
 /// A framework and everything of it.
@@ -50,6 +55,16 @@ pub(crate) struct Framework {
     pub(crate) asked: Asked,
     /// Rejections in [`Framework::durable`].
     pub(crate) rejections_waiting: usize,
+    /// A version of its component that is to be tried.
+    pub(crate) upgrade: Option<Upgrade>,
+    /// What came of the last one.
+    pub(crate) last_upgrade: Option<UpgradeRecord>,
+    /// The event that keeps it in quarantine.
+    pub(crate) blamed: Option<BlamedEvent>,
+    /// Events that operators had passed over, oldest first.
+    pub(crate) skipped: VecDeque<SkippedEvent>,
+    /// What became of agents while it was in quarantine: of each the newest.
+    pub(crate) changes_missed: BTreeMap<AgentId, AgentChange>,
 }
 
 /// A framework's questions whose answers wait for it: an answer costs the host more than its
@@ -91,6 +106,16 @@ pub(crate) enum Item {
     /// Which setting of the timer: one that was replaced meanwhile is dead.
     Timer(String, u64),
     Request(RequestId),
+}
+
+impl Item {
+    /// Whether it cannot be dropped without lying to the framework.
+    pub(crate) fn must_be_taken(&self) -> bool {
+        matches!(
+            self,
+            Self::Started(_) | Self::Update { .. } | Self::Durable(_) | Self::Timer(..)
+        )
+    }
 }
 
 /// A step that has been called and has not answered.
@@ -181,6 +206,11 @@ impl Framework {
             started: false,
             asked: Asked::default(),
             rejections_waiting: 0,
+            upgrade: None,
+            last_upgrade: None,
+            blamed: None,
+            skipped: VecDeque::new(),
+            changes_missed: BTreeMap::new(),
         }
     }
 
@@ -222,6 +252,14 @@ impl Framework {
                 let taken = self.durable.remove(number);
                 let rejection = matches!(taken, Some(Event::Rejected(_)));
                 self.rejections_waiting -= usize::from(rejection);
+            }
+            Effect::UpgradeTried(record) => self.last_upgrade = Some(UpgradeRecord::clone(record)),
+            Effect::EventBlamed { event } => self.blamed = event.clone(),
+            Effect::EventSkipped(event) => {
+                self.skipped.push_back(SkippedEvent::clone(event));
+                while self.skipped.len() > SKIPPED_MAX {
+                    self.skipped.pop_front();
+                }
             }
             Effect::Suppressed { roles } => self.suppressed.extend(roles.iter().cloned()),
             Effect::Revived { roles } => {

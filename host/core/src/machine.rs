@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use proffer_model::agent::ToAgent;
 use proffer_model::fact::Fact;
 use proffer_model::{
     AgentId, Bundle, Duration, FrameworkId, LaunchNumber, OfferId, Reason, RequestId, RoleName,
@@ -15,12 +16,14 @@ use crate::agents::Agent;
 use crate::allocation::AllocationState;
 use crate::book::{Ending, OpenOffer};
 use crate::config::{Allocation, CoreConfig, ID_BLOCK};
+use crate::downtime::AgentsAwaited;
 use crate::event::{ConnectionId, Event, Ticket};
 use crate::feed::Feed;
 use crate::filters::Filters;
 use crate::framework::{Framework, Item};
 use crate::handles::{ClientId, Handles};
 use crate::operators::Waiting;
+use crate::presence::GoneAgents;
 use crate::view::Counters;
 
 /// The state machine. See the crate's documentation.
@@ -34,7 +37,7 @@ pub struct Core {
     pub(crate) agents: BTreeMap<AgentId, Agent>,
     pub(crate) connections: BTreeMap<ConnectionId, AgentId>,
     pub(crate) agent_keys: BTreeMap<String, AgentId>,
-    pub(crate) removed_agent_keys: BTreeSet<String>,
+    pub(crate) gone: GoneAgents,
     pub(crate) next_agent: u32,
     pub(crate) frameworks: BTreeMap<FrameworkId, Framework>,
     pub(crate) names: BTreeMap<Arc<str>, FrameworkId>,
@@ -49,6 +52,12 @@ pub struct Core {
     pub(crate) allocation: AllocationState,
     /// Frameworks that go when their tasks have ended.
     pub(crate) removing: BTreeSet<FrameworkId>,
+    /// When the host last said durably that it runs.
+    pub(crate) alive_at: Timestamp,
+    /// Agents that a host that goes on waits for.
+    pub(crate) awaiting: Option<AgentsAwaited>,
+    /// It was made from facts: its own first ones say so.
+    pub(crate) recovered: bool,
     /// Facts are being replayed: agents are taken to be there.
     pub(crate) replaying: bool,
     /// Frameworks that may have a step to run.
@@ -81,6 +90,20 @@ pub(crate) struct Gate {
     woken_at: Option<Timestamp>,
 }
 
+impl Gate {
+    /// Connections whose answer to a registration is held back.
+    pub(crate) fn connections_waiting(&self) -> BTreeSet<ConnectionId> {
+        let held = self.held.iter().filter_map(|(_, action)| match action {
+            Action::Send {
+                connection,
+                message,
+            } if matches!(**message, ToAgent::Registered { .. }) => Some(*connection),
+            _ => None,
+        });
+        held.collect()
+    }
+}
+
 impl Core {
     /// A core that knows nothing yet. To go on after a restart, see [`Core::recover`].
     #[must_use]
@@ -93,7 +116,7 @@ impl Core {
             agents: BTreeMap::new(),
             connections: BTreeMap::new(),
             agent_keys: BTreeMap::new(),
-            removed_agent_keys: BTreeSet::new(),
+            gone: GoneAgents::default(),
             next_agent: 0,
             frameworks: BTreeMap::new(),
             names: BTreeMap::new(),
@@ -112,6 +135,9 @@ impl Core {
             feed: Feed::default(),
             allocation: AllocationState::default(),
             removing: BTreeSet::new(),
+            alive_at: now,
+            awaiting: None,
+            recovered: false,
             replaying: false,
             ready: BTreeSet::new(),
             facts: Vec::new(),
@@ -134,9 +160,17 @@ impl Core {
         self.now = self.now.max(now);
         self.fire_due();
         self.dispatch(event);
-        self.run_ready_steps();
-        self.run_wanted_cycle();
+        if self.has_resumed() {
+            self.run_ready_steps();
+            self.run_wanted_cycle();
+        }
         self.flush(out);
+    }
+
+    /// A host that goes on calls nobody before it is durable that it does: the ids that it will show
+    /// are spent then, also if it dies at once.
+    fn has_resumed(&self) -> bool {
+        !self.recovered || self.gate.persisted >= Seq(1)
     }
 
     fn dispatch(&mut self, event: Event) {
@@ -154,6 +188,15 @@ impl Core {
             Event::FrameworkRemovalAsked { ticket, name } => {
                 self.framework_removal_asked(ticket, &name)
             }
+            Event::FrameworkUpgradeAsked { ticket, upgrade } => {
+                self.framework_upgrade_asked(ticket, *upgrade);
+            }
+            Event::EventSkipAsked {
+                ticket,
+                name,
+                event,
+            } => self.event_skip_asked(ticket, &name, &event),
+            Event::AgentGoneAsked { ticket, agent } => self.agent_gone_asked(ticket, &agent),
             Event::FrameworkResumeAsked { ticket, name } => {
                 self.framework_resume_asked(ticket, &name)
             }
@@ -219,6 +262,9 @@ impl Core {
             Deadline::PolicyRetries => self.policy_retries(),
             Deadline::RequestEnds(request) => self.request_ends(request),
             Deadline::AgentUnreachable(agent) => self.agent_unreachable(agent),
+            Deadline::AgentGone(agent) => self.agent_gone_due(agent),
+            Deadline::BrakeLoosens => self.give_up_agents(),
+            Deadline::AgentsBack => self.agents_are_back(),
             Deadline::HeartbeatRound => self.heartbeat_round(),
         }
     }
@@ -293,7 +339,7 @@ impl Core {
         RequestId(id)
     }
 
-    fn reserve_ids(&mut self) {
+    pub(crate) fn reserve_ids(&mut self) {
         if self.ids.next < self.ids.below && self.ids.next_request < self.ids.requests_below {
             return;
         }

@@ -109,7 +109,7 @@ impl Core {
         self.everything_wanted();
     }
 
-    fn find_framework(&self, name: &str) -> Result<FrameworkId, Reason> {
+    pub(crate) fn find_framework(&self, name: &str) -> Result<FrameworkId, Reason> {
         self.names.get(name).copied().ok_or_else(|| {
             Reason::new(
                 code::UNKNOWN,
@@ -219,30 +219,6 @@ impl Core {
             self.feed.forget_client(client);
             self.handles.remove_client(client);
         }
-    }
-
-    pub(crate) fn framework_resume_asked(&mut self, ticket: Ticket, name: &str) {
-        let framework = match self.find_framework(name) {
-            Ok(framework) => framework,
-            Err(why) => return self.reply(ticket, Reply::Refused(why)),
-        };
-        let Some(fw) = self.frameworks.get_mut(&framework) else {
-            return;
-        };
-        if !matches!(fw.record.standing, FrameworkStanding::Quarantined(_)) {
-            let text = format!("{name} is not in quarantine");
-            return self.refuse_ticket(ticket, code::INVALID, Remedy::ChooseAnew, text);
-        }
-        fw.record.standing = FrameworkStanding::Active;
-        let (record, clients) = (fw.record.clone(), fw.clients.clone());
-        self.facts.push(Fact::FrameworkSet(Box::new(record)));
-        for client in clients.into_values() {
-            self.feed.client_changed(client);
-        }
-        self.demands_changed(framework);
-        self.start_framework(framework);
-        self.everything_wanted();
-        self.reply(ticket, Reply::Done);
     }
 
     pub(crate) fn request_arrived(&mut self, event: Event) {

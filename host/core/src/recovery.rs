@@ -4,11 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use proffer_model::fact::{AgentRecord, Effect, Fact, FrameworkStanding, LaunchRecord};
+use proffer_model::framework::Standing;
 use proffer_model::{AgentId, FrameworkId, Quantity, Resources, TaskState, Timestamp};
 
 use crate::agenda::Deadline;
 use crate::agents::Agent;
-use crate::config::CoreConfig;
+use crate::config::{CoreConfig, ID_GAP};
 use crate::framework::Item;
 use crate::machine::Core;
 use crate::tasks::Task;
@@ -49,6 +50,8 @@ impl Replica {
     pub fn new(config: CoreConfig, now: Timestamp) -> Self {
         let mut core = Core::new(config, now);
         core.replaying = true;
+        // No host has said that it runs.
+        core.alive_at = Timestamp(0);
         Self { core, taken: 0 }
     }
 
@@ -71,8 +74,10 @@ impl Replica {
         let mut core = self.core;
         core.now = core.now.max(now);
         core.replaying = false;
-        core.ids.next = core.ids.below;
-        core.ids.next_request = core.ids.requests_below;
+        core.recovered = true;
+        core.ids.next = core.ids.below + ID_GAP;
+        core.ids.next_request = core.ids.requests_below + ID_GAP;
+        core.resume();
         core.after_replay();
         core
     }
@@ -106,11 +111,28 @@ impl Core {
                 self.ids.requests_below = self.ids.requests_below.max(requests_below);
             }
             Fact::AgentSet(record) => self.replay_agent(*record),
-            Fact::AgentRemoved { agent, key } => {
-                self.agents.remove(&agent);
-                self.agent_keys.remove(&key);
-                self.removed_agent_keys.insert(key);
-                self.next_agent = self.next_agent.max(agent.0.saturating_add(1));
+            Fact::AgentGone(record) => {
+                self.remove_agent(record.agent);
+                self.next_agent = self.next_agent.max(record.agent.0.saturating_add(1));
+                self.gone.insert(*record);
+            }
+            Fact::AgentUnreachable { agent, since } => {
+                if let Some(agent) = self.agents.get_mut(&agent) {
+                    agent.standing = Standing::Unreachable;
+                    agent.since = since;
+                    agent.told_away = true;
+                }
+            }
+            Fact::AgentReturned { agent } => {
+                if let Some(agent) = self.agents.get_mut(&agent) {
+                    agent.standing = Standing::Disconnected;
+                    agent.told_away = false;
+                }
+            }
+            Fact::HostAlive { at } => self.alive_at = at,
+            Fact::HostResumed { at, away } => {
+                self.put_off(away);
+                self.alive_at = at;
             }
             Fact::FrameworkSet(record) => {
                 let framework = record.framework;
@@ -173,8 +195,9 @@ impl Core {
     }
 
     fn replay_effect(&mut self, framework: FrameworkId, effect: &Effect) -> Result<(), String> {
+        // One that is gone may be forgotten; what ran there has ended.
         if let Effect::TaskLaunched(launch) = effect
-            && !self.agents.contains_key(&launch.agent)
+            && launch.agent.0 >= self.next_agent
         {
             return Err(format!("there is no {}", launch.agent));
         }
@@ -230,10 +253,18 @@ impl Core {
     fn after_replay(&mut self) {
         let now = self.now;
         let timeout = self.config.agent_timeout;
-        let ids: Vec<AgentId> = self.agents.keys().copied().collect();
-        for id in ids {
-            self.agenda
-                .add(now + timeout, Deadline::AgentUnreachable(id));
+        let ids: Vec<(AgentId, Standing)> = self
+            .agents
+            .iter()
+            .map(|(id, agent)| (*id, agent.standing))
+            .collect();
+        for (id, standing) in ids {
+            if standing == Standing::Unreachable {
+                self.expect_gone(id);
+            } else {
+                self.agenda
+                    .add(now + timeout, Deadline::AgentUnreachable(id));
+            }
         }
         let frameworks: Vec<FrameworkId> = self.frameworks.keys().copied().collect();
         for framework in frameworks {
@@ -275,19 +306,18 @@ impl Core {
                     weight,
                 }),
         );
-        facts.extend(
-            self.removed_agent_keys
-                .iter()
-                .map(|key| Fact::AgentRemoved {
-                    agent: AgentId(self.next_agent.saturating_sub(1)),
-                    key: key.clone(),
-                }),
-        );
-        facts.extend(
-            self.agents
-                .values()
-                .map(|agent| Fact::AgentSet(Box::new(agent.record.clone()))),
-        );
+        facts.push(Fact::HostAlive { at: self.alive_at });
+        let gone = self.gone.records.values();
+        facts.extend(gone.map(|record| Fact::AgentGone(Box::new(record.clone()))));
+        for (id, agent) in &self.agents {
+            facts.push(Fact::AgentSet(Box::new(agent.record.clone())));
+            if agent.standing == Standing::Unreachable {
+                facts.push(Fact::AgentUnreachable {
+                    agent: *id,
+                    since: agent.since,
+                });
+            }
+        }
         for (framework, fw) in &self.frameworks {
             facts.push(Fact::FrameworkSet(Box::new(fw.record.clone())));
             let mut push = |effect| {
@@ -336,6 +366,16 @@ fn framework_effects(fw: &crate::framework::Framework) -> Vec<Effect> {
     if fw.started {
         effects.push(Effect::Started);
     }
+    if let Some(record) = &fw.last_upgrade {
+        effects.push(Effect::UpgradeTried(Box::new(record.clone())));
+    }
+    if fw.blamed.is_some() {
+        effects.push(Effect::EventBlamed {
+            event: fw.blamed.clone(),
+        });
+    }
+    let skipped = fw.skipped.iter();
+    effects.extend(skipped.map(|event| Effect::EventSkipped(Box::new(event.clone()))));
     if !fw.suppressed.is_empty() {
         effects.push(Effect::Suppressed {
             roles: fw.suppressed.iter().cloned().collect(),

@@ -32,7 +32,7 @@ impl Core {
             return;
         };
         let waits = fw.supervision.retry_at.is_some_and(|at| at > now);
-        if !fw.is_active() || fw.in_flight.is_some() || waits {
+        if !fw.may_step() || fw.in_flight.is_some() || waits {
             return;
         }
         let items = self.take_items(framework);
@@ -45,7 +45,11 @@ impl Core {
         fw.supervision.attempt = fw.supervision.attempt.wrapping_add(1);
         let attempt = fw.supervision.attempt;
         let step = StepNumber(fw.record.step.0 + 1);
-        let kept: Vec<OfferId> = fw.kept.iter().copied().collect();
+        // The life-cycle event comes alone: offers that were kept wait for the step after it.
+        let kept: Vec<OfferId> = match items.first() {
+            Some(Item::Started(_)) => Vec::new(),
+            _ => fw.kept.iter().copied().collect(),
+        };
         let batch = self.batch(framework, step, &kept, &items);
         let delivered: BTreeSet<OfferId> = kept.into_iter().chain(offers_in(&items)).collect();
         for id in &delivered {
@@ -141,6 +145,7 @@ impl Core {
         fw.supervision.recover();
         fw.counters.steps += 1;
         fw.record.step = step;
+        self.trial_succeeded(framework);
         let mut effects = Vec::new();
         for item in &in_flight.items {
             self.take_item(framework, item, &mut effects);
@@ -155,7 +160,7 @@ impl Core {
             finish: None,
         };
         if let Some(fw) = self.frameworks.get_mut(&framework) {
-            fw.kept.clear();
+            fw.kept.retain(|id| !run.unsettled.contains(id));
         }
         for command in answer.commands {
             self.run_command(&mut run, command);
@@ -178,14 +183,21 @@ impl Core {
         let rejected = self.counters_mut(framework).commands_rejected > rejected_before;
         if rejected && self.is_unteachable(framework) {
             let text = "its commands are rejected faster than it takes the rejections";
-            self.quarantine(framework, &Reason::new(code::LIMIT, Remedy::Mend, text));
+            let why = Reason::new(code::LIMIT, Remedy::Mend, text);
+            self.quarantine(framework, &why, None);
         }
         self.finish_removal(framework);
+        self.begin_trial(framework);
         self.ready.insert(framework);
     }
 
     /// What a committed step has been told is told for good.
-    fn take_item(&mut self, framework: FrameworkId, item: &Item, effects: &mut Vec<Effect>) {
+    pub(crate) fn take_item(
+        &mut self,
+        framework: FrameworkId,
+        item: &Item,
+        effects: &mut Vec<Effect>,
+    ) {
         match item {
             Item::Started(_) => self.apply_now(framework, Effect::Started, effects),
             Item::Timer(id, setting) => {

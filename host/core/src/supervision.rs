@@ -2,15 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use proffer_model::fact::{Fact, FrameworkStanding};
-use proffer_model::{Duration, FrameworkId, Reason, Remedy, StepNumber, code};
+use proffer_model::{Duration, FrameworkId, Reason, StepNumber};
 
-use crate::action::Action;
 use crate::agenda::Deadline;
 use crate::batches::offers_in;
 use crate::book::Ending;
 use crate::config::{ALONE_FAILURES_MAX, backoff};
-use crate::framework::{InFlight, Item};
+use crate::framework::{Framework, InFlight, Item};
 use crate::machine::Core;
 
 impl Core {
@@ -25,6 +23,15 @@ impl Core {
         let Some(in_flight) = self.take_in_flight(framework, step, attempt) else {
             return;
         };
+        if self
+            .frameworks
+            .get(&framework)
+            .is_some_and(Framework::is_on_trial)
+        {
+            // What it was given is the life-cycle event alone, and the version before needs none.
+            self.counters_mut(framework).steps_failed += 1;
+            return self.trial_failed(framework, &fault);
+        }
         let failures_max = self.config.step_failures_max;
         self.forget_delivery(framework, &in_flight);
         let alone = self.is_indivisible(&in_flight.items);
@@ -48,6 +55,10 @@ impl Core {
         self.agenda.add(retry_at, Deadline::StepRetries(framework));
         self.note(Some(framework), fault.clone());
         let mut items = in_flight.items;
+        let blamed = match &items[..] {
+            [item] if item.must_be_taken() => Some(self.describe(framework, item)),
+            _ => None,
+        };
         if doomed {
             for item in std::mem::take(&mut items) {
                 self.meet_fate(framework, item, &fault);
@@ -59,8 +70,9 @@ impl Core {
             }
         }
         if exhausted {
-            self.quarantine(framework, &fault);
+            self.quarantine(framework, &fault, blamed);
         }
+        self.begin_trial(framework);
     }
 
     /// A failed step leaves no trace: its framework has not seen the offers that were new in it.
@@ -111,49 +123,16 @@ impl Core {
             Item::Offer(id) => self.end_offer(id, &Ending::Declined(None)),
             Item::Told(event) => self.answer_taken(framework, &event),
             Item::Rescinded(_) => {}
+            // Those that must be taken.
             item
             @ (Item::Started(_) | Item::Update { .. } | Item::Durable(_) | Item::Timer(..)) => {
+                let blamed = self.describe(framework, &item);
                 if let Some(fw) = self.frameworks.get_mut(&framework) {
                     fw.queue.push_front(item);
                 }
-                self.quarantine(framework, fault);
+                self.quarantine(framework, fault, Some(blamed));
             }
         }
-    }
-
-    /// It steps no more; tasks and queue stay. The way out is an operator's resume.
-    pub(crate) fn quarantine(&mut self, framework: FrameworkId, fault: &Reason) {
-        let Some(fw) = self
-            .frameworks
-            .get_mut(&framework)
-            .filter(|fw| fw.is_active())
-        else {
-            return;
-        };
-        fw.record.standing = FrameworkStanding::Quarantined(fault.clone());
-        let (record, clients) = (fw.record.clone(), fw.clients.clone());
-        self.facts.push(Fact::FrameworkSet(Box::new(record)));
-        let why = Reason::new(
-            code::FRAMEWORK_INACTIVE,
-            Remedy::ChooseAnew,
-            "the framework is in quarantine",
-        );
-        self.rescind_framework_offers(framework, &why);
-        for client in clients.into_values() {
-            self.drop_client_filters(client);
-            self.feed.client_changed(client);
-        }
-        self.demands_changed(framework);
-        self.refuse_requests(framework, "the framework is in quarantine");
-        self.emit(Action::StopFramework { framework });
-        let text = format!("quarantined: {}", fault.text);
-        self.note(
-            Some(framework),
-            Reason {
-                text,
-                ..fault.clone()
-            },
-        );
     }
 
     /// How long a failed framework waits, for views.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use proffer_model::fact::FrameworkStanding;
+use proffer_model::fact::{BlamedEvent, FrameworkStanding, SkippedEvent, UpgradeRecord};
 use proffer_model::framework::Standing;
 use proffer_model::{
     AgentId, AgentInfo, Amount, Bundle, Demand, Duration, FrameworkId, LaunchNumber, OfferId,
@@ -79,6 +79,8 @@ pub struct AgentView {
     pub standing: Standing,
     /// Since when.
     pub since: Timestamp,
+    /// When it will be given up if it stays away; later if many are.
+    pub gone_at: Option<Timestamp>,
     /// What it has.
     pub total: Resources,
     /// What is free.
@@ -128,6 +130,14 @@ pub struct FrameworkView {
     pub last_fault: Option<Reason>,
     /// How long it waits after a failure.
     pub retry_in: Option<Duration>,
+    /// The version that is being tried.
+    pub upgrading: Option<String>,
+    /// What came of the last upgrade.
+    pub last_upgrade: Option<UpgradeRecord>,
+    /// The event that keeps it in quarantine.
+    pub blamed: Option<BlamedEvent>,
+    /// Events that operators had passed over, oldest first.
+    pub skipped: Vec<SkippedEvent>,
     /// In numbers.
     pub counters: Counters,
 }
@@ -244,7 +254,7 @@ impl Core {
         let from = after.map_or(0, |id| id.0.saturating_add(1));
         self.agents
             .range(AgentId(from)..)
-            .map(|(id, agent)| agent_view(*id, agent))
+            .map(|(id, agent)| self.agent_view(*id, agent))
     }
 
     /// An agent by id (`agent-7` or `7`) or hostname, if only one has it.
@@ -254,15 +264,43 @@ impl Core {
         if let Some(id) = number.parse().ok().map(AgentId)
             && let Some(agent) = self.agents.get(&id)
         {
-            return Some(agent_view(id, agent));
+            return Some(self.agent_view(id, agent));
         }
         let mut named = self
             .agents
             .iter()
             .filter(|(_, agent)| *agent.record.info.hostname == *name);
         match (named.next(), named.next()) {
-            (Some((id, agent)), None) => Some(agent_view(*id, agent)),
+            (Some((id, agent)), None) => Some(self.agent_view(*id, agent)),
             _ => None,
+        }
+    }
+
+    fn agent_view(&self, id: AgentId, agent: &Agent) -> AgentView {
+        let (mut used, mut offered) = (Bundle::default(), Bundle::default());
+        for (_, held) in agent.account.held() {
+            used.add(&held.used.total());
+            offered.add(&held.offered.total());
+        }
+        let unreachable = agent.standing == Standing::Unreachable;
+        AgentView {
+            id,
+            info: Arc::clone(&agent.record.info),
+            active: agent.is_active(),
+            standing: agent.standing,
+            since: agent.since,
+            gone_at: self
+                .config
+                .agent_gone_after
+                .filter(|_| unreachable)
+                .map(|after| agent.since + after),
+            total: agent.account.total().clone(),
+            free: agent.account.free().clone(),
+            deficit: agent.account.deficit().clone(),
+            used,
+            offered,
+            tasks: agent.launches.len(),
+            data_address: agent.record.data_address.clone(),
         }
     }
 
@@ -318,6 +356,13 @@ impl Core {
             queued: fw.queue.len(),
             last_fault: fw.supervision.last_fault.clone(),
             retry_in: self.retry_in(id),
+            upgrading: fw
+                .upgrade
+                .as_ref()
+                .map(|upgrade| upgrade.version().to_owned()),
+            last_upgrade: fw.last_upgrade.clone(),
+            blamed: fw.blamed.clone(),
+            skipped: fw.skipped.iter().cloned().collect(),
             counters: fw.counters.clone(),
         })
     }
@@ -333,6 +378,13 @@ impl Core {
             .range(LaunchNumber(from)..)
             .filter(move |(_, (owner, _))| framework.is_none_or(|wanted| wanted == *owner))
             .filter_map(|(_, (owner, id))| self.task_view(*owner, id))
+    }
+
+    /// Tasks of a framework that have not ended, by id.
+    pub fn live_tasks(&self, framework: FrameworkId) -> impl Iterator<Item = TaskView> {
+        let tasks = self.frameworks.get(&framework);
+        let live = tasks.into_iter().flat_map(|fw| fw.live_tasks());
+        live.filter_map(move |task| self.task_view(framework, &task.spec.id))
     }
 
     /// A task by its framework's name and its id.
@@ -357,10 +409,10 @@ impl Core {
             template: task.spec.template.name.clone(),
             launch: task.launch,
             agent: task.agent,
-            hostname: agent.map_or_else(
-                || Arc::from(""),
-                |agent| Arc::clone(&agent.record.info.hostname),
-            ),
+            hostname: match agent {
+                Some(agent) => Arc::clone(&agent.record.info.hostname),
+                None => Arc::from(self.gone.hostname(task.agent)),
+            },
             data_address: agent
                 .map(|agent| agent.record.data_address.clone())
                 .unwrap_or_default(),
@@ -447,27 +499,5 @@ impl Core {
             grants_stale: tally.grants_stale,
             grants_invalid: tally.grants_invalid,
         }
-    }
-}
-
-fn agent_view(id: AgentId, agent: &Agent) -> AgentView {
-    let (mut used, mut offered) = (Bundle::default(), Bundle::default());
-    for (_, held) in agent.account.held() {
-        used.add(&held.used.total());
-        offered.add(&held.offered.total());
-    }
-    AgentView {
-        id,
-        info: Arc::clone(&agent.record.info),
-        active: agent.is_active(),
-        standing: agent.standing,
-        since: agent.since,
-        total: agent.account.total().clone(),
-        free: agent.account.free().clone(),
-        deficit: agent.account.deficit().clone(),
-        used,
-        offered,
-        tasks: agent.launches.len(),
-        data_address: agent.record.data_address.clone(),
     }
 }

@@ -96,6 +96,16 @@ pub const HOST_SETTINGS: &[Setting] = &[
         "an agent not heard of for so long is disconnected, and after as long again unreachable",
     ),
     setting(
+        "host.agent-gone-after",
+        "14d",
+        "an unreachable agent is given up after so long, with its tasks; 'off': only by 'agent gone'",
+    ),
+    setting(
+        "host.agent-removals",
+        "10/15m",
+        "so many agents within so long are given up by time",
+    ),
+    setting(
         "host.request-timeout",
         "30s",
         "how long an operator's request waits for its framework",
@@ -223,6 +233,10 @@ const AGENT_TIMEOUT_MIN: Duration = Duration(1_000);
 const INTERVAL_MIN: Duration = Duration(10);
 /// etcd grants no shorter lease, with its default timings.
 const LEADER_LEASE_MIN: Duration = Duration(2_000);
+/// Sooner, and an agent that is restarted would be given up.
+const GONE_AFTER_MIN: Duration = Duration::from_secs(1);
+/// Longer is 'off'.
+const GONE_AFTER_MAX: Duration = Duration(365 * Duration::DAY.0);
 /// Nobody waits longer, and connections between tools and host do not either.
 const SPAN_MAX: Duration = Duration::DAY;
 
@@ -467,6 +481,8 @@ impl Checker<'_> {
             lease: self.span("host.lease", LEASE_MIN),
             heartbeat: Duration(agent_timeout.0 / HEARTBEATS_PER_TIMEOUT),
             agent_timeout,
+            agent_gone_after: self.gone_after(),
+            agent_removals: self.removals(),
             request_timeout: self.span("host.request-timeout", Duration(100)),
             ended_tasks_max: self.size("host.ended-tasks-max", 0),
             tasks_max: self.size("host.tasks-max", 1),
@@ -474,6 +490,44 @@ impl Checker<'_> {
             policy_failures_max: self.small("host.policy-failures-max"),
             ..CoreConfig::default()
         }
+    }
+
+    fn gone_after(&mut self) -> Option<Duration> {
+        let key = "host.agent-gone-after";
+        let text = (self.text)(key);
+        if text == "off" {
+            return None;
+        }
+        match parse_span(&text) {
+            Ok(span) if (GONE_AFTER_MIN..=GONE_AFTER_MAX).contains(&span) => return Some(span),
+            Ok(_) => self.reject(key, "wanted 1s to 365d, or off"),
+            Err(problem) => self.reject(key, problem),
+        }
+        None
+    }
+
+    /// `10/15m`: so many within so long.
+    fn removals(&mut self) -> (u32, Duration) {
+        let key = "host.agent-removals";
+        let text = (self.text)(key);
+        let parsed = text.split_once('/').and_then(|(count, span)| {
+            let count = count
+                .trim()
+                .parse::<u32>()
+                .ok()
+                .filter(|count| *count > 0)?;
+            let span = parse_span(span.trim()).ok()?;
+            (Duration(1)..=SPAN_MAX)
+                .contains(&span)
+                .then_some((count, span))
+        });
+        parsed.unwrap_or_else(|| {
+            self.reject(
+                key,
+                "wanted a number of agents and a span up to 1d, as in 10/15m",
+            );
+            CoreConfig::default().agent_removals
+        })
     }
 
     fn size(&mut self, key: &'static str, least: u64) -> usize {
@@ -523,9 +577,11 @@ mod tests {
             ("host.ended-tasks-max", "many"),
             ("host.policy-config", "{"),
             ("host.insecure-network", "yes"),
+            ("host.agent-gone-after", "never"),
+            ("host.agent-removals", "0/1m"),
         ])
         .unwrap_err();
-        assert_eq!(wrong.len(), 7, "{wrong:#?}");
+        assert_eq!(wrong.len(), 9, "{wrong:#?}");
         assert!(
             wrong
                 .iter()

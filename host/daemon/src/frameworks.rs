@@ -1,7 +1,7 @@
 //! Frameworks' actors: a task each that loads the component, keeps its handle and runs its steps.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use proffer_core::Event;
@@ -32,9 +32,24 @@ pub(crate) struct ActorParts {
     pub(crate) components: Components,
     pub(crate) handle: LoopHandle,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) limits: Arc<LimitsInForce>,
     pub(crate) cluster: String,
     pub(crate) region: String,
     pub(crate) seed: u64,
+}
+
+/// The limits of the components that run, for operators to look at.
+#[derive(Debug, Default)]
+pub(crate) struct LimitsInForce(Mutex<BTreeMap<FrameworkId, FrameworkLimits>>);
+
+impl LimitsInForce {
+    pub(crate) fn of(&self, framework: FrameworkId) -> Option<FrameworkLimits> {
+        self.table().get(&framework).copied()
+    }
+
+    fn table(&self) -> std::sync::MutexGuard<'_, BTreeMap<FrameworkId, FrameworkLimits>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// All actors.
@@ -66,7 +81,8 @@ impl Frameworks {
         }
     }
 
-    /// Makes an actor; its steps wait until the component is loaded.
+    /// Makes an actor; its steps wait until the component is loaded. One that runs under the same id
+    /// ends after its call, and leaves the framework's state to this one.
     pub(crate) fn start(&mut self, record: FrameworkRecord) {
         while self.tasks.try_join_next().is_some() {}
         let framework = record.framework;
@@ -95,6 +111,8 @@ impl Frameworks {
     pub(crate) fn forget_gone(&mut self, exists: impl Fn(FrameworkId) -> bool) {
         self.states.retain(|framework, _| exists(*framework));
         self.recovered.retain(|framework, _| exists(*framework));
+        let mut limits = self.parts.limits.table();
+        limits.retain(|framework, _| exists(*framework));
     }
 
     /// Ends an actor after the step that it is in.
@@ -158,6 +176,10 @@ impl Actor {
         state: State,
     ) -> Result<FrameworkHandle, (Reason, State)> {
         let limits = FrameworkLimits::asked_by(loaded.manifest());
+        self.parts
+            .limits
+            .table()
+            .insert(self.record.framework, limits);
         let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         let context = Context {
             name: self.record.name.to_string(),

@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::config::{HostConfig, PolicyChoice};
 use crate::event_loop::{Ended, EventLoop, Waiting};
-use crate::frameworks::{ActorParts, Frameworks};
+use crate::frameworks::{ActorParts, Frameworks, LimitsInForce};
 use crate::handle::{INPUTS_WAITING_MAX, Input, LoopHandle};
 use crate::hosts;
 use crate::http::{Pages, serve};
@@ -292,12 +292,14 @@ impl Term {
         let (shutdown, shutting_down) = watch::channel(false);
         let metrics = Arc::new(Metrics::default());
         let usage = UsageSeries::default();
+        let limits = Arc::new(LimitsInForce::default());
         let persister = Persister::start(store).map_err(StartHostError::Thread)?;
         let actor_parts = ActorParts {
             plugins: plugins.clone(),
             components: components.clone(),
             handle: handle.clone(),
             metrics: Arc::clone(&metrics),
+            limits: Arc::clone(&limits),
             cluster: config.core.cluster.clone(),
             region: config.core.region.clone(),
             seed: config.core.seed,
@@ -308,8 +310,7 @@ impl Term {
         });
         let policy_config = policy
             .as_ref()
-            .map(|(policy, _)| policy.config.clone())
-            .unwrap_or_default();
+            .map_or_else(|| "{}".to_owned(), |(policy, _)| policy.config.clone());
         let (policies, policy_task) = PolicySeats::start(
             plugins.clone(),
             policy.map(|(policy, _)| policy),
@@ -339,6 +340,7 @@ impl Term {
             plugins: plugins.clone(),
             components: components.clone(),
             usage,
+            limits,
             clock,
             data: Arc::new(DataClient::new(token.clone(), client_tls(&tls))),
             about: Arc::new(About {
@@ -348,6 +350,7 @@ impl Term {
                     .map(|http| http.address().to_string())
                     .unwrap_or_default(),
                 policy_config,
+                core: config.core.clone(),
             }),
         };
         let address = bound.address();

@@ -26,6 +26,8 @@ pub(crate) struct Metrics {
     pub(crate) step_seconds: Histogram,
     agents: Gauge,
     agents_active: Gauge,
+    agents_gone: Gauge,
+    agents_braked: Gauge,
     tasks: Gauge,
     offers: Gauge,
     filters: Gauge,
@@ -78,6 +80,11 @@ impl Default for Metrics {
             step_seconds,
             agents: gauge("agents", "Agents known"),
             agents_active: gauge("agents_active", "Agents that are offered"),
+            agents_gone: gauge("agents_gone", "Agents that are remembered as gone"),
+            agents_braked: gauge(
+                "agents_braked",
+                "Unreachable agents whose time is up, and which the brake keeps",
+            ),
             tasks: gauge("tasks_active", "Tasks that have not ended"),
             offers: gauge("offers_outstanding", "Offers that are out"),
             filters: gauge("filters", "Decline filters in force"),
@@ -113,6 +120,8 @@ impl Metrics {
         let units = |amount: Amount| amount.milli() / 1_000;
         self.agents.set(count(pool.agents));
         self.agents_active.set(count(pool.agents_active));
+        self.agents_gone.set(count(core.agents_gone()));
+        self.agents_braked.set(count(core.agents_braked()));
         self.tasks.set(count(pool.tasks));
         self.offers.set(count(pool.offers));
         self.filters.set(count(pool.filters));

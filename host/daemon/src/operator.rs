@@ -7,7 +7,7 @@ mod plugins;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proffer_core::{Core, Event, Reply};
+use proffer_core::{Core, CoreConfig, Event, Reply};
 use proffer_model::{AgentId, LaunchNumber, OfferId, Reason, Remedy, RoleName, code};
 use proffer_plugin::PluginHost;
 use proffer_rpc::data::DataClient;
@@ -16,6 +16,7 @@ use proffer_rpc::operator::{Answer, Operator, OperatorError, Page, Paged};
 use proffer_store::Components;
 
 use crate::clock::Clock;
+use crate::frameworks::LimitsInForce;
 use crate::handle::{HostGone, LoopHandle};
 use crate::usage::UsageSeries;
 
@@ -33,6 +34,7 @@ pub(crate) struct HostOperator {
     pub(crate) plugins: PluginHost,
     pub(crate) components: Components,
     pub(crate) usage: UsageSeries,
+    pub(crate) limits: Arc<LimitsInForce>,
     pub(crate) clock: Clock,
     /// For the host's own fetches from agents.
     pub(crate) data: Arc<DataClient>,
@@ -45,6 +47,7 @@ pub(crate) struct About {
     pub(crate) cluster: String,
     pub(crate) http_address: String,
     pub(crate) policy_config: String,
+    pub(crate) core: CoreConfig,
 }
 
 impl HostOperator {
@@ -74,9 +77,8 @@ impl Operator for HostOperator {
     async fn agents(&self, query: rpc::AgentQuery) -> Answer<Paged<rpc::Agent>> {
         let after = query.page.after()?.map(AgentId);
         self.look(move |core| {
-            query
-                .page
-                .take(core.agents(after).map(convert::agent), |row| row.id.0)
+            let rows = convert::agents_and_gone(core, after);
+            query.page.take(rows, |row| row.id.0)
         })
         .await
     }
@@ -119,10 +121,13 @@ impl Operator for HostOperator {
     }
 
     async fn framework(&self, name: rpc::FrameworkName) -> Answer<rpc::FrameworkDetail> {
+        let (limits, about) = (Arc::clone(&self.limits), Arc::clone(&self.about));
         self.look(move |core| {
-            let view = core.framework_named(&name.name);
-            view.map(|view| convert::framework_detail(core, view))
-                .ok_or_else(|| no_framework(&name.name))
+            let view = core
+                .framework_named(&name.name)
+                .ok_or_else(|| no_framework(&name.name))?;
+            let limits = convert::limits(limits.of(view.id), &about.core);
+            Ok(convert::framework_detail(core, view, limits))
         })
         .await?
     }
@@ -133,6 +138,43 @@ impl Operator for HostOperator {
 
     async fn add_framework(&self, framework: rpc::AddFramework) -> Answer<rpc::AddedFramework> {
         self.add(framework).await
+    }
+
+    async fn upgrade_framework(
+        &self,
+        upgrade: rpc::UpgradeFramework,
+    ) -> Answer<rpc::UpgradedFramework> {
+        self.upgrade(upgrade).await
+    }
+
+    async fn skip_event(&self, which: rpc::SkipEvent) -> Answer<()> {
+        let rpc::SkipEvent { name, event } = which;
+        self.done(|ticket| Event::EventSkipAsked {
+            ticket,
+            name,
+            event,
+        })
+        .await
+        .map(drop)
+    }
+
+    async fn plan_removal(&self, which: rpc::PlanRemoval) -> Answer<rpc::RemovalPlan> {
+        self.look(move |core| {
+            let view = core
+                .framework_named(&which.name)
+                .ok_or_else(|| no_framework(&which.name))?;
+            Ok(convert::removal_plan(core, &view))
+        })
+        .await?
+    }
+
+    async fn declare_agent_gone(&self, which: rpc::DeclareAgentGone) -> Answer<()> {
+        self.done(|ticket| Event::AgentGoneAsked {
+            ticket,
+            agent: which.agent,
+        })
+        .await
+        .map(drop)
     }
 
     async fn remove_framework(&self, which: rpc::RemoveFramework) -> Answer<()> {

@@ -23,13 +23,8 @@ pub enum Fact {
     },
     /// An agent registered for the first time, or came back with other properties.
     AgentSet(Box<AgentRecord>),
-    /// An agent is gone for good: its id, key and tasks are refused.
-    AgentRemoved {
-        /// Which.
-        agent: AgentId,
-        /// Its key, refused from now on.
-        key: String,
-    },
+    /// An agent is gone for good: it is refused from now on.
+    AgentGone(Box<GoneRecord>),
     /// A framework was added or its record changed.
     FrameworkSet(Box<FrameworkRecord>),
     /// A framework is gone, with its state.
@@ -53,6 +48,45 @@ pub enum Fact {
         /// 1 is [`Amount::ONE`].
         weight: Amount,
     },
+    /// An agent has been away for so long that its tasks are in doubt.
+    AgentUnreachable {
+        /// Which.
+        agent: AgentId,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// An unreachable agent is back.
+    AgentReturned {
+        /// Which.
+        agent: AgentId,
+    },
+    /// The host runs: what comes after is told from time in which no host ran.
+    HostAlive {
+        /// When it said so.
+        at: Timestamp,
+    },
+    /// A host goes on where the facts before end.
+    HostResumed {
+        /// When.
+        at: Timestamp,
+        /// So long nobody ran: timers and absences are put off by it.
+        away: Duration,
+    },
+}
+
+/// An agent that is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GoneRecord {
+    /// Its id.
+    pub agent: AgentId,
+    /// Its key, refused from now on.
+    pub key: String,
+    /// Its machine's name.
+    pub hostname: String,
+    /// When it was given up.
+    pub at: Timestamp,
+    /// Why.
+    pub why: Reason,
 }
 
 /// An agent, durably.
@@ -212,6 +246,51 @@ pub enum Effect {
         /// Which.
         number: u64,
     },
+    /// Another version of its component was tried.
+    UpgradeTried(Box<UpgradeRecord>),
+    /// What keeps it in quarantine; none: no event does.
+    EventBlamed {
+        /// The event.
+        event: Option<BlamedEvent>,
+    },
+    /// An operator had an event passed over.
+    EventSkipped(Box<SkippedEvent>),
+}
+
+/// What came of trying another version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpgradeRecord {
+    /// The version before.
+    pub from: String,
+    /// The version that was tried.
+    pub version: String,
+    /// Its component's digest.
+    pub digest: String,
+    /// When it was decided.
+    pub at: Timestamp,
+    /// Why the version before goes on; none: the new one does.
+    pub refused: Option<Reason>,
+}
+
+/// An event that a framework fails at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlamedEvent {
+    /// What an operator calls it, with its kind and number: `update:TASK:SEQUENCE`, `timer:ID`,
+    /// `event:NUMBER`, `started`.
+    pub id: String,
+    /// Its content in short.
+    pub what: String,
+}
+
+/// An event that was passed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SkippedEvent {
+    /// As [`BlamedEvent::id`].
+    pub id: String,
+    /// Its content in short.
+    pub what: String,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// A launched task, durably.

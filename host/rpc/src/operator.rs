@@ -25,13 +25,15 @@ use tokio::sync::mpsc;
 
 pub use client::{OperatorClient, Stream};
 pub use cluster::{
-    Agent, AgentQuery, AgentState, FrameworkUsage, Offer, OfferCounts, OfferQuery, Policy,
-    PolicyQuery, Role, RoleQuery, SetRole, Status, StatusQuery, Usage, UsageQuery,
+    Agent, AgentQuery, AgentState, DeclareAgentGone, FrameworkUsage, Offer, OfferCounts,
+    OfferQuery, Policy, PolicyQuery, Role, RoleQuery, SetRole, Status, StatusQuery, Usage,
+    UsageQuery,
 };
 pub use frameworks::{
-    AddFramework, AddedFramework, DemandRow, Framework, FrameworkDetail, FrameworkName,
-    FrameworkQuery, FrameworkRequest, FrameworkResponse, FrameworkState, InspectComponent, Limit,
-    Plugin, RemoveFramework, ResumeFramework,
+    AddFramework, AddedFramework, DemandRow, FailingEvent, Framework, FrameworkDetail,
+    FrameworkName, FrameworkQuery, FrameworkRequest, FrameworkResponse, FrameworkState,
+    InspectComponent, Limit, PlanRemoval, Plugin, RemovalPlan, RemoveFramework, ResumeFramework,
+    SkipEvent, SkippedEvent, UpgradeFramework, UpgradeOutcome, UpgradedFramework,
 };
 pub use page::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, Page, Paged};
 pub use reasons::{Explanation, ReasonCount, Subject, TaskName};
@@ -108,6 +110,20 @@ pub trait Operator: Send + Sync + 'static {
         &self,
         framework: AddFramework,
     ) -> impl Future<Output = Answer<AddedFramework>> + Send;
+    /// Lets a framework go on as another version, if all that it imports was approved.
+    fn upgrade_framework(
+        &self,
+        upgrade: UpgradeFramework,
+    ) -> impl Future<Output = Answer<UpgradedFramework>> + Send;
+    /// Passes over the event that a quarantined framework fails at.
+    fn skip_event(&self, which: SkipEvent) -> impl Future<Output = Answer<()>> + Send;
+    /// What a removal would end.
+    fn plan_removal(&self, which: PlanRemoval) -> impl Future<Output = Answer<RemovalPlan>> + Send;
+    /// Says that an agent will not be back.
+    fn declare_agent_gone(
+        &self,
+        which: DeclareAgentGone,
+    ) -> impl Future<Output = Answer<()>> + Send;
     /// Kills a framework's tasks and lets it go.
     fn remove_framework(&self, which: RemoveFramework) -> impl Future<Output = Answer<()>> + Send;
     /// Lets a quarantined framework try again.

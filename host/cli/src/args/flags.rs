@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::ListOnly;
+use super::AgentAsk;
 use crate::settings::FlagValue;
 
 /// A host with agents.
@@ -56,7 +56,7 @@ pub(crate) struct HostFlags {
 #[derive(Debug, Args)]
 pub(crate) struct AgentCommand {
     #[command(subcommand)]
-    pub(crate) list: Option<ListOnly>,
+    pub(crate) ask: Option<AgentAsk>,
     #[command(flatten)]
     pub(crate) run: AgentFlags,
 }

@@ -15,10 +15,22 @@ pub(crate) enum Framework {
         /// Its name
         name: String,
     },
+    /// Go on as another version of its component while its tasks run; also out of quarantine
+    Upgrade(FrameworkUpgrade),
     /// Kill its tasks and remove it with its state
     Remove {
         /// Its name
         name: String,
+        /// List what would end, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Pass over the event that a quarantined framework fails at, for good
+    SkipEvent {
+        /// Its name
+        name: String,
+        /// The event's id, as `framework show` names it
+        event: String,
     },
     /// Let a quarantined framework try again
     Resume {
@@ -38,6 +50,20 @@ pub(crate) struct FrameworkRun {
     #[arg(long)]
     pub(crate) role: Vec<String>,
     /// Its configuration (JSON)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Approve all that it asks for, without being asked
+    #[arg(long)]
+    pub(crate) approve: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FrameworkUpgrade {
+    /// The framework's name
+    pub(crate) name: String,
+    /// The component, a .wasm file
+    pub(crate) file: PathBuf,
+    /// Its configuration (JSON) [default: as before]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Approve all that it asks for, without being asked

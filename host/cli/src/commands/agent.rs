@@ -3,10 +3,15 @@
 use std::path::PathBuf;
 
 use proffer_rpc::Token;
+use proffer_rpc::operator::{DeclareAgentGone, TaskQuery};
 
+use super::connect;
+use super::list::{ROWS_MAX, print_or};
+use super::task::table;
 use crate::cluster::{RunningAgent, interrupted, private_dir};
 use crate::connect::token_file;
 use crate::failure::Failure;
+use crate::json::{self, collect};
 use crate::log;
 use crate::settings::{Settings, agent};
 
@@ -34,4 +39,40 @@ pub(crate) async fn run(settings: &Settings, token: Option<PathBuf>) -> anyhow::
         ended = agent.ended() => return ended,
     }
     agent.stop().await
+}
+
+/// Lists the tasks that are lost with an agent, and then says that it is gone, unless that is to be
+/// tried only.
+pub(crate) async fn gone(
+    settings: &Settings,
+    name: String,
+    dry_run: bool,
+    as_json: bool,
+) -> anyhow::Result<()> {
+    let client = connect(settings).await?;
+    let query = |page| TaskQuery {
+        page,
+        framework: String::new(),
+        agent: name.clone(),
+        states: Vec::new(),
+    };
+    let rows = collect(ROWS_MAX, |page| client.tasks(query(page))).await?;
+    let lost: Vec<_> = rows
+        .into_iter()
+        .filter(|task| !task.state.is_final())
+        .collect();
+    if !dry_run {
+        let which = DeclareAgentGone { agent: name };
+        client.declare_agent_gone(which).await?;
+    }
+    if as_json {
+        json::print(&json::list(&lost, json::task));
+        return Ok(());
+    }
+    let now = client
+        .status(proffer_rpc::operator::StatusQuery {})
+        .await?
+        .now;
+    print_or(&table(&lost, now), "no tasks are lost with it");
+    Ok(())
 }

@@ -8,13 +8,15 @@ use bytes::Bytes;
 use proffer_model::RoleName;
 use proffer_rpc::operator::{
     AddFramework, Framework as Row, FrameworkDetail, FrameworkName, FrameworkQuery,
-    InspectComponent, OperatorClient, Plugin, RemoveFramework, ResumeFramework,
+    InspectComponent, OperatorClient, PlanRemoval, Plugin, RemovalPlan, RemoveFramework,
+    ResumeFramework, SkipEvent, StatusQuery, UpgradeFramework,
 };
 use serde_json::json;
 
 use super::connect;
 use super::list::{ROWS_MAX, print_or};
-use crate::args::{Framework, FrameworkRun};
+use super::task;
+use crate::args::{Framework, FrameworkRun, FrameworkUpgrade};
 use crate::failure::Failure;
 use crate::json::{self, collect};
 use crate::settings::Settings;
@@ -41,7 +43,17 @@ pub(crate) async fn run(
             }
             Ok(())
         }
-        Framework::Remove { name } => {
+        Framework::Upgrade(command) => upgrade(command, settings, as_json).await,
+        Framework::Remove {
+            name,
+            dry_run: true,
+        } => plan_removal(&connect(settings).await?, name, as_json).await,
+        Framework::SkipEvent { name, event } => {
+            let client = connect(settings).await?;
+            client.skip_event(SkipEvent { name, event }).await?;
+            Ok(())
+        }
+        Framework::Remove { name, .. } => {
             let client = connect(settings).await?;
             client.remove_framework(RemoveFramework { name }).await?;
             Ok(())
@@ -56,11 +68,7 @@ pub(crate) async fn run(
 
 async fn add(run: FrameworkRun, settings: &Settings, as_json: bool) -> anyhow::Result<()> {
     let component = read_component(&run.file)?;
-    let config = match &run.config {
-        Some(path) => std::fs::read_to_string(path)
-            .with_context(|| Failure::Usage(format!("cannot read {}", path.display())))?,
-        None => String::new(),
-    };
+    let config = read_config(run.config.as_deref())?.unwrap_or_default();
     let roles = run
         .role
         .iter()
@@ -68,17 +76,7 @@ async fn add(run: FrameworkRun, settings: &Settings, as_json: bool) -> anyhow::R
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Failure::Usage(error.to_string()))?;
     let client = connect(settings).await?;
-    let inspect = InspectComponent {
-        component: component.clone(),
-    };
-    let plugin = client
-        .inspect(inspect)
-        .await
-        .with_context(|| format!("{} cannot be run", run.file.display()))?;
-    eprint!("{}", asks_for(&plugin));
-    if !run.approve && !approved_by_a_person(&plugin)? {
-        return Err(Failure::Denied("not approved; nothing was added".into()).into());
-    }
+    let plugin = approved(&client, &component, &run.file, run.approve).await?;
     let added = client
         .add_framework(AddFramework {
             name: run.name.unwrap_or_default(),
@@ -95,6 +93,89 @@ async fn add(run: FrameworkRun, settings: &Settings, as_json: bool) -> anyhow::R
         outln!("{} runs as {}", added.name, added.id);
     }
     Ok(())
+}
+
+async fn upgrade(
+    command: FrameworkUpgrade,
+    settings: &Settings,
+    as_json: bool,
+) -> anyhow::Result<()> {
+    let component = read_component(&command.file)?;
+    let config = read_config(command.config.as_deref())?;
+    let client = connect(settings).await?;
+    let plugin = approved(&client, &component, &command.file, command.approve).await?;
+    let upgrade = UpgradeFramework {
+        name: command.name.clone(),
+        component,
+        config,
+        approved: plugin.imports.clone(),
+    };
+    let upgraded = client.upgrade_framework(upgrade).await?;
+    if as_json {
+        json::print(&json!({
+            "name": command.name, "from": upgraded.from, "version": upgraded.version,
+            "digest": upgraded.digest,
+        }));
+    } else {
+        outln!(
+            "{} runs {}; it was {}",
+            command.name,
+            upgraded.version,
+            upgraded.from
+        );
+    }
+    Ok(())
+}
+
+async fn plan_removal(client: &OperatorClient, name: String, as_json: bool) -> anyhow::Result<()> {
+    let plan = client.plan_removal(PlanRemoval { name }).await?;
+    let RemovalPlan {
+        tasks_active,
+        tasks_away,
+        tasks,
+    } = &plan;
+    if as_json {
+        json::print(&json!({
+            "tasks_active": tasks_active, "tasks_away": tasks_away,
+            "tasks": json::list(tasks, json::task),
+        }));
+        return Ok(());
+    }
+    let now = client.status(StatusQuery {}).await?.now;
+    print_or(&task::table(tasks, now), "no task of it runs");
+    outln!(
+        "{tasks_active} tasks would be killed; {tasks_away} of them on agents that are away, presumed \
+         to end"
+    );
+    Ok(())
+}
+
+fn read_config(path: Option<&Path>) -> anyhow::Result<Option<String>> {
+    let Some(path) = path else { return Ok(None) };
+    let text = std::fs::read_to_string(path)
+        .with_context(|| Failure::Usage(format!("cannot read {}", path.display())))?;
+    Ok(Some(text))
+}
+
+/// Says what a component is and asks for, and has it approved.
+async fn approved(
+    client: &OperatorClient,
+    component: &Bytes,
+    file: &Path,
+    unasked: bool,
+) -> anyhow::Result<Plugin> {
+    let inspect = InspectComponent {
+        component: component.clone(),
+    };
+    let plugin = client
+        .inspect(inspect)
+        .await
+        .with_context(|| format!("{} cannot be run", file.display()))?;
+    eprint!("{}", asks_for(&plugin));
+    if !unasked && !approved_by_a_person(&plugin)? {
+        return Err(Failure::Denied("not approved; nothing was changed".into()).into());
+    }
+    Ok(plugin)
 }
 
 /// A component's bytes, if the file can be one.
@@ -216,6 +297,27 @@ fn print_detail(detail: &FrameworkDetail) {
     }
     if let Some(fault) = &detail.last_fault {
         outln!("last fault {}", printable(&fault.to_string()));
+    }
+    if let Some(event) = &detail.failing {
+        let (id, what) = (printable(&event.id), printable(&event.what));
+        outln!("fails at   {id} ({what})");
+    }
+    if !detail.upgrading.is_empty() {
+        outln!("upgrading  to {}", printable(&detail.upgrading));
+    }
+    if let Some(upgrade) = &detail.last_upgrade {
+        let (from, to) = (printable(&upgrade.from), printable(&upgrade.version));
+        match &upgrade.refused {
+            None => outln!("upgraded   from {from} to {to}"),
+            Some(why) => {
+                let why = printable(&why.to_string());
+                outln!("upgrade    to {to} was turned down, {from} goes on: {why}");
+            }
+        }
+    }
+    for event in &detail.skipped {
+        let (id, what) = (printable(&event.id), printable(&event.what));
+        outln!("skipped    {id} ({what})");
     }
     if !detail.suppressed.is_empty() {
         outln!("suppressed {}", detail.suppressed.join(", "));

@@ -27,6 +27,7 @@ pub(crate) async fn agents(settings: &Settings, as_json: bool) -> anyhow::Result
         "HOSTNAME",
         "STATE",
         ">FOR",
+        ">GONE IN",
         ">TASKS",
         "USED OF TOTAL",
     ]);
@@ -36,6 +37,9 @@ pub(crate) async fn agents(settings: &Settings, as_json: bool) -> anyhow::Result
             agent.info.hostname.to_string(),
             agent.state.name().to_owned(),
             show::ago(agent.since, now),
+            agent
+                .gone_at
+                .map_or_else(|| "-".to_owned(), |at| show::span(at.since(now))),
             agent.tasks.to_string(),
             show::used_of(&agent.used, &agent.total),
         ]);

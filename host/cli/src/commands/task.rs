@@ -99,6 +99,16 @@ async fn list(client: &OperatorClient, filters: TaskList, as_json: bool) -> anyh
         return Ok(());
     }
     let now = client.status(StatusQuery {}).await?.now;
+    let columns = table(&rows, now);
+    print_or(&columns, "no such tasks");
+    if columns.len() == limit {
+        eprintln!("only the first {limit}; more with --limit N");
+    }
+    Ok(())
+}
+
+/// Tasks, a line each.
+pub(super) fn table(rows: &[Row], now: proffer_model::Timestamp) -> Columns {
     let headings = [
         "FRAMEWORK",
         "TASK",
@@ -110,7 +120,7 @@ async fn list(client: &OperatorClient, filters: TaskList, as_json: bool) -> anyh
         "WHY",
     ];
     let mut columns = Columns::new(&headings);
-    for task in &rows {
+    for task in rows {
         let why = task
             .why
             .as_ref()
@@ -127,11 +137,7 @@ async fn list(client: &OperatorClient, filters: TaskList, as_json: bool) -> anyh
             why,
         ]);
     }
-    print_or(&columns, "no such tasks");
-    if columns.len() == limit {
-        eprintln!("only the first {limit}; more with --limit N");
-    }
-    Ok(())
+    columns
 }
 
 /// From its start to its end, or to now.

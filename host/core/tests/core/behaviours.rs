@@ -35,7 +35,16 @@ const TABLE: &[(u32, &str)] = &[
         "agents are shuffled per cycle, the same under the same seed",
     ),
     (13, "fixed point, whole gpus, exact ranges"),
+    (20, "weights outlive the host"),
+    (
+        21,
+        "after a restart agents are awaited: 80 % of them, or 10 minutes",
+    ),
     (22, "cycles are coalesced; a failed policy stops nothing"),
+    (
+        23,
+        "an update is acknowledged when the step that took it is durable",
+    ),
     (24, "repeated updates are acknowledged again and dropped"),
     (25, "an end is final"),
     (
@@ -54,15 +63,47 @@ const TABLE: &[(u32, &str)] = &[
     ),
     (31, "groups are atomic; killed during launch is told apart"),
     (
+        32,
+        "events come until a committed step has taken them, over restarts too",
+    ),
+    (
         34,
         "what is fenced is nobody's: late answers, old connections",
+    ),
+    (
+        35,
+        "timers and absences outlive the host, without the time that none ran",
     ),
     (
         36,
         "a removed framework goes when its tasks have ended, or says presumed",
     ),
+    (
+        37,
+        "what a removal would end can be looked at before (tasks)",
+    ),
     (38, "heartbeats both ways"),
     (39, "too many requests are told when to come back"),
+    (
+        40,
+        "disconnected, unreachable and gone differ in timer, fact and event",
+    ),
+    (
+        41,
+        "a brake on mass removal delays giving up and not the notice",
+    ),
+    (
+        42,
+        "gone agents are refused; a reboot is told by the boot's id",
+    ),
+    (
+        52,
+        "ended tasks, timers, waiting requests are bounded, and counted",
+    ),
+    (
+        55,
+        "an upgrade waits for the call under way; a failed one leaves the old",
+    ),
 ];
 
 /// Every row has a test named `bNN_…`, and every such test a row; prints the table.
@@ -74,6 +115,8 @@ fn the_table_of_behaviours() {
         include_str!("hosts.rs"),
         include_str!("leases.rs"),
         include_str!("policies.rs"),
+        include_str!("partitions.rs"),
+        include_str!("upgrades.rs"),
     ];
     let tests: Vec<&str> = sources
         .iter()

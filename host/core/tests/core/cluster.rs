@@ -234,7 +234,8 @@ impl Cluster {
             Action::Close { connection } => self.closed.push(connection),
             Action::StartFramework(record) => {
                 self.steps.remove(&record.framework);
-                self.lifecycle.push(format!("start {}", record.name));
+                self.lifecycle
+                    .push(format!("start {} {}", record.name, record.version));
             }
             Action::StopFramework { framework } => {
                 self.steps.remove(&framework);

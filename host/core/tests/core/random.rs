@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proffer_core::{Allocation, CoreConfig, Event};
-use proffer_model::fact::Fact;
 use proffer_model::policy::{NONE, Piece, Proposal};
 use proffer_model::{AgentId, Amount, Duration, LaunchNumber, OfferId, RoleName, TaskState};
 
@@ -123,10 +122,27 @@ impl Run {
                 let name = format!("f{}", self.dice.below(4));
                 cluster.remove(&name);
             }
+            7 if self.dice.one_in(4) => {
+                let name = format!("f{}", self.dice.below(4));
+                let version = self.dice.below(9).to_string();
+                cluster.upgrade(&name, &version);
+            }
             8 => {
                 let name = format!("f{}", self.dice.below(4));
-                let ticket = cluster.ticket();
-                cluster.event(Event::FrameworkResumeAsked { ticket, name });
+                let blamed = cluster.core.framework_named(&name).and_then(|fw| fw.blamed);
+                match blamed.filter(|_| self.dice.one_in(2)) {
+                    Some(blamed) => {
+                        cluster.skip(&name, &blamed.id);
+                    }
+                    None => {
+                        let ticket = cluster.ticket();
+                        cluster.event(Event::FrameworkResumeAsked { ticket, name });
+                    }
+                }
+            }
+            9 if self.dice.one_in(12) => {
+                let name = format!("a{}", self.dice.below(AGENTS));
+                cluster.declare_gone(&name);
             }
             9 => {
                 let name = format!("f{}", self.dice.below(4));
@@ -241,22 +257,20 @@ impl Run {
                     ToAgent::RemoveFramework { framework } => {
                         remembered.retain(|_, known| known.0 != framework.0);
                     }
+                    // Declared gone: its machine begins anew.
+                    ToAgent::Refused { .. } => {
+                        machine.registration.key.push('+');
+                        remembered.clear();
+                    }
                     _ => {}
                 }
             }
         }
     }
 
-    /// What frameworks were told is told again if the step that took it was not durable; and an
-    /// offer whose number was not durably spent was seen by no step that left a trace.
-    fn forget_untaken(&mut self, facts: &[Fact]) {
+    /// What frameworks were told is told again if the step that took it was not durable.
+    fn forget_untaken(&mut self) {
         self.ended.clear();
-        let below = facts.iter().filter_map(|fact| match fact {
-            Fact::IdsReserved { offers_below, .. } => Some(*offers_below),
-            _ => None,
-        });
-        let below = below.max().unwrap_or(0);
-        self.offers.retain(|id, _| id.0 < below);
     }
 }
 
@@ -353,8 +367,7 @@ fn the_host_may_die_at_any_point() {
             } else {
                 run.cluster.restart();
             }
-            let facts = run.cluster.durable_facts();
-            run.forget_untaken(&facts);
+            run.forget_untaken();
         }
     }
 }

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use proffer_core::{AgentView, Core, FrameworkView, OfferView, PolicyIdentity, TaskView};
+use proffer_core::{
+    AgentView, Core, CoreConfig, FrameworkView, GoneView, OfferView, PolicyIdentity, TaskView,
+};
 use proffer_model::fact::FrameworkStanding;
 use proffer_model::framework::Standing;
-use proffer_model::{Bundle, Reason, Resources};
+use proffer_model::{AgentId, AgentInfo, Bundle, Reason, Resources};
+use proffer_plugin::FrameworkLimits;
 use proffer_rpc::operator as rpc;
-use proffer_rpc::operator::{Answer, OperatorError, Page, Paged};
+use proffer_rpc::operator::{Answer, OperatorError, PAGE_SIZE_MAX, Page, Paged};
 
 use super::{About, no_framework, text_page};
 use crate::clock::Clock;
@@ -52,7 +55,41 @@ fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-pub(super) fn agent(view: AgentView) -> rpc::Agent {
+/// Agents that are there or may return, and those that are gone, by id.
+pub(super) fn agents_and_gone(
+    core: &Core,
+    after: Option<AgentId>,
+) -> impl Iterator<Item = rpc::Agent> {
+    let mut there = core.agents(after).map(agent).peekable();
+    let mut gone = core.gone_agents(after).map(gone_agent).peekable();
+    std::iter::from_fn(move || match (there.peek(), gone.peek()) {
+        (Some(one), Some(other)) if other.id < one.id => gone.next(),
+        (None, _) => gone.next(),
+        _ => there.next(),
+    })
+}
+
+fn gone_agent(view: GoneView) -> rpc::Agent {
+    rpc::Agent {
+        id: view.id,
+        state: rpc::AgentState::Gone,
+        since: Some(view.since),
+        info: AgentInfo {
+            hostname: view.hostname.as_str().into(),
+            region: "".into(),
+            zone: "".into(),
+            attributes: Vec::new(),
+        },
+        used: Bundle::default(),
+        offered: Bundle::default(),
+        total: Bundle::default(),
+        tasks: 0,
+        data_address: String::new(),
+        gone_at: None,
+    }
+}
+
+fn agent(view: AgentView) -> rpc::Agent {
     let total = view.total.total();
     rpc::Agent {
         id: view.id,
@@ -69,7 +106,48 @@ pub(super) fn agent(view: AgentView) -> rpc::Agent {
         total,
         tasks: count(view.tasks),
         data_address: view.data_address,
+        gone_at: view.gone_at,
     }
+}
+
+/// Limits by their names: those of the component that runs, if one does, and the host's.
+pub(super) fn limits(component: Option<FrameworkLimits>, core: &CoreConfig) -> Vec<String> {
+    let mut limits = Vec::new();
+    if let Some(component) = component {
+        let memory = component.memory_bytes;
+        limits.push(format!("memory-bytes={memory}"));
+        limits.push(format!("state-bytes={}", component.state_bytes));
+        limits.push(format!("step-cpu-ms={}", component.step.cpu.as_millis()));
+        limits.push(format!("start-cpu-ms={}", component.start.cpu.as_millis()));
+    }
+    limits.extend([
+        format!("batch-rows={}", core.batch_rows_max),
+        format!("demands={}", core.demands_max),
+        format!("ended-tasks={}", core.ended_tasks_max),
+        format!("requests-waiting={}", core.requests_waiting_max),
+        format!("step-failures={}", core.step_failures_max),
+        format!("tasks={}", core.tasks_max),
+        format!("timers={}", core.timers_max),
+    ]);
+    limits
+}
+
+/// What a removal would end.
+pub(super) fn removal_plan(core: &Core, view: &FrameworkView) -> rpc::RemovalPlan {
+    let mut plan = rpc::RemovalPlan {
+        tasks_active: 0,
+        tasks_away: 0,
+        tasks: Vec::new(),
+    };
+    let active = |id: AgentId| core.agent_named(&id.to_string()).is_some_and(|a| a.active);
+    for live in core.live_tasks(view.id) {
+        plan.tasks_active += 1;
+        plan.tasks_away += u64::from(!active(live.agent));
+        if plan.tasks.len() < PAGE_SIZE_MAX as usize {
+            plan.tasks.push(task(live));
+        }
+    }
+    plan
 }
 
 fn offer_counts(view: &FrameworkView) -> rpc::OfferCounts {
@@ -106,7 +184,11 @@ pub(super) fn framework(view: &FrameworkView, total: &Bundle) -> rpc::Framework 
     }
 }
 
-pub(super) fn framework_detail(core: &Core, view: FrameworkView) -> rpc::FrameworkDetail {
+pub(super) fn framework_detail(
+    core: &Core,
+    view: FrameworkView,
+    limits: Vec<String>,
+) -> rpc::FrameworkDetail {
     let demands = view.demands.iter().map(|(demand, since, _)| {
         let mut shape = demand.shape.resources.clone();
         let ports = Bundle {
@@ -134,7 +216,31 @@ pub(super) fn framework_detail(core: &Core, view: FrameworkView) -> rpc::Framewo
         steps: view.step.0,
         steps_failed: view.counters.steps_failed,
         last_fault: view.last_fault.clone(),
-        limits: Vec::new(),
+        limits,
+        failing: view.blamed.as_ref().map(|event| rpc::FailingEvent {
+            id: event.id.clone(),
+            what: event.what.clone(),
+        }),
+        upgrading: view.upgrading.clone().unwrap_or_default(),
+        last_upgrade: view
+            .last_upgrade
+            .as_ref()
+            .map(|upgrade| rpc::UpgradeOutcome {
+                from: upgrade.from.clone(),
+                version: upgrade.version.clone(),
+                digest: upgrade.digest.clone(),
+                at: upgrade.at,
+                refused: upgrade.refused.clone(),
+            }),
+        skipped: view
+            .skipped
+            .iter()
+            .map(|event| rpc::SkippedEvent {
+                id: event.id.clone(),
+                what: event.what.clone(),
+                at: event.at,
+            })
+            .collect(),
         framework: framework(&view, &core.pool_total()),
     }
 }

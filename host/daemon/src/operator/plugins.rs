@@ -1,14 +1,19 @@
 //! Components that operators bring: looked at, approved, kept, run.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use proffer_core::{Event, NewFramework, Reply};
+use proffer_core::{Event, FrameworkUpgrade, NewFramework, Reply};
 use proffer_model::RoleName;
 use proffer_plugin::{Kind, LoadPluginError, LoadedPlugin};
 use proffer_rpc::operator as rpc;
 use proffer_rpc::operator::{Answer, OperatorError};
 
-use super::{HostOperator, role_names};
+use super::{HostOperator, gone, no_framework, refused, role_names};
+
+/// How long a call under way, the load of the new version and its first step may take together: the
+/// operator's own patience (three minutes) shall not end before.
+const UPGRADE_WITHIN: Duration = Duration::from_secs(170);
 
 impl HostOperator {
     pub(super) async fn inspect_component(
@@ -65,19 +70,7 @@ impl HostOperator {
             .load(add.component.to_vec(), Kind::Framework)
             .await
             .map_err(unfit)?;
-        let missing: Vec<&str> = loaded
-            .imports()
-            .iter()
-            .filter(|import| !add.approved.contains(import))
-            .map(String::as_str)
-            .collect();
-        if !missing.is_empty() {
-            return Err(OperatorError::Denied(format!(
-                "not approved: {} asks for {}",
-                loaded.name(),
-                missing.join(", ")
-            )));
-        }
+        check_approved(&loaded, &add.approved)?;
         let name = if add.name.is_empty() {
             loaded.name().to_owned()
         } else {
@@ -107,6 +100,71 @@ impl HostOperator {
         }
     }
 
+    /// Another version, checked in full beside the one that runs: world, contract, manifest, what it
+    /// asks for. Nothing of the one that runs is touched before the core has the word.
+    pub(super) async fn upgrade(
+        &self,
+        upgrade: rpc::UpgradeFramework,
+    ) -> Answer<rpc::UpgradedFramework> {
+        let name = upgrade.name.clone();
+        let before = self
+            .look(move |core| {
+                core.framework_named(&name)
+                    .ok_or_else(|| no_framework(&name))
+            })
+            .await??;
+        let loaded = self
+            .plugins
+            .load(upgrade.component.to_vec(), Kind::Framework)
+            .await
+            .map_err(unfit)?;
+        check_approved(&loaded, &upgrade.approved)?;
+        if let Some(other) = self.component_name(&before.digest).await
+            && other != loaded.name()
+        {
+            return Err(OperatorError::Invalid(format!(
+                "{} runs the component '{other}', and this is '{}': remove the framework and run the \
+                 other one, its state is of no use to it",
+                upgrade.name,
+                loaded.name()
+            )));
+        }
+        let digest = loaded.digest().to_owned();
+        self.keep(&digest, upgrade.component.to_vec()).await?;
+        let asked = FrameworkUpgrade {
+            name: upgrade.name,
+            version: loaded.version().to_owned(),
+            digest: digest.clone(),
+            config: upgrade.config,
+        };
+        let event = |ticket| Event::FrameworkUpgradeAsked {
+            ticket,
+            upgrade: Box::new(asked),
+        };
+        match self
+            .handle
+            .call(event, UPGRADE_WITHIN)
+            .await
+            .map_err(gone)?
+        {
+            Reply::Refused(why) => Err(refused(&why)),
+            _ => Ok(rpc::UpgradedFramework {
+                from: before.version,
+                version: loaded.version().to_owned(),
+                digest,
+            }),
+        }
+    }
+
+    /// The name in the manifest of a component that is kept; none if it cannot be read, which is no
+    /// reason to keep it.
+    async fn component_name(&self, digest: &str) -> Option<String> {
+        let (components, digest) = (self.components.clone(), digest.to_owned());
+        let read = tokio::task::spawn_blocking(move || components.get(&digest)).await;
+        let loaded = self.plugins.load(read.ok()?.ok()?, Kind::Framework).await;
+        Some(loaded.ok()?.name().to_owned())
+    }
+
     async fn keep(&self, digest: &str, bytes: Vec<u8>) -> Answer<()> {
         let (components, digest) = (self.components.clone(), digest.to_owned());
         let kept = tokio::task::spawn_blocking(move || components.put(&digest, &bytes)).await;
@@ -116,6 +174,24 @@ impl HostOperator {
             Err(error) => Err(OperatorError::Internal(error.to_string())),
         }
     }
+}
+
+/// Everything that it imports has been approved.
+fn check_approved(loaded: &LoadedPlugin, approved: &[String]) -> Answer<()> {
+    let missing: Vec<&str> = loaded
+        .imports()
+        .iter()
+        .filter(|import| !approved.contains(import))
+        .map(String::as_str)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(OperatorError::Denied(format!(
+        "not approved: {} asks for {}",
+        loaded.name(),
+        missing.join(", ")
+    )))
 }
 
 /// Those given; else those that the manifest asks for; else everybody's.

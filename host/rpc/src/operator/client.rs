@@ -8,11 +8,12 @@ use tonic::{Code, Request, Streaming};
 use super::server::REQUEST_MAX;
 use super::wire::Wired;
 use super::{
-    AddFramework, AddedFramework, Agent, AgentQuery, Answer, COMPONENT_BYTES_MAX, Explanation,
-    FetchOutput, Framework, FrameworkDetail, FrameworkName, FrameworkQuery, FrameworkRequest,
-    FrameworkResponse, InspectComponent, KillTask, Offer, OfferQuery, OperatorError, Paged, Plugin,
-    Policy, PolicyQuery, RemoveFramework, ResumeFramework, Role, RoleQuery, SetRole, Status,
-    StatusQuery, Subject, Task, TaskLogs, TaskQuery, Usage, UsageQuery,
+    AddFramework, AddedFramework, Agent, AgentQuery, Answer, COMPONENT_BYTES_MAX, DeclareAgentGone,
+    Explanation, FetchOutput, Framework, FrameworkDetail, FrameworkName, FrameworkQuery,
+    FrameworkRequest, FrameworkResponse, InspectComponent, KillTask, Offer, OfferQuery,
+    OperatorError, Paged, PlanRemoval, Plugin, Policy, PolicyQuery, RemovalPlan, RemoveFramework,
+    ResumeFramework, Role, RoleQuery, SetRole, SkipEvent, Status, StatusQuery, Subject, Task,
+    TaskLogs, TaskQuery, UpgradeFramework, UpgradedFramework, Usage, UsageQuery,
 };
 use crate::leader::find;
 use crate::proto::operator::v0 as wire;
@@ -166,6 +167,12 @@ impl OperatorClient {
         pub fn framework(FrameworkName) -> FrameworkDetail = get_framework within ANSWER_WITHIN;
         /// Kills a framework's tasks and lets it go.
         pub fn remove_framework(RemoveFramework) -> () = remove_framework within ANSWER_WITHIN;
+        /// Passes over the event that a quarantined framework fails at.
+        pub fn skip_event(SkipEvent) -> () = skip_event within ANSWER_WITHIN;
+        /// What a removal would end.
+        pub fn plan_removal(PlanRemoval) -> RemovalPlan = plan_removal within ANSWER_WITHIN;
+        /// Says that an agent will not be back.
+        pub fn declare_agent_gone(DeclareAgentGone) -> () = declare_agent_gone within ANSWER_WITHIN;
         /// Lets a quarantined framework try again.
         pub fn resume_framework(ResumeFramework) -> () = resume_framework within ANSWER_WITHIN;
         /// Ends a task.
@@ -200,7 +207,20 @@ impl OperatorClient {
         self.add_sent(query).await
     }
 
+    /// Lets a framework go on as another version of its component. The answer comes when that version
+    /// has taken its first step.
+    ///
+    /// # Errors
+    /// As the host says, and then the version before goes on; if the component is too large it is not
+    /// sent.
+    pub async fn upgrade_framework(&self, query: UpgradeFramework) -> Answer<UpgradedFramework> {
+        check_size(&query.component)?;
+        self.upgrade_sent(query).await
+    }
+
     calls! {
+        /// [`Self::upgrade_framework`], its size checked.
+        fn upgrade_sent(UpgradeFramework) -> UpgradedFramework = upgrade_framework within COMPILE_WITHIN;
         /// [`Self::inspect`], its size checked.
         fn inspect_sent(InspectComponent) -> Plugin = inspect_component within COMPILE_WITHIN;
         /// [`Self::add_framework`], its size checked.

@@ -90,6 +90,15 @@ pub struct Agent {
     pub tasks: u32,
     /// Where it serves outputs.
     pub data_address: String,
+    /// When it is given up if it stays unreachable; later if many are.
+    pub gone_at: Option<Timestamp>,
+}
+
+/// Says that an agent will not be back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeclareAgentGone {
+    /// Its id or hostname.
+    pub agent: String,
 }
 
 /// Where an agent stands.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use proffer_model::{Bundle, FrameworkId, Reason, Resources, RoleName, Timestamp};
 
-use super::{OfferCounts, Page};
+use super::{OfferCounts, Page, Task};
 
 /// Asks for frameworks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,6 +90,49 @@ pub struct FrameworkDetail {
     pub suppressed: Vec<String>,
     /// Its limits, `name=value`.
     pub limits: Vec<String>,
+    /// What keeps it in quarantine, if it is one event.
+    pub failing: Option<FailingEvent>,
+    /// The version that is being tried, or empty.
+    pub upgrading: String,
+    /// What came of the last upgrade.
+    pub last_upgrade: Option<UpgradeOutcome>,
+    /// Events that were passed over, the last ones, oldest first.
+    pub skipped: Vec<SkippedEvent>,
+}
+
+/// An event that a framework fails at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailingEvent {
+    /// What [`SkipEvent`] calls it: its kind and number.
+    pub id: String,
+    /// Its content in short.
+    pub what: String,
+}
+
+/// An event that was passed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SkippedEvent {
+    /// As in [`FailingEvent`].
+    pub id: String,
+    /// Its content in short.
+    pub what: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What came of an upgrade.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpgradeOutcome {
+    /// The version before.
+    pub from: String,
+    /// The version that was tried.
+    pub version: String,
+    /// Its component's digest.
+    pub digest: String,
+    /// When it was decided.
+    pub at: Timestamp,
+    /// Why the version before goes on; none: the new one does.
+    pub refused: Option<Reason>,
 }
 
 /// What a framework says that it could use, in short.
@@ -174,6 +217,57 @@ pub struct AddedFramework {
     pub name: String,
     /// The component's digest.
     pub digest: String,
+}
+
+/// Lets a framework go on as another version of its component.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpgradeFramework {
+    /// Its name.
+    pub name: String,
+    /// The component.
+    pub component: Bytes,
+    /// Its configuration; none: as before.
+    pub config: Option<String>,
+    /// Interfaces that an operator approved.
+    pub approved: Vec<String>,
+}
+
+/// A framework goes on as another version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpgradedFramework {
+    /// The version before.
+    pub from: String,
+    /// The version now.
+    pub version: String,
+    /// Its component's digest.
+    pub digest: String,
+}
+
+/// Passes over the event that a quarantined framework fails at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SkipEvent {
+    /// The framework's name.
+    pub name: String,
+    /// The event's id.
+    pub event: String,
+}
+
+/// Asks what a removal would end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanRemoval {
+    /// The framework's name.
+    pub name: String,
+}
+
+/// What a removal would end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemovalPlan {
+    /// Tasks that would be killed.
+    pub tasks_active: u64,
+    /// Of those on agents that are not connected: they are presumed to end.
+    pub tasks_away: u64,
+    /// The first of them, at most [`super::PAGE_SIZE_MAX`].
+    pub tasks: Vec<Task>,
 }
 
 /// Removes a framework.

@@ -107,6 +107,10 @@ calls! {
     get_framework(GetFrameworkRequest) -> FrameworkDetail = framework;
     inspect_component(InspectComponentRequest) -> Plugin = inspect;
     add_framework(AddFrameworkRequest) -> AddFrameworkResponse = add_framework;
+    upgrade_framework(UpgradeFrameworkRequest) -> UpgradeFrameworkResponse = upgrade_framework;
+    skip_event(SkipEventRequest) -> Done = skip_event;
+    plan_removal(PlanRemovalRequest) -> RemovalPlan = plan_removal;
+    declare_agent_gone(DeclareAgentGoneRequest) -> Done = declare_agent_gone;
     remove_framework(RemoveFrameworkRequest) -> Done = remove_framework;
     resume_framework(ResumeFrameworkRequest) -> Done = resume_framework;
     kill_task(KillTaskRequest) -> Done = kill_task;

@@ -7,8 +7,8 @@ use proffer_model::{Amount, Duration, FrameworkId, RoleName, TaskState, Timestam
 use tokio::sync::oneshot;
 
 use self::fake::{
-    Fake, agent, detail, explanation, fail, framework, offer, paged, plugin, policy, role, status,
-    task, usage,
+    Fake, agent, detail, explanation, fail, framework, offer, paged, plan, plugin, policy, role,
+    status, task, usage,
 };
 use super::*;
 use crate::serve::Server;
@@ -141,6 +141,27 @@ async fn every_single_answer_crosses_whole() {
     };
     client.kill_task(kill.clone()).await.unwrap();
     assert_eq!(run.asked(), format!("{kill:?}"));
+    let upgrade = UpgradeFramework {
+        name: "f".into(),
+        component: Bytes::from_static(b"\0asm"),
+        config: Some(String::new()),
+        approved: vec!["proffer:framework/state".into()],
+    };
+    let upgraded = client.upgrade_framework(upgrade.clone()).await.unwrap();
+    assert_eq!(run.asked(), format!("{upgrade:?}"));
+    assert_eq!(upgraded.version, "0.2");
+    let skip = SkipEvent {
+        name: "f".into(),
+        event: "timer:x".into(),
+    };
+    client.skip_event(skip.clone()).await.unwrap();
+    assert_eq!(run.asked(), format!("{skip:?}"));
+    let remove = PlanRemoval { name: "f".into() };
+    assert_eq!(client.plan_removal(remove.clone()).await.unwrap(), plan());
+    assert_eq!(run.asked(), format!("{remove:?}"));
+    let gone = DeclareAgentGone { agent: "a".into() };
+    client.declare_agent_gone(gone.clone()).await.unwrap();
+    assert_eq!(run.asked(), format!("{gone:?}"));
     let role = SetRole {
         name: RoleName::star(),
         weight: Amount::from_milli(1_500),

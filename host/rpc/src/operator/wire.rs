@@ -178,7 +178,8 @@ message! {
     } required { pool, used, offered, offers };
     OfferCounts = OfferCounts { made, accepted, declined, expired, rescinded };
     AgentQuery = ListAgentsRequest {} or_default { page };
-    Agent = Agent { id, state, since, tasks, data_address } required { info, total, used, offered };
+    DeclareAgentGone = DeclareAgentGoneRequest { agent };
+    Agent = Agent { id, state, since, tasks, data_address, gone_at } required { info, total, used, offered };
     OfferQuery = ListOffersRequest { framework } or_default { page };
     Offer = Offer { id, framework, role, agent, hostname, expires, demand } required { resources };
     RoleQuery = ListRolesRequest {} or_default { page };
@@ -197,7 +198,8 @@ message! {
     } required { used, offers };
     FrameworkName = GetFrameworkRequest { name };
     FrameworkDetail = FrameworkDetail {
-        config, steps, steps_failed, last_fault, demands, suppressed, limits
+        config, steps, steps_failed, last_fault, demands, suppressed, limits, failing, upgrading,
+        last_upgrade, skipped
     } required { framework };
     DemandRow = Demand { key, role, count, since } required { shape };
     InspectComponent = InspectComponentRequest { component };
@@ -208,6 +210,14 @@ message! {
     Limit = Limit { name, value };
     AddFramework = AddFrameworkRequest { name, component, roles, config, approved };
     AddedFramework = AddFrameworkResponse { id, name, digest };
+    FailingEvent = FailingEvent { id, what };
+    SkippedEvent = SkippedEvent { id, what, at };
+    UpgradeOutcome = UpgradeOutcome { from, version, digest, at, refused };
+    UpgradeFramework = UpgradeFrameworkRequest { name, component, config, approved };
+    UpgradedFramework = UpgradeFrameworkResponse { from, version, digest };
+    SkipEvent = SkipEventRequest { name, event };
+    PlanRemoval = PlanRemovalRequest { name };
+    RemovalPlan = RemovalPlan { tasks_active, tasks_away, tasks };
     RemoveFramework = RemoveFrameworkRequest { name };
     ResumeFramework = ResumeFrameworkRequest { name };
     FrameworkRequest = FrameworkRequest { framework, method, path, query, headers, body, principal };

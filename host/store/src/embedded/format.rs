@@ -10,7 +10,8 @@
 //! ([`nothing_to_rewrite`]): what was written before reads as before.
 //!
 //! - 1: the tables `journal` and `state`.
-//! - 2: the table `about`, which says the format.
+//! - 2: the table `about`, which says the format; facts of upgrades, skipped events, absences of
+//!   agents and the times at which a host ran.
 
 use std::fs;
 use std::io;

@@ -12,13 +12,27 @@ use super::{InvalidRecord, Wire, wire_enum, wire_struct};
 wire_enum!(Fact = fact::Fact {
     IdsReserved { offers_below: u64, requests_below: u64 },
     AgentSet(record: Box<AgentRecord>),
-    AgentRemoved { agent: u32, key: String },
+    AgentGone(record: Box<GoneRecord>),
     FrameworkSet(record: Box<FrameworkRecord>),
     FrameworkRemoved { framework: u32 },
     StepCommitted(record: Box<StepRecord>),
     Changed { framework: u32, effect: Effect },
     RoleSet { role: String, weight: i64 },
+    AgentUnreachable { agent: u32, since: u64 },
+    AgentReturned { agent: u32 },
+    HostAlive { at: u64 },
+    HostResumed { at: u64, away: u64 },
 });
+
+wire_struct!(
+    GoneRecord = fact::GoneRecord {
+        agent: u32,
+        key: String,
+        hostname: String,
+        at: u64,
+        why: Reason,
+    }
+);
 
 wire_struct!(FrameworkRecord = fact::FrameworkRecord {
     framework: u32,
@@ -85,7 +99,33 @@ wire_enum!(Effect = fact::Effect {
     TimerCleared { id: String },
     EventQueued { number: u64, event: Event },
     EventTaken { number: u64 },
+    UpgradeTried(record: Box<UpgradeRecord>),
+    EventBlamed { event: Option<BlamedEvent> },
+    EventSkipped(event: Box<SkippedEvent>),
 });
+
+wire_struct!(UpgradeRecord = fact::UpgradeRecord {
+    from: String,
+    version: String,
+    digest: String,
+    at: u64,
+    refused: Option<Reason>,
+});
+
+wire_struct!(
+    BlamedEvent = fact::BlamedEvent {
+        id: String,
+        what: String,
+    }
+);
+
+wire_struct!(
+    SkippedEvent = fact::SkippedEvent {
+        id: String,
+        what: String,
+        at: u64,
+    }
+);
 
 wire_struct!(
     LaunchRecord = fact::LaunchRecord {

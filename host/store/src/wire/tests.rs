@@ -63,7 +63,7 @@ fn encoding_of_this_format_is_fixed() {
     }
     assert_eq!(
         hex::encode(hash.finalize()),
-        "b374f84c17cdc37cb6d8e08ce34c0e43ac3eb36bfa688d397e5048d2d3f92553",
+        "2817653fd8ad705c22df2cc0514312c430f5a8b30b790ff3060f48a98da6268e",
         "the stored form of facts has changed: raise FORMAT, keep the old types for reading, and \
          only then change this digest"
     );

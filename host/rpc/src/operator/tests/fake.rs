@@ -11,11 +11,13 @@ use tokio::sync::mpsc;
 
 use crate::operator::{
     AddFramework, AddedFramework, Agent, AgentQuery, AgentState, Answer, CHUNKS_AHEAD, Chunks,
-    DemandRow, Explanation, FetchOutput, Framework, FrameworkDetail, FrameworkName, FrameworkQuery,
-    FrameworkRequest, FrameworkResponse, FrameworkState, FrameworkUsage, InspectComponent,
-    KillTask, Limit, Offer, OfferCounts, OfferQuery, Operator, OperatorError, Paged, Plugin,
-    Policy, PolicyQuery, ReasonCount, RemoveFramework, ResumeFramework, Role, RoleQuery, SetRole,
-    Status, StatusQuery, Subject, Task, TaskLogs, TaskQuery, Usage, UsageQuery,
+    DeclareAgentGone, DemandRow, Explanation, FailingEvent, FetchOutput, Framework,
+    FrameworkDetail, FrameworkName, FrameworkQuery, FrameworkRequest, FrameworkResponse,
+    FrameworkState, FrameworkUsage, InspectComponent, KillTask, Limit, Offer, OfferCounts,
+    OfferQuery, Operator, OperatorError, Paged, PlanRemoval, Plugin, Policy, PolicyQuery,
+    ReasonCount, RemovalPlan, RemoveFramework, ResumeFramework, Role, RoleQuery, SetRole,
+    SkipEvent, SkippedEvent, Status, StatusQuery, Subject, Task, TaskLogs, TaskQuery,
+    UpgradeFramework, UpgradeOutcome, UpgradedFramework, Usage, UsageQuery,
 };
 
 /// Answers with fixed values and remembers what it was asked. Names that begin with `bad-` fail in
@@ -100,6 +102,7 @@ pub(super) fn agent() -> Agent {
         offered: bundle("cpus:2"),
         tasks: 3,
         data_address: "http://h:1".into(),
+        gone_at: Some(Timestamp(11)),
     }
 }
 
@@ -178,6 +181,31 @@ pub(super) fn detail() -> FrameworkDetail {
         }],
         suppressed: vec!["*".into()],
         limits: vec!["memory-mib=64".into()],
+        failing: Some(FailingEvent {
+            id: "update:t:1".into(),
+            what: "update 1 of task t".into(),
+        }),
+        upgrading: "0.2".into(),
+        last_upgrade: Some(UpgradeOutcome {
+            from: "0.1".into(),
+            version: "0.2".into(),
+            digest: "sha256:y".into(),
+            at: Timestamp(4),
+            refused: Some(reason()),
+        }),
+        skipped: vec![SkippedEvent {
+            id: "timer:x".into(),
+            what: "timer x".into(),
+            at: Timestamp(5),
+        }],
+    }
+}
+
+pub(super) fn plan() -> RemovalPlan {
+    RemovalPlan {
+        tasks_active: 3,
+        tasks_away: 1,
+        tasks: vec![task()],
     }
 }
 
@@ -302,6 +330,26 @@ impl Operator for Fake {
             name: framework.name,
             digest: "sha256:x".into(),
         })
+    }
+    async fn upgrade_framework(&self, upgrade: UpgradeFramework) -> Answer<UpgradedFramework> {
+        self.note(&upgrade);
+        Ok(UpgradedFramework {
+            from: "0.1".into(),
+            version: "0.2".into(),
+            digest: "sha256:y".into(),
+        })
+    }
+    async fn skip_event(&self, which: SkipEvent) -> Answer<()> {
+        self.note(which);
+        Ok(())
+    }
+    async fn plan_removal(&self, which: PlanRemoval) -> Answer<RemovalPlan> {
+        self.note(which);
+        Ok(plan())
+    }
+    async fn declare_agent_gone(&self, which: DeclareAgentGone) -> Answer<()> {
+        self.note(which);
+        Ok(())
     }
     async fn remove_framework(&self, which: RemoveFramework) -> Answer<()> {
         self.note(which);
