@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use proffer_codec::codec_struct;
 use proffer_model::{Resources, ResourcesShortfall};
 
 use crate::handles::ClientId;
@@ -16,12 +17,21 @@ pub(crate) struct Account {
     held: BTreeMap<ClientId, Held>,
 }
 
+codec_struct!(Account {
+    total,
+    free,
+    deficit,
+    held
+});
+
 /// What one client holds on one agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Held {
     pub(crate) offered: Resources,
     pub(crate) used: Resources,
 }
+
+codec_struct!(Held { offered, used });
 
 impl Account {
     pub(crate) fn new(total: Resources) -> Self {

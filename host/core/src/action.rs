@@ -1,5 +1,6 @@
 //! What the core wants done.
 
+use proffer_codec::{codec_enum, codec_newtype};
 use proffer_model::agent::ToAgent;
 use proffer_model::fact::{Fact, FrameworkRecord};
 use proffer_model::framework::{Batch, Response};
@@ -11,6 +12,8 @@ use crate::event::{ConnectionId, Ticket};
 /// Counts [`Action::Persist`]s from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(pub u64);
+
+codec_newtype!(Seq);
 
 /// What the shell is to do, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,6 +81,12 @@ pub enum Action {
     },
 }
 
+codec_enum!(Action {
+    Persist { seq, facts }, Send { connection, message }, Close { connection }, StartFramework(a),
+    StopFramework { framework }, RunStep { framework, attempt, batch },
+    RunPolicy { seat, changes, cycle }, Reply { ticket, reply }, Wake(a), Note { framework, why },
+});
+
 /// Who is asked in a cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PolicySeat {
@@ -86,6 +95,8 @@ pub enum PolicySeat {
     /// The native reference policy.
     Fallback,
 }
+
+codec_enum!(PolicySeat { Loaded, Fallback });
 
 /// An answer to an operator.
 #[derive(Clone, Debug, PartialEq)]
@@ -99,6 +110,8 @@ pub enum Reply {
     /// Not done.
     Refused(Reason),
 }
+
+codec_enum!(Reply { Done, Added(a), Response(a), Refused(a) });
 
 /// Where [`crate::Core::handle`] leaves its actions.
 #[must_use]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use proffer_codec::{codec_enum, codec_struct};
 use proffer_model::{AgentId, FrameworkId, OfferId, RequestId, Timestamp};
 
 /// Something that happens by itself when its time comes. At one instant they happen in this order.
@@ -39,11 +40,19 @@ pub(crate) enum Deadline {
     HeartbeatRound,
 }
 
+codec_enum!(Deadline {
+    OfferExpires(a), FilterEnds(a), CycleDue, FilterEndsAfterCycle(a), DemandWaits,
+    TimerFires(a, b), DemandEnds(a, b), StepRetries(a), PolicyRetries, RequestEnds(a),
+    AgentUnreachable(a), HeartbeatRound,
+});
+
 /// Deadlines by time.
 #[derive(Debug, Default)]
 pub(crate) struct Agenda {
     due: BTreeSet<(Timestamp, Deadline)>,
 }
+
+codec_struct!(Agenda { due });
 
 impl Agenda {
     pub(crate) fn add(&mut self, at: Timestamp, deadline: Deadline) {

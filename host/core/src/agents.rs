@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use proffer_codec::codec_struct;
 use proffer_model::agent::{KnownLaunch, Registration, ToAgent};
 use proffer_model::fact::{AgentRecord, Fact};
 use proffer_model::framework::Standing;
@@ -33,6 +34,19 @@ pub(crate) struct Agent {
     /// Frameworks were told that it is away.
     pub(crate) told_away: bool,
 }
+
+codec_struct!(Agent {
+    record,
+    connection,
+    standing,
+    since,
+    last_heard,
+    account,
+    offers,
+    launches,
+    awaited,
+    told_away
+});
 
 impl Agent {
     pub(crate) fn new(record: AgentRecord, now: Timestamp) -> Self {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use proffer_codec::{codec_enum, codec_struct};
 use proffer_model::policy::{Cycle, Feeds, Proposal, Rejected};
 use proffer_model::{AgentId, Duration, OfferId, Reason, Remedy, Resources, Timestamp, code};
 
@@ -43,6 +44,19 @@ pub(crate) struct AllocationState {
     pub(crate) tally: CycleTally,
 }
 
+codec_struct!(AllocationState {
+    loaded,
+    wanted,
+    in_flight,
+    filters_ending,
+    waits_again,
+    waits_at,
+    gangs,
+    number,
+    fed,
+    tally
+});
+
 /// The loaded policy and how it fares.
 #[derive(Debug)]
 pub(crate) struct Loaded {
@@ -58,11 +72,23 @@ pub(crate) struct Loaded {
     load: u64,
 }
 
+codec_struct!(Loaded {
+    identity,
+    feeds,
+    failures,
+    retry_at,
+    left_out,
+    last_fault,
+    load
+});
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fed {
     Fallback,
     Loaded(u64),
 }
+
+codec_enum!(Fed { Fallback, Loaded(a) });
 
 /// Agents that a cycle is to look at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,6 +99,8 @@ pub(crate) enum Scope {
     Everything,
 }
 
+codec_enum!(Scope { Nothing, Agents(a), Everything });
+
 #[derive(Debug)]
 struct InFlightCycle {
     number: u64,
@@ -82,6 +110,14 @@ struct InFlightCycle {
     feeds: Feeds,
     filters_ending: Vec<u32>,
 }
+
+codec_struct!(InFlightCycle {
+    number,
+    seat,
+    scope,
+    feeds,
+    filters_ending
+});
 
 /// Counts over all cycles.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,6 +130,16 @@ pub(crate) struct CycleTally {
     pub(crate) reclaims_refused: u64,
     pub(crate) failures: u64,
 }
+
+codec_struct!(CycleTally {
+    cycles,
+    fallback_cycles,
+    grants,
+    grants_stale,
+    grants_invalid,
+    reclaims_refused,
+    failures
+});
 
 impl Scope {
     fn add(&mut self, agent: AgentId) {

@@ -1,5 +1,6 @@
 //! The book of open offers.
 
+use proffer_codec::codec_struct;
 use proffer_model::framework::Rescinded;
 use proffer_model::{
     AgentId, Duration, FrameworkId, Offer, OfferId, Reason, Remedy, Resources, code,
@@ -22,6 +23,14 @@ pub(crate) struct OpenOffer {
     /// The framework has seen it.
     pub(crate) delivered: bool,
 }
+
+codec_struct!(OpenOffer {
+    offer,
+    framework,
+    client,
+    units,
+    delivered
+});
 
 /// Why an offer ends without being accepted.
 #[derive(Clone, Debug)]

@@ -1,5 +1,6 @@
 //! Everything about the core that an operator may choose.
 
+use proffer_codec::{codec_enum, codec_struct};
 use proffer_model::{Amount, Duration};
 
 /// The core's configuration; checked and complete.
@@ -51,6 +52,28 @@ pub struct CoreConfig {
     pub seed: u64,
 }
 
+codec_struct!(CoreConfig {
+    cluster,
+    region,
+    allocation,
+    lease,
+    heartbeat,
+    agent_timeout,
+    request_timeout,
+    requests_waiting_max,
+    batch_rows_max,
+    ended_tasks_max,
+    tasks_max,
+    demands_max,
+    timers_max,
+    grants_max,
+    step_failures_max,
+    policy_failures_max,
+    min_offer,
+    gpu_guard,
+    seed
+});
+
 /// When allocation runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Allocation {
@@ -64,6 +87,8 @@ pub enum Allocation {
     /// Mesos's table of cycles: periodic, and at once when agents or frameworks come.
     Interval(Duration),
 }
+
+codec_enum!(Allocation { Events { reoffer, sweep }, Interval(a) });
 
 impl Default for CoreConfig {
     fn default() -> Self {

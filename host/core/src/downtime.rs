@@ -5,6 +5,7 @@
 //! goes on where another ended puts what waits off by the time between. After a crash such a timer
 //! is late by less than that; it is never early.
 
+use proffer_codec::codec_struct;
 use proffer_model::fact::Fact;
 use proffer_model::framework::{Due, Standing};
 use proffer_model::{Duration, FrameworkId, Timestamp};
@@ -30,6 +31,8 @@ pub struct AgentsAwaited {
     /// Not waited for any longer than this.
     pub until: Timestamp,
 }
+
+codec_struct!(AgentsAwaited { x });
 
 impl Core {
     /// Says durably that the host runs, if it was not said lately.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use proffer_codec::{codec_enum, codec_newtype, codec_struct};
 use proffer_model::agent::{LaunchUpdate, Registration};
 use proffer_model::framework::{Answer, StateWrite};
 use proffer_model::policy::{Feeds, Proposal};
@@ -17,6 +18,8 @@ pub struct ConnectionId(pub u64);
 /// An operator's call that waits for [`crate::Action::Reply`]. The shell never uses a number twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
+
+codec_newtype!(ConnectionId, Ticket);
 
 /// What has happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -185,6 +188,20 @@ pub enum Event {
     Ticked,
 }
 
+codec_enum!(Event {
+    AgentRegistered { connection, registration }, AgentDisconnected { connection },
+    AgentHeard { connection }, TaskUpdated { connection, update },
+    FrameworkAdded { ticket, framework }, FrameworkRemovalAsked { ticket, name },
+    FrameworkResumeAsked { ticket, name },
+    StepCompleted { framework, step, attempt, writes, answer },
+    StepFailed { framework, step, attempt, fault },
+    RequestArrived { ticket, framework, method, path, query, headers, body, principal },
+    TicketDropped { ticket }, PolicyLoaded { identity, feeds },
+    PolicyProposed { cycle, proposal }, PolicyFailed { cycle, fault },
+    TaskKillAsked { ticket, framework, task, grace }, RoleSet { ticket, role, weight },
+    Persisted(a), Ticked,
+});
+
 /// A framework to be added.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewFramework {
@@ -215,6 +232,16 @@ pub struct FrameworkUpgrade {
     pub config: Option<String>,
 }
 
+codec_struct!(FrameworkUpgrade { x });
+codec_struct!(NewFramework {
+    name,
+    version,
+    digest,
+    roles,
+    config,
+    gpus
+});
+
 /// Which policy decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyIdentity {
@@ -225,3 +252,9 @@ pub struct PolicyIdentity {
     /// The component's digest, or empty for a native one.
     pub digest: String,
 }
+
+codec_struct!(PolicyIdentity {
+    name,
+    version,
+    digest
+});

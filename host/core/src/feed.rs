@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use proffer_codec::codec_struct;
 use proffer_model::policy::{
     self, Changes, ChangesPart, Feeds, NONE, Noun, Piece, Rejected, Removed,
 };
@@ -58,6 +59,31 @@ pub(crate) struct Feed {
     /// Totals that are to be stated as gone.
     retotalled: BTreeMap<AgentId, Resources>,
 }
+
+codec_struct!(Feed {
+    generation,
+    agents,
+    roles,
+    clients,
+    cells,
+    demands,
+    masks_dirty,
+    mask_agents,
+    changed_agents,
+    filters,
+    removed,
+    rejected,
+    demand_owners,
+    wanting,
+    masked,
+    demands_given,
+    demands_free,
+    kinds_told,
+    terms_told,
+    roles_told,
+    seen_free,
+    retotalled
+});
 
 impl Feed {
     pub(crate) fn next_demand_handle(&mut self) -> u32 {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use proffer_codec::codec_struct;
 use proffer_model::policy::Noun;
 use proffer_model::{
     AgentId, Bundle, Duration, Quantity, Ranges, Reason, Remedy, Resources, Timestamp, code,
@@ -33,6 +34,18 @@ pub(crate) struct Filter {
     pub(crate) inside: bool,
 }
 
+codec_struct!(Filter {
+    handle,
+    agent,
+    client,
+    refused,
+    made_at,
+    until,
+    after_cycle,
+    made,
+    inside
+});
+
 /// All filters.
 #[derive(Debug, Default)]
 pub(crate) struct Filters {
@@ -43,6 +56,14 @@ pub(crate) struct Filters {
     released: BTreeMap<ClientId, Timestamp>,
     given: u32,
 }
+
+codec_struct!(Filters {
+    all,
+    pairs,
+    by_client,
+    released,
+    given
+});
 
 impl Filters {
     pub(crate) fn get(&self, handle: u32) -> Option<&Filter> {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use proffer_codec::{Codec, Input, InvalidBytes, codec_enum, codec_struct};
 use proffer_model::fact::{
     BlamedEvent, Effect, FrameworkRecord, FrameworkStanding, SkippedEvent, UpgradeRecord,
 };
@@ -76,6 +77,12 @@ pub(crate) struct Asked {
     pub(crate) explains: bool,
 }
 
+codec_struct!(Asked {
+    reconciles,
+    holdings,
+    explains
+});
+
 impl Asked {
     /// The last row of an answer was taken, or given up.
     pub(crate) fn answered(&mut self, event: &Event) {
@@ -87,6 +94,31 @@ impl Asked {
         }
     }
 }
+
+codec_struct!(Framework {
+    record,
+    clients,
+    queue,
+    in_flight,
+    supervision,
+    tasks,
+    ended,
+    outputs,
+    demands,
+    suppressed,
+    timers,
+    timers_set,
+    durable,
+    durable_next,
+    offers,
+    kept,
+    counters,
+    requests_waiting,
+    removal_waits_for,
+    started,
+    asked,
+    rejections_waiting,
+});
 
 /// Something that a step is to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +140,10 @@ pub(crate) enum Item {
     Request(RequestId),
 }
 
+codec_enum!(Item {
+    Started(a), Offer(a), Rescinded(a), Update { launch, update }, Durable(a), Told(a),
+    Timer(a, b), Request(a),
+});
 impl Item {
     /// Whether it cannot be dropped without lying to the framework.
     pub(crate) fn must_be_taken(&self) -> bool {
@@ -129,6 +165,13 @@ pub(crate) struct InFlight {
     pub(crate) delivered: BTreeSet<OfferId>,
 }
 
+codec_struct!(InFlight {
+    step,
+    attempt,
+    items,
+    delivered
+});
+
 /// How a framework fares with its steps.
 #[derive(Debug, Default)]
 pub(crate) struct Supervision {
@@ -146,6 +189,16 @@ pub(crate) struct Supervision {
     pub(crate) attempt: u32,
     pub(crate) last_fault: Option<proffer_model::Reason>,
 }
+
+codec_struct!(Supervision {
+    failures,
+    alone,
+    stuck,
+    rows_max,
+    retry_at,
+    attempt,
+    last_fault
+});
 
 impl Supervision {
     /// A step was committed, or a new life begins.
@@ -170,6 +223,36 @@ pub(crate) struct StandingDemand {
     pub(crate) offered: u32,
 }
 
+/// Constraints are compiled again from the demand.
+impl Codec for StandingDemand {
+    fn put(&self, out: &mut Vec<u8>) {
+        let Self {
+            demand,
+            since,
+            constraints: _,
+            handle,
+            offered,
+        } = self;
+        demand.put(out);
+        since.put(out);
+        handle.put(out);
+        offered.put(out);
+    }
+
+    fn take(input: &mut Input<'_>) -> Result<Self, InvalidBytes> {
+        let demand = Demand::take(input)?;
+        let constraints =
+            Constraints::new(&demand.constraints).map_err(|problem| input.refuse(problem))?;
+        Ok(Self {
+            demand,
+            constraints,
+            since: Codec::take(input)?,
+            handle: Codec::take(input)?,
+            offered: Codec::take(input)?,
+        })
+    }
+}
+
 /// A timer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TimerRecord {
@@ -180,6 +263,13 @@ pub(crate) struct TimerRecord {
     /// Tells a setting from those before it under the same id.
     pub(crate) setting: u64,
 }
+
+codec_struct!(TimerRecord {
+    due,
+    at,
+    fired,
+    setting
+});
 
 impl Framework {
     pub(crate) fn new(record: FrameworkRecord) -> Self {

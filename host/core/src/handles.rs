@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use proffer_codec::{codec_newtype, codec_struct};
 use proffer_model::policy::{self, NONE, Piece};
 use proffer_model::{Amount, Bundle, FrameworkId, Resources, RoleName, Terms};
 
 /// A framework under one role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ClientId(pub(crate) u32);
+
+codec_newtype!(ClientId);
 
 /// Kinds and terms, numbered in the order in which they were first met.
 #[derive(Debug)]
@@ -17,6 +20,12 @@ pub(crate) struct Kinds {
     counted: Vec<bool>,
     by_name: BTreeMap<Arc<str>, u32>,
 }
+
+codec_struct!(Kinds {
+    names,
+    counted,
+    by_name
+});
 
 /// Kinds that every pool has, in the order of [`policy::kind`].
 const KNOWN: [&str; 5] = ["cpus", "mem", "disk", "gpus", "ports"];
@@ -98,6 +107,8 @@ pub(crate) struct TermsTable {
     by_terms: BTreeMap<Terms, u32>,
 }
 
+codec_struct!(TermsTable { all, by_terms });
+
 impl Default for TermsTable {
     fn default() -> Self {
         let plain = Terms::default();
@@ -135,6 +146,12 @@ pub(crate) struct Roles {
     weights: Vec<Amount>,
     by_name: BTreeMap<RoleName, u32>,
 }
+
+codec_struct!(Roles {
+    names,
+    weights,
+    by_name
+});
 
 impl Roles {
     /// The role's number, new (with its ancestors) if it is.
@@ -200,6 +217,15 @@ pub(crate) struct Handles {
     owners: BTreeMap<ClientId, (FrameworkId, RoleName)>,
     clients_given: u32,
 }
+
+codec_struct!(Handles {
+    kinds,
+    terms,
+    roles,
+    clients,
+    owners,
+    clients_given
+});
 
 impl Handles {
     /// The client's number, new if it is.

@@ -25,6 +25,7 @@ mod agents;
 mod allocation;
 mod batches;
 mod book;
+mod checkpoint;
 mod commands;
 mod config;
 mod constraint;

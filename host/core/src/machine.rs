@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use proffer_codec::codec_struct;
 use proffer_model::agent::ToAgent;
 use proffer_model::fact::Fact;
 use proffer_model::{
@@ -69,6 +70,35 @@ pub struct Core {
     pub(crate) orphan_counters: Counters,
 }
 
+codec_struct!(Core {
+    config,
+    now,
+    agenda,
+    handles,
+    agents,
+    connections,
+    agent_keys,
+    removed_agent_keys,
+    next_agent,
+    frameworks,
+    names,
+    next_framework,
+    launches,
+    offers,
+    filters,
+    requests,
+    tickets,
+    ids,
+    feed,
+    allocation,
+    removing,
+    replaying,
+    ready,
+    facts,
+    gate,
+    orphan_counters
+});
+
 /// Numbers that are never used twice. Reserved durably in blocks.
 #[derive(Debug, Default)]
 pub(crate) struct Ids {
@@ -78,6 +108,13 @@ pub(crate) struct Ids {
     pub(crate) next_request: u64,
     pub(crate) requests_below: u64,
 }
+
+codec_struct!(Ids {
+    next,
+    below,
+    next_request,
+    requests_below
+});
 
 /// Effects wait here for the facts that they depend on.
 #[derive(Debug, Default)]
@@ -89,6 +126,14 @@ pub(crate) struct Gate {
     held: VecDeque<(Seq, Action)>,
     woken_at: Option<Timestamp>,
 }
+
+codec_struct!(Gate {
+    actions,
+    issued,
+    persisted,
+    held,
+    woken_at
+});
 
 impl Gate {
     /// Connections whose answer to a registration is held back.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use proffer_codec::codec_struct;
 use proffer_model::fact::{Effect, Fact, FrameworkRecord, FrameworkStanding};
 use proffer_model::framework::{Request, Response};
 use proffer_model::{
@@ -29,6 +30,12 @@ pub(crate) struct Waiting {
     pub(crate) ticket: Ticket,
     pub(crate) request: Request,
 }
+
+codec_struct!(Waiting {
+    framework,
+    ticket,
+    request
+});
 
 impl Core {
     pub(crate) fn reply(&mut self, ticket: Ticket, reply: Reply) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use proffer_codec::codec_struct;
 use proffer_model::{AgentId, FrameworkId, LaunchNumber, TaskId};
 
 use crate::machine::Core;
@@ -16,6 +17,13 @@ pub(crate) struct Output {
     /// A fetch from it failed: a later task that finishes under the name takes its place.
     pub(crate) suspect: bool,
 }
+
+codec_struct!(Output {
+    task,
+    launch,
+    agent,
+    suspect
+});
 
 impl Core {
     /// The first to finish under a name keeps it, unless its agent is away or a fetch from it failed.

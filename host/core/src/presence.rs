@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use proffer_codec::codec_struct;
 use proffer_model::fact::{Fact, GoneRecord};
 use proffer_model::framework::{AgentChange, Event as Told, Standing};
 use proffer_model::policy::Noun;
@@ -35,6 +36,8 @@ pub(crate) struct GoneAgents {
     /// When the last ones were given up by time.
     given_up: VecDeque<Timestamp>,
 }
+
+codec_struct!(GoneAgents { x });
 
 /// An agent that is gone, for operators.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use proffer_codec::codec_struct;
 use proffer_model::agent::{LaunchUpdate, ToAgent};
 use proffer_model::fact::LaunchRecord;
 use proffer_model::{
@@ -47,6 +48,28 @@ pub(crate) struct Task {
     pub(crate) running_at: Option<Timestamp>,
     pub(crate) ended_at: Option<Timestamp>,
 }
+
+codec_struct!(Task {
+    spec,
+    launch,
+    group,
+    agent,
+    client,
+    role,
+    state,
+    latest,
+    why,
+    exit,
+    holds,
+    seen,
+    acknowledged,
+    queued,
+    queued_state,
+    kill,
+    launched_at,
+    running_at,
+    ended_at
+});
 
 impl Task {
     pub(crate) fn new(record: &LaunchRecord, client: ClientId) -> Self {

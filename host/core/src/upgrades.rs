@@ -5,6 +5,7 @@
 //! else happens (a trap, an error, an overrun, a host that dies) leaves the version before, with its
 //! state as it was: a step that fails leaves no trace.
 
+use proffer_codec::codec_struct;
 use proffer_model::fact::{Effect, Fact, FrameworkRecord, FrameworkStanding, UpgradeRecord};
 use proffer_model::framework::Cause;
 use proffer_model::{FrameworkId, Reason, Remedy, code};
@@ -23,6 +24,8 @@ pub(crate) struct Upgrade {
     trial: Option<Trial>,
 }
 
+codec_struct!(Upgrade { x });
+
 /// What an upgrade changes of a framework's record.
 #[derive(Debug)]
 struct Component {
@@ -31,6 +34,8 @@ struct Component {
     config: String,
 }
 
+codec_struct!(Component { x });
+
 /// What comes back if the trial fails.
 #[derive(Debug)]
 struct Trial {
@@ -38,6 +43,8 @@ struct Trial {
     /// A life-cycle event that the version before had not taken.
     displaced: Option<Cause>,
 }
+
+codec_struct!(Trial { x });
 
 impl Upgrade {
     /// The version that is tried.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use proffer_codec::codec_struct;
 use proffer_model::fact::{BlamedEvent, FrameworkStanding, SkippedEvent, UpgradeRecord};
 use proffer_model::framework::Standing;
 use proffer_model::{
@@ -11,6 +12,7 @@ use proffer_model::{
 };
 
 use crate::agents::Agent;
+use crate::config::CoreConfig;
 use crate::event::PolicyIdentity;
 use crate::machine::Core;
 
@@ -44,6 +46,22 @@ pub struct Counters {
     /// Requests refused because too many waited.
     pub requests_refused: u64,
 }
+
+codec_struct!(Counters {
+    offers_made,
+    offers_accepted,
+    offers_declined,
+    offers_expired,
+    offers_rescinded,
+    tasks_launched,
+    steps,
+    steps_failed,
+    answers_stale,
+    commands_rejected,
+    updates_repeated,
+    requests,
+    requests_refused
+});
 
 /// The pool in one line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -459,6 +477,12 @@ impl Core {
             }
         }
         used
+    }
+
+    /// Its configuration.
+    #[must_use]
+    pub fn config(&self) -> &CoreConfig {
+        &self.config
     }
 
     /// How many agents are known.

@@ -6,10 +6,11 @@
 //! of them that is typed, complete and not looked up anywhere again.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use proffer_core::{Allocation, CoreConfig};
 use proffer_model::Duration;
+use proffer_record::RecordingLimits;
 use proffer_rpc::{ListenAddress, Protection};
 use proffer_store::etcd::EtcdAddress;
 
@@ -145,6 +146,21 @@ pub const HOST_SETTINGS: &[Setting] = &[
         "200000",
         "facts in the journal before it is replaced by a snapshot",
     ),
+    setting(
+        "host.record",
+        "true",
+        "record what the core is told, below recording in the data directory, for `proffer replay`",
+    ),
+    setting(
+        "host.record-max-mib",
+        "256",
+        "size of the recording; the oldest part goes first",
+    ),
+    setting(
+        "host.record-keep",
+        "7d",
+        "age of the recording's oldest part",
+    ),
 ];
 
 const fn setting(key: &'static str, default: &'static str, what: &'static str) -> Setting {
@@ -168,6 +184,8 @@ pub struct HostConfig {
     pub store: StoreChoice,
     /// Facts in the journal before a snapshot.
     pub journal_max: u64,
+    /// What is recorded, if anything is.
+    pub recording: Option<RecordingLimits>,
     /// The core's part.
     pub core: CoreConfig,
 }
@@ -237,6 +255,10 @@ const LEADER_LEASE_MIN: Duration = Duration(2_000);
 const GONE_AFTER_MIN: Duration = Duration::from_secs(1);
 /// Longer is 'off'.
 const GONE_AFTER_MAX: Duration = Duration(365 * Duration::DAY.0);
+/// A smaller recording would hold little more than its checkpoints.
+const RECORD_MIB_MIN: u64 = 4;
+/// Recordings are for trying policies on what was, and for finding faults; not an archive.
+const RECORD_KEEP_MAX: Duration = Duration(366 * Duration::DAY.0);
 /// Nobody waits longer, and connections between tools and host do not either.
 const SPAN_MAX: Duration = Duration::DAY;
 
@@ -259,6 +281,7 @@ impl HostConfig {
             (None, true) => Protection::InsecureNetwork,
             (None, false) => Protection::TokenOnly,
         };
+        let recording = checker.recording(&data);
         let config = Self {
             data,
             listen: checker.listen("host.listen", protection),
@@ -272,6 +295,7 @@ impl HostConfig {
             policy: checker.policy(),
             store: checker.store(),
             journal_max: checker.count("host.journal-max", 1_000),
+            recording,
             core: checker.core(),
         };
         if checker.wrong.is_empty() {
@@ -390,10 +414,25 @@ impl Checker<'_> {
         ListenAddress::loopback()
     }
 
+    fn recording(&mut self, data: &Path) -> Option<RecordingLimits> {
+        let wanted = self.yes_or_no("host.record");
+        let mib = self.count("host.record-max-mib", RECORD_MIB_MIN);
+        let keep = self.span_up_to("host.record-keep", Duration::from_secs(60), RECORD_KEEP_MAX);
+        wanted.then(|| RecordingLimits {
+            dir: data.join("recording"),
+            bytes_max: mib.saturating_mul(1 << 20),
+            keep: std::time::Duration::from_millis(keep.0),
+        })
+    }
+
     fn span(&mut self, key: &'static str, least: Duration) -> Duration {
+        self.span_up_to(key, least, SPAN_MAX)
+    }
+
+    fn span_up_to(&mut self, key: &'static str, least: Duration, most: Duration) -> Duration {
         let problem = match parse_span(&(self.text)(key)) {
             Ok(span) if span < least => format!("wanted at least {least}"),
-            Ok(span) if span > SPAN_MAX => "wanted at most 1d".to_owned(),
+            Ok(span) if span > most => format!("wanted at most {}d", most.0 / Duration::DAY.0),
             Ok(span) => return span,
             Err(problem) => problem.to_owned(),
         };

@@ -11,6 +11,7 @@ use proffer_core::{Action, ConnectionId, Core, Event, Outbox, Reply, Seq, Ticket
 use proffer_model::agent::{FromAgent, ToAgent};
 use proffer_model::fact::Fact;
 use proffer_model::{FrameworkId, Reason};
+use proffer_record::Recorder;
 use proffer_rpc::agent::{AgentConnectionEvent, ToAgentSender};
 use proffer_store::WriteStoreError;
 use proffer_store::etcd::Authority;
@@ -60,6 +61,7 @@ pub(crate) struct EventLoop {
     pub(crate) journal_max: u64,
     pub(crate) frameworks: Frameworks,
     pub(crate) policies: PolicySeats,
+    pub(crate) recorder: Recorder,
     pub(crate) usage: UsageSeries,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) shutdown: watch::Receiver<bool>,
@@ -91,6 +93,7 @@ impl EventLoop {
         self.handle(Event::Ticked);
         while self.authority.holds() {
             self.give_store_work();
+            self.recorder.rest(&self.core);
             let wake = self.waiting.wake.map(|at| self.clock.deadline(at));
             let open = !self.must_wait_for_store();
             tokio::select! {
@@ -118,6 +121,7 @@ impl EventLoop {
                 _ = sampling.tick() => {
                     self.usage.sample(&self.core, self.clock.now());
                     self.metrics.sample(&self.core);
+                    self.metrics.sample_recording(&self.recorder.tally());
                     let core = &self.core;
                     self.frameworks.forget_gone(|id| core.framework_name(id).is_some());
                 }
@@ -149,9 +153,12 @@ impl EventLoop {
             self.waiting.tickets.remove(ticket);
         }
         let mut out = Outbox::new();
-        self.core.handle(self.clock.now(), event, &mut out);
+        let now = self.clock.now();
+        self.recorder.event(now, &event);
+        self.core.handle(now, event, &mut out);
         self.metrics.events.inc();
         let actions: Vec<Action> = out.drain().collect();
+        self.recorder.actions(&actions);
         // Asked after all that took time: nothing is between this and the effects.
         if !self.authority.holds() {
             return;

@@ -11,6 +11,7 @@ use proffer_core::{Core, Event, PolicyIdentity, RecoverError};
 use proffer_plugin::{
     Kind, LoadPluginError, MakePluginHostError, PluginFault, PluginHost, PluginHostConfig,
 };
+use proffer_record::Recorder;
 use proffer_rpc::data::DataClient;
 use proffer_rpc::serve::Server;
 use proffer_rpc::{BindError, Bound, Tls, Token, TokenError};
@@ -320,6 +321,7 @@ impl Term {
             // The queue is empty and its reader is here: it has room.
             let _sent = handle.send(Input::Event(event)).await.is_ok();
         }
+        let recorder = start_recorder(config, &core, clock);
         let event_loop = EventLoop {
             core,
             clock,
@@ -330,6 +332,7 @@ impl Term {
             journal_max: config.journal_max,
             frameworks: Frameworks::new(actor_parts, states),
             policies,
+            recorder,
             usage: usage.clone(),
             metrics: Arc::clone(&metrics),
             shutdown: shutting_down.clone(),
@@ -468,6 +471,20 @@ async fn run_alone(mut term: Term, mut shutdown: watch::Receiver<bool>) -> Resul
             // It shares its store with nobody, so nobody deposes it.
             Ended::StoreGone | Ended::Deposed => Err(HostFailed::Panicked),
         },
+    }
+}
+
+/// A host that cannot record runs all the same: it says so, here and in its metrics.
+fn start_recorder(config: &HostConfig, core: &Core, clock: Clock) -> Recorder {
+    let Some(limits) = config.recording.clone() else {
+        return Recorder::off();
+    };
+    match Recorder::start(limits, core, clock.now()) {
+        Ok(recorder) => recorder,
+        Err(error) => {
+            tracing::warn!(error = %chain(&error), "nothing is recorded");
+            Recorder::off()
+        }
     }
 }
 

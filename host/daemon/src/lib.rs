@@ -25,3 +25,4 @@ pub use config::{
 };
 pub use handle::HostGone;
 pub use host::{Host, HostFailed, StartHostError};
+pub use operator::explain;

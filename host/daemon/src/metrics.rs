@@ -1,11 +1,13 @@
 //! The host's metrics, in Prometheus's text format.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use proffer_core::Core;
 use proffer_model::Amount;
 use proffer_model::framework::{MetricValue, MetricWrite};
+use proffer_record::RecordingTally;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -14,6 +16,17 @@ use prometheus_client::registry::{Registry, Unit};
 
 /// Series that one framework may write: its labels are its own, and unbounded otherwise.
 const FRAMEWORK_SERIES_MAX: usize = 1_000;
+
+/// How the recording does.
+#[derive(Debug)]
+struct RecordingGauges {
+    running: Gauge,
+    events: Gauge,
+    bytes: Gauge,
+    stored: Gauge,
+    segments: Gauge,
+    checkpoints_skipped: Gauge,
+}
 
 /// Everything that is counted.
 #[derive(Debug)]
@@ -41,6 +54,7 @@ pub(crate) struct Metrics {
     grants_invalid: Gauge,
     policy_failures: Gauge,
     effects_held: Gauge,
+    recording: RecordingGauges,
     /// What frameworks say of themselves: name and labels, as they are printed, to a value.
     frameworks: Mutex<BTreeMap<String, f64>>,
 }
@@ -104,6 +118,20 @@ impl Default for Metrics {
             ),
             policy_failures: gauge("policy_failures", "Cycles in which the policy failed"),
             effects_held: gauge("effects_held", "Effects that wait for facts to be durable"),
+            recording: RecordingGauges {
+                running: gauge("recording_running", "1 while events are recorded"),
+                events: gauge("recording_events", "Events recorded since the start"),
+                bytes: gauge(
+                    "recording_bytes",
+                    "Bytes recorded since the start, before compression",
+                ),
+                stored: gauge("recording_stored_bytes", "Bytes of the recording's files"),
+                segments: gauge("recording_segments", "Segments begun since the start"),
+                checkpoints_skipped: gauge(
+                    "recording_checkpoints_skipped",
+                    "Segments not begun because the cluster was too large for a checkpoint",
+                ),
+            },
             registry,
             frameworks: Mutex::default(),
         }
@@ -135,6 +163,20 @@ impl Metrics {
         self.grants_invalid.set(total(policy.grants_invalid));
         self.policy_failures.set(total(policy.failed_cycles));
         self.effects_held.set(count(core.held_effects()));
+    }
+
+    /// Looks at the recording.
+    pub(crate) fn sample_recording(&self, tally: &RecordingTally) {
+        let count = |n: &AtomicU64| i64::try_from(n.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
+        let gauges = &self.recording;
+        let running = tally.running.load(Ordering::Relaxed);
+        gauges.running.set(i64::from(running));
+        gauges.events.set(count(&tally.events));
+        gauges.bytes.set(count(&tally.bytes));
+        gauges.stored.set(count(&tally.stored));
+        gauges.segments.set(count(&tally.segments));
+        let skipped = count(&tally.checkpoints_skipped);
+        gauges.checkpoints_skipped.set(skipped);
     }
 
     /// What a committed step wrote. Histograms are kept as sum and count.

@@ -4,6 +4,8 @@ mod convert;
 mod files;
 mod plugins;
 
+pub use convert::explain;
+
 use std::sync::Arc;
 use std::time::Duration;
 

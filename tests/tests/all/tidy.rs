@@ -27,9 +27,14 @@ const SLEEPERS: [(&str, &str); 2] = [
 ];
 
 /// Which of our crates each may depend on, directly. Development dependencies are free.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("proffer-model", &[]),
-    ("proffer-core", &["proffer-model"]),
+    ("proffer-codec", &["proffer-model"]),
+    ("proffer-core", &["proffer-codec", "proffer-model"]),
+    (
+        "proffer-record",
+        &["proffer-codec", "proffer-core", "proffer-model"],
+    ),
     ("proffer-plugin", &["proffer-model"]),
     ("proffer-store", &["proffer-model"]),
     ("proffer-rpc", &["proffer-model"]),
@@ -44,6 +49,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
             "proffer-model",
             "proffer-plugin",
             "proffer-policy",
+            "proffer-record",
             "proffer-rpc",
             "proffer-store",
         ],
@@ -55,7 +61,10 @@ const ARROWS: [(&str, &[&str]); 16] = [
             "proffer-build",
             "proffer-daemon",
             "proffer-model",
+            "proffer-plugin",
+            "proffer-record",
             "proffer-rpc",
+            "proffer-sim",
             "proffer-store",
         ],
     ),
@@ -63,11 +72,13 @@ const ARROWS: [(&str, &[&str]); 16] = [
         "proffer-sim",
         &[
             "proffer-agent",
+            "proffer-codec",
             "proffer-core",
             "proffer-mapreduce",
             "proffer-model",
             "proffer-plugin",
             "proffer-policy",
+            "proffer-record",
             "proffer-sdk",
             "proffer-store",
         ],

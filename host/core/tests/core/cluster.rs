@@ -21,6 +21,8 @@ use proffer_policy::{Drf, Policy};
 pub(crate) const START: u64 = 1_000_000;
 /// Events that one settling may take: more is a loop without end.
 const EVENTS_MAX: usize = 100_000;
+/// Events from one checkpoint to the next: prime, so that it meets every kind of event.
+const CHECKPOINT_EVERY: u64 = 7;
 
 pub(crate) const ALL_FEEDS: Feeds = Feeds {
     tasks: false,
@@ -85,6 +87,7 @@ pub(crate) struct Cluster {
     pub(crate) tickets: u64,
     pub(crate) connections: u64,
     queue: VecDeque<Event>,
+    handled: u64,
 }
 
 impl Cluster {
@@ -125,6 +128,7 @@ impl Cluster {
             tickets: 0,
             connections: 0,
             queue: VecDeque::new(),
+            handled: 0,
         }
     }
 
@@ -149,6 +153,7 @@ impl Cluster {
             }
             self.core.handle(Timestamp(self.now), event, &mut out);
             self.check();
+            self.go_through_a_checkpoint();
             let actions: Vec<Action> = out.drain().collect();
             for action in actions {
                 self.perform(action);
@@ -174,6 +179,20 @@ impl Cluster {
         if let Err(broken) = self.core.check_invariants() {
             panic!("at {}: {broken}", self.now);
         }
+    }
+
+    /// Now and then the test goes on with a core that was written down and read again: whatever is
+    /// not in a checkpoint shows as a test that fails.
+    fn go_through_a_checkpoint(&mut self) {
+        self.handled += 1;
+        if !self.handled.is_multiple_of(CHECKPOINT_EVERY) {
+            return;
+        }
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        self.core.checkpoint(&mut before);
+        self.core = Core::from_checkpoint(&before).unwrap();
+        self.core.checkpoint(&mut after);
+        assert_eq!(before, after, "a checkpoint of a checkpoint is another");
     }
 
     /// Lets time pass, waking the core whenever it wants to be woken; agents stay alive.

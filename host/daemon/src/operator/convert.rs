@@ -332,7 +332,11 @@ pub(super) fn policy(core: &Core, config: String) -> rpc::Policy {
     }
 }
 
-pub(super) fn explain(core: &Core, subject: &rpc::Subject) -> Answer<rpc::Explanation> {
+/// Why something is as it is, of any core: a host's, or one that a recording was replayed to.
+///
+/// # Errors
+/// There is no such thing.
+pub fn explain(core: &Core, subject: &rpc::Subject) -> Answer<rpc::Explanation> {
     match subject {
         rpc::Subject::Framework(name) => {
             let report = core
