@@ -2,6 +2,7 @@
 
 mod flags;
 mod framework;
+mod replay;
 
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::flags::{AgentCommand, HostFlags, Up};
 pub(crate) use self::framework::{Framework, FrameworkRun, FrameworkUpgrade};
+pub(crate) use self::replay::{Explain, Replay, Simulate, Subject};
 
 use crate::settings::FlagValue;
 use crate::show::parse_bytes;
@@ -75,8 +77,11 @@ pub(crate) enum Command {
     /// Say how the cluster stands
     Status,
     /// Say why something is as it is
-    #[command(subcommand)]
     Explain(Explain),
+    /// Run a recording through the core again and compare
+    Replay(Replay),
+    /// Run a workload trace through the core and a policy, on machines that are not there
+    Simulate(Simulate),
     /// Send a request to a framework's own interface
     Request(Request),
     /// Start, build and inspect plug-ins
@@ -210,27 +215,6 @@ pub(crate) enum Role {
 pub(crate) enum Policy {
     /// Show it
     Show,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Explain {
-    /// Why a framework gets what it gets
-    Framework {
-        /// Its name
-        name: String,
-    },
-    /// Why a task is where it is
-    Task {
-        /// Its framework's name
-        framework: String,
-        /// Its id
-        task: String,
-    },
-    /// Why an agent is used as it is
-    Agent {
-        /// Its id or hostname
-        name: String,
-    },
 }
 
 #[derive(Debug, Args)]

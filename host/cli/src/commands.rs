@@ -7,7 +7,9 @@ mod framework;
 mod host;
 mod list;
 mod plugin;
+mod replay;
 mod request;
+mod simulate;
 mod status;
 mod task;
 
@@ -54,6 +56,11 @@ pub(crate) fn run(line: CommandLine) -> anyhow::Result<()> {
                 block_on(agent::run(&settings, command.run.token_file))
             }
         },
+        Command::Replay(command) if !command.policy.is_empty() => {
+            simulate::recording(&command, &load(&global, [])?, json)
+        }
+        Command::Replay(command) => replay::run(&command, &load(&global, [])?, json),
+        Command::Simulate(command) => simulate::run(&command, &load(&global, [])?, json),
         command => {
             let settings = load(&global, [])?;
             block_on(ask(command, settings, json))
@@ -77,6 +84,8 @@ async fn ask(command: Command, settings: Settings, json: bool) -> anyhow::Result
         Command::Runner { .. }
         | Command::Plugin(_)
         | Command::Config(_)
+        | Command::Replay(_)
+        | Command::Simulate(_)
         | Command::Demo(_)
         | Command::Up(_)
         | Command::Host(_)

@@ -113,7 +113,7 @@ fn lock(data: &Path) -> anyhow::Result<File> {
 
 /// Takes the state of the last run away; compiled code stays.
 fn forget_last_run(data: &Path) -> anyhow::Result<()> {
-    for name in ["store", "agents"] {
+    for name in ["store", "agents", "recording"] {
         let path = data.join(name);
         match std::fs::remove_dir_all(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -5,8 +5,11 @@ use std::fmt::Write as _;
 use proffer_agent::AgentError;
 use proffer_build::BuildError;
 use proffer_daemon::{HostFailed, StartHostError};
+use proffer_record::ReadRecordingError;
 use proffer_rpc::operator::OperatorError;
 use proffer_rpc::{BindError, ConnectError, TokenError};
+use proffer_sim::workload::recorded::ReadDemandError;
+use proffer_sim::workload::{InvalidTrace, TraceProblem, UnknownPolicy};
 use proffer_store::etcd::{EtcdError, OpenClusterError};
 use proffer_store::{OpenStoreError, WriteStoreError};
 
@@ -139,6 +142,21 @@ fn status_of_link(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
             AgentError::Refused(_) => Some(DENIED),
             _ => None,
         };
+    }
+    if let Some(failure) = error.downcast_ref::<ReadRecordingError>() {
+        return match failure {
+            ReadRecordingError::Read { .. } | ReadRecordingError::Empty { .. } => Some(NOT_FOUND),
+            ReadRecordingError::Invalid(_) => Some(FAILED),
+        };
+    }
+    if let Some(invalid) = error.downcast_ref::<InvalidTrace>() {
+        return Some(match invalid.problem {
+            TraceProblem::Read(_) => NOT_FOUND,
+            _ => USAGE,
+        });
+    }
+    if error.is::<UnknownPolicy>() || error.is::<ReadDemandError>() {
+        return Some(USAGE);
     }
     if error.is::<InvalidSettings>() {
         return Some(USAGE);

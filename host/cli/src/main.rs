@@ -29,6 +29,7 @@ mod commands;
 mod connect;
 mod demo;
 mod failure;
+mod instant;
 mod json;
 mod log;
 mod out;

@@ -43,7 +43,7 @@ pub(crate) enum Deadline {
 codec_enum!(Deadline {
     OfferExpires(a), FilterEnds(a), CycleDue, FilterEndsAfterCycle(a), DemandWaits,
     TimerFires(a, b), DemandEnds(a, b), StepRetries(a), PolicyRetries, RequestEnds(a),
-    AgentUnreachable(a), HeartbeatRound,
+    AgentUnreachable(a), AgentGone(a), BrakeLoosens, AgentsBack, HeartbeatRound,
 });
 
 /// Deadlines by time.

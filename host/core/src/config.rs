@@ -59,6 +59,8 @@ codec_struct!(CoreConfig {
     lease,
     heartbeat,
     agent_timeout,
+    agent_gone_after,
+    agent_removals,
     request_timeout,
     requests_waiting_max,
     batch_rows_max,

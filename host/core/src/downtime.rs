@@ -32,7 +32,11 @@ pub struct AgentsAwaited {
     pub until: Timestamp,
 }
 
-codec_struct!(AgentsAwaited { x });
+codec_struct!(AgentsAwaited {
+    expected,
+    back,
+    until
+});
 
 impl Core {
     /// Says durably that the host runs, if it was not said lately.

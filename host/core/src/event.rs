@@ -192,7 +192,8 @@ codec_enum!(Event {
     AgentRegistered { connection, registration }, AgentDisconnected { connection },
     AgentHeard { connection }, TaskUpdated { connection, update },
     FrameworkAdded { ticket, framework }, FrameworkRemovalAsked { ticket, name },
-    FrameworkResumeAsked { ticket, name },
+    FrameworkUpgradeAsked { ticket, upgrade }, EventSkipAsked { ticket, name, event },
+    AgentGoneAsked { ticket, agent }, FrameworkResumeAsked { ticket, name },
     StepCompleted { framework, step, attempt, writes, answer },
     StepFailed { framework, step, attempt, fault },
     RequestArrived { ticket, framework, method, path, query, headers, body, principal },
@@ -232,7 +233,12 @@ pub struct FrameworkUpgrade {
     pub config: Option<String>,
 }
 
-codec_struct!(FrameworkUpgrade { x });
+codec_struct!(FrameworkUpgrade {
+    name,
+    version,
+    digest,
+    config
+});
 codec_struct!(NewFramework {
     name,
     version,

@@ -118,6 +118,11 @@ codec_struct!(Framework {
     started,
     asked,
     rejections_waiting,
+    upgrade,
+    last_upgrade,
+    blamed,
+    skipped,
+    changes_missed
 });
 
 /// Something that a step is to be told.

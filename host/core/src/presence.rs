@@ -37,7 +37,12 @@ pub(crate) struct GoneAgents {
     given_up: VecDeque<Timestamp>,
 }
 
-codec_struct!(GoneAgents { x });
+codec_struct!(GoneAgents {
+    records,
+    keys,
+    waiting,
+    given_up
+});
 
 /// An agent that is gone, for operators.
 #[derive(Clone, Debug, PartialEq, Eq)]

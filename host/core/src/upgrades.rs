@@ -24,7 +24,7 @@ pub(crate) struct Upgrade {
     trial: Option<Trial>,
 }
 
-codec_struct!(Upgrade { x });
+codec_struct!(Upgrade { ticket, to, trial });
 
 /// What an upgrade changes of a framework's record.
 #[derive(Debug)]
@@ -34,7 +34,11 @@ struct Component {
     config: String,
 }
 
-codec_struct!(Component { x });
+codec_struct!(Component {
+    version,
+    digest,
+    config
+});
 
 /// What comes back if the trial fails.
 #[derive(Debug)]
@@ -44,7 +48,10 @@ struct Trial {
     displaced: Option<Cause>,
 }
 
-codec_struct!(Trial { x });
+codec_struct!(Trial {
+    supervision,
+    displaced
+});
 
 impl Upgrade {
     /// The version that is tried.

@@ -5,3 +5,4 @@
 //! what they run on. The same seed gives the same run, event by event.
 
 pub mod dice;
+pub mod workload;

@@ -2,8 +2,8 @@
 
 use proffer_rpc::operator::{Subject, TaskName};
 
-use super::connect;
-use crate::args::Explain;
+use super::{connect, replay};
+use crate::args::{self, Explain};
 use crate::json;
 use crate::settings::Settings;
 use crate::table::{Columns, printable};
@@ -13,12 +13,15 @@ pub(crate) async fn run(
     settings: &Settings,
     as_json: bool,
 ) -> anyhow::Result<()> {
-    let subject = match command {
-        Explain::Framework { name } => Subject::Framework(name),
-        Explain::Task { framework, task } => Subject::Task(TaskName { framework, task }),
-        Explain::Agent { name } => Subject::Agent(name),
+    let subject = match command.subject {
+        args::Subject::Framework { name } => Subject::Framework(name),
+        args::Subject::Task { framework, task } => Subject::Task(TaskName { framework, task }),
+        args::Subject::Agent { name } => Subject::Agent(name),
     };
-    let explanation = connect(settings).await?.explain(subject).await?;
+    let explanation = match command.at {
+        Some(at) => replay::explain(&subject, at, command.recording.as_deref(), settings)?,
+        None => connect(settings).await?.explain(subject).await?,
+    };
     if as_json {
         json::print(&json::explanation(&explanation));
         return Ok(());

@@ -1,0 +1,75 @@
+//! What was recorded, and what might have been.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::instant::Instant;
+
+/// A recording run through the core again.
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// A recording, or the data directory that it is in [default: the data directory]
+    pub(crate) dir: Option<PathBuf>,
+    /// Stop before the first event after this: +90s after the beginning, or 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<Instant>,
+    /// Let this policy (a native one's name, or a component) decide on the recorded demand instead;
+    /// the result is simulated. May be repeated
+    #[arg(long, value_name = "NAME|FILE", conflicts_with = "until")]
+    pub(crate) policy: Vec<String>,
+}
+
+/// A workload run on machines that are not there.
+#[derive(Debug, Args)]
+pub(crate) struct Simulate {
+    /// openb pods (CSV), a directory with pods.csv and nodes.csv, or a log in the Standard Workload Format
+    pub(crate) trace: PathBuf,
+    /// Who decides: a native policy's name, or a component; may be repeated
+    #[arg(long, value_name = "NAME|FILE", default_value = "drf")]
+    pub(crate) policy: Vec<String>,
+    /// The machines (CSV: sn,cpu_milli,memory_mib,gpu,model) [default: nodes.csv beside the pods, or the log's header]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) nodes: Option<PathBuf>,
+    /// Tasks never end: how full does the pool get?
+    #[arg(long)]
+    pub(crate) endless: bool,
+    /// Arrivals so many times closer to each other; run times stay
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) speed: u32,
+}
+
+/// Why something is, or was, as it is.
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    #[command(subcommand)]
+    pub(crate) subject: Subject,
+    /// As it was then, from the recording: +90s after its beginning, or 2026-01-31T12:00:00Z
+    #[arg(long, global = true, value_name = "TIME")]
+    pub(crate) at: Option<Instant>,
+    /// The recording, with --at [default: the data directory's]
+    #[arg(long, global = true, value_name = "DIR", requires = "at")]
+    pub(crate) recording: Option<PathBuf>,
+}
+
+/// What is to be explained.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Subject {
+    /// Why a framework gets what it gets
+    Framework {
+        /// Its name
+        name: String,
+    },
+    /// Why a task is where it is
+    Task {
+        /// Its framework's name
+        framework: String,
+        /// Its id
+        task: String,
+    },
+    /// Why an agent is used as it is
+    Agent {
+        /// Its id or hostname
+        name: String,
+    },
+}
