@@ -68,9 +68,13 @@ pub(crate) enum Command {
     /// List the offers that are outstanding
     #[command(subcommand)]
     Offer(ListOnly),
-    /// List roles, set their weights
+    /// List roles, set their weights and quotas
     #[command(subcommand)]
     Role(Role),
+    /// Reserve what is free on an agent to a role
+    Reserve(Reservation),
+    /// Let a reservation that is free go
+    Unreserve(Reservation),
     /// Show which allocation policy decides, and how it does
     #[command(subcommand)]
     Policy(Policy),
@@ -202,6 +206,11 @@ pub(crate) struct TaskList {
 pub(crate) enum Role {
     /// List roles
     List,
+    /// Show one in full
+    Show {
+        /// The role
+        role: String,
+    },
     /// Set a role's weight against its siblings
     Weight {
         /// The role
@@ -209,12 +218,63 @@ pub(crate) enum Role {
         /// 1 is usual, 2 is twice as much
         weight: proffer_model::Amount,
     },
+    /// Set a role's weight and quota
+    Set(RoleSet),
 }
 
-#[derive(Clone, Copy, Debug, Subcommand)]
+/// What of a role is set; what is not named stays.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RoleSet {
+    /// The role
+    pub(crate) role: String,
+    /// Against its siblings: 1 is usual, 2 is twice as much
+    #[arg(long)]
+    pub(crate) weight: Option<proffer_model::Amount>,
+    /// Held ready for it, as in "cpus:10;mem:4096"; "none": nothing
+    #[arg(long, value_name = "RESOURCES")]
+    pub(crate) guarantee: Option<String>,
+    /// Never more than this, its sub-roles included, as in "cpus:20;gpus:0"; "none": no bound
+    #[arg(long, value_name = "RESOURCES")]
+    pub(crate) limit: Option<String>,
+    /// Even if the pool cannot hold it, or the role is over its limit now
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// What of an agent is reserved, or let go.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Reservation {
+    /// The agent, by id or hostname
+    pub(crate) agent: String,
+    /// The role
+    pub(crate) role: String,
+    /// What of it, as in "cpus:4;mem:1024"
+    pub(crate) resources: String,
+}
+
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Policy {
     /// Show it
     Show,
+    /// Replay scenarios against a policy, through the host's own ledger and filters; needs no host
+    Check(PolicyCheck),
+}
+
+/// Scenarios to be replayed.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PolicyCheck {
+    /// The policy: a built-in one by name, or a component's file
+    #[arg(long, value_name = "NAME|FILE", default_value = "drf")]
+    pub(crate) policy: String,
+    /// The policy as it runs natively in the host, not as a component
+    #[arg(long)]
+    pub(crate) native: bool,
+    /// A scenario that needs what is not offered is skipped, and not failed
+    #[arg(long)]
+    pub(crate) skip_unsupported: bool,
+    /// Scenario files, or folders of them
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]

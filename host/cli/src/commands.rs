@@ -7,8 +7,10 @@ mod framework;
 mod host;
 mod list;
 mod plugin;
+mod policy;
 mod replay;
 mod request;
+mod role;
 mod simulate;
 mod status;
 mod task;
@@ -29,6 +31,7 @@ pub(crate) fn run(line: CommandLine) -> anyhow::Result<()> {
         // Handled before, because a runner must be the first thing in its process.
         Command::Runner { .. } => Ok(()),
         Command::Plugin(command) => plugin::run(command, json),
+        Command::Policy(Policy::Check(check)) => policy::check(&check, json),
         Command::Config(crate::args::Config::Check) => config::check(&load(&global, [])?, json),
         Command::Demo(demo) => {
             let settings = load(&global, [])?;
@@ -76,8 +79,11 @@ async fn ask(command: Command, settings: Settings, json: bool) -> anyhow::Result
         Command::Framework(command) => framework::run(command, &settings, json).await,
         Command::Task(command) => task::run(command, &settings, json).await,
         Command::Offer(_) => list::offers(&settings, json).await,
-        Command::Role(command) => list::roles(command, &settings, json).await,
+        Command::Role(command) => role::run(command, &settings, json).await,
+        Command::Reserve(what) => role::reserve(&what, &settings, false).await,
+        Command::Unreserve(what) => role::reserve(&what, &settings, true).await,
         Command::Policy(Policy::Show) => status::policy(&settings, json).await,
+        Command::Policy(Policy::Check(_)) => Ok(()),
         Command::Status => status::status(&settings, json).await,
         Command::Explain(command) => explain::run(command, &settings, json).await,
         Command::Request(command) => request::run(command, &settings, json).await,

@@ -15,6 +15,8 @@ mod job;
 mod report;
 mod result;
 
+pub(crate) use guests::project;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -161,6 +161,10 @@ pub(crate) fn role(role: &Role) -> Value {
     json!({
         "name": role.name.as_str(), "weight": number(role.weight), "frameworks": role.frameworks,
         "used": bundle(&role.used), "share_milli": role.share_milli,
+        "reserved": bundle(&role.reserved),
+        "quotas": role.quotas.iter().map(|quota| json!({
+            "kind": quota.kind, "guarantee": number(quota.guarantee), "limit": quota.limit.map(number),
+        })).collect::<Vec<_>>(),
     })
 }
 

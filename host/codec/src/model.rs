@@ -39,6 +39,7 @@ codec_struct!(agent::Registration {
     boot,
     info,
     total,
+    special,
     data_address,
     launches
 });
@@ -246,7 +247,33 @@ codec_enum!(fact::Fact {
     IdsReserved { offers_below, requests_below }, AgentSet(a), AgentGone(a), FrameworkSet(a),
     FrameworkRemoved { framework }, StepCommitted(a), Changed { framework, effect },
     RoleSet { role, weight }, AgentUnreachable { agent, since }, AgentReturned { agent },
-    HostAlive { at }, HostResumed { at, away },
+    HostAlive { at }, HostResumed { at, away }, QuotaSet { role, quotas }, AgentShaped(a),
+    AgentsAllowed { agents }, FrameworkShaped { framework, options },
+});
+codec_struct!(proffer_model::KindQuota {
+    kind,
+    guarantee,
+    limit
+});
+codec_struct!(fact::AgentShape {
+    agent,
+    special,
+    total,
+    deactivated,
+    down
+});
+codec_struct!(fact::FrameworkOptions {
+    active,
+    revocable,
+    shared,
+    refined,
+    region_aware,
+    rules
+});
+codec_struct!(fact::RoleRules {
+    role,
+    least,
+    constraints
 });
 codec_struct!(fact::GoneRecord {
     agent,
@@ -286,7 +313,7 @@ codec_enum!(fact::Effect {
     TaskDecided { task, state, why, at }, TaskForgotten { task }, TaskKillAsked { task, grace },
     DemandSet { demand, since }, DemandCleared { key }, Suppressed { roles }, Revived { roles },
     TimerSet { id, due, at }, TimerCleared { id }, EventQueued { number, event },
-    EventTaken { number }, UpgradeTried(a), EventBlamed { event }, EventSkipped(a),
+    EventTaken { number }, UpgradeTried(a), EventBlamed { event }, EventSkipped(a), Converted { agent, from, to },
 });
 codec_struct!(fact::UpgradeRecord {
     from,

@@ -88,6 +88,7 @@ impl Bench {
                     roles: vec![RoleName::new(format!("r{number}")).expect("a role")],
                     config: String::new(),
                     gpus: false,
+                    options: proffer_model::fact::FrameworkOptions::default(),
                 }),
             });
         }
@@ -272,6 +273,7 @@ fn registration(number: u32) -> Event {
                 attributes: Vec::new(),
             }),
             total: TOTAL.parse().expect("resources"),
+            special: proffer_model::Resources::none(),
             data_address: String::new(),
             launches: Vec::new(),
         }),

@@ -4,16 +4,21 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proffer_model::fact::{Effect, LaunchRecord};
-use proffer_model::framework::{Accept, Act, Event as Told, OperationState, OperationUpdate, Part};
+use proffer_model::framework::{
+    Accept, Act, Event as Told, OperationState, OperationUpdate, Part, Reserve,
+};
 use proffer_model::{
     AgentId, Amount, Duration, Executor, LaunchNumber, OfferId, Quantity, Reason, Remedy,
     Resources, RoleName, Source, TaskId, TaskSpec, TaskState, code,
 };
 
+use crate::account::Part as AccountPart;
 use crate::book::Ending;
 use crate::commands::StepRun;
+use crate::event::ReservationChange;
 use crate::handles::ClientId;
 use crate::machine::Core;
+use crate::reservations::{Conversion, conversion_for};
 use crate::tasks::host_update;
 
 /// What will become of one part.
@@ -28,6 +33,8 @@ struct Plan {
     failed: Vec<(TaskId, TaskState, Reason)>,
     /// Things that cannot be told by a task's update: the subject, and why.
     rejected: Vec<(String, Reason)>,
+    /// What becomes something else, with the operation's token; done before anything is launched.
+    conversions: Vec<(String, Conversion)>,
     /// Operations that are not done: token and why.
     undone: Vec<(String, Reason)>,
     left: Resources,
@@ -84,6 +91,7 @@ impl Core {
             groups: Vec::new(),
             failed: Vec::new(),
             rejected: Vec::new(),
+            conversions: Vec::new(),
             undone: Vec::new(),
             left: Resources::none(),
         };
@@ -109,11 +117,29 @@ impl Core {
                     }
                     plan.undone.push((operation.token, why));
                 }
-                Act::Reserve(_)
-                | Act::Unreserve(_)
-                | Act::CreateVolume(_)
-                | Act::DestroyVolume(_) => {
-                    let text = "this host does no reservations and volumes yet";
+                Act::Reserve(reserve) => {
+                    let resources = reserved_form(&reserve);
+                    let change = ReservationChange::Reserve;
+                    plan_conversion(
+                        operation.token,
+                        &resources,
+                        change,
+                        fault.as_ref(),
+                        &mut plan,
+                    );
+                }
+                Act::Unreserve(resources) => {
+                    let change = ReservationChange::Unreserve;
+                    plan_conversion(
+                        operation.token,
+                        &resources,
+                        change,
+                        fault.as_ref(),
+                        &mut plan,
+                    );
+                }
+                Act::CreateVolume(_) | Act::DestroyVolume(_) => {
+                    let text = "this host does no volumes yet";
                     plan.undone.push((
                         operation.token,
                         Reason::new(code::UNSUPPORTED, Remedy::Unsupported, text),
@@ -239,7 +265,8 @@ impl Core {
         let groups = std::mem::take(&mut plan.groups);
         let place = plan.place.clone();
         let left = std::mem::take(&mut plan.left);
-        let launches = !groups.is_empty();
+        let conversions = std::mem::take(&mut plan.conversions);
+        let launches = !groups.is_empty() || !conversions.is_empty();
         self.tell_undone(run, &plan);
         let Some(place) = place.filter(|_| launches) else {
             // Nothing of it runs: the offers go back, without a filter if they were invalid.
@@ -255,6 +282,9 @@ impl Core {
             self.close_offer(id);
             self.counters_mut(run.framework).offers_accepted += 1;
         }
+        for (token, made) in conversions {
+            self.convert_offered(run, &place, token, made);
+        }
         for group in groups {
             self.launch_group(run, &place, group);
         }
@@ -264,6 +294,34 @@ impl Core {
             self.refuse(agent, client, left, refuse);
             self.agent_has_more(agent);
         }
+    }
+
+    fn convert_offered(
+        &mut self,
+        run: &mut StepRun,
+        place: &Place,
+        token: String,
+        made: Conversion,
+    ) {
+        self.convert_held(place.agent, place.client, AccountPart::Offered, &made);
+        let update = OperationUpdate {
+            token,
+            agent: place.agent,
+            state: OperationState::Done,
+            why: Reason::new(code::OFFERABLE, Remedy::Retry, "done"),
+            resources: made.to.clone(),
+        };
+        let effect = Effect::Converted {
+            agent: place.agent,
+            from: made.from,
+            to: made.to,
+        };
+        self.apply_now(run.framework, effect, &mut run.effects);
+        self.queue_durable(
+            run.framework,
+            Told::OperationUpdates(vec![update]),
+            Some(&mut run.effects),
+        );
     }
 
     fn launch_group(&mut self, run: &mut StepRun, place: &Place, group: Vec<TaskSpec>) {
@@ -295,6 +353,9 @@ impl Core {
 
     /// Nothing of a whole accept is done.
     fn undo(&mut self, run: &mut StepRun, mut plan: Plan) {
+        for (token, _) in std::mem::take(&mut plan.conversions) {
+            plan.undone.push((token, group_reason()));
+        }
         for group in std::mem::take(&mut plan.groups) {
             plan.failed.extend(
                 group
@@ -343,6 +404,50 @@ impl Core {
                 Told::OperationUpdates(vec![update]),
                 Some(&mut run.effects),
             );
+        }
+    }
+}
+
+/// What is to be reserved, in the form that it will have.
+fn reserved_form(reserve: &Reserve) -> Resources {
+    let mut resources = Resources::none();
+    for (terms, bundle) in reserve.resources.piles() {
+        let mut reserved = terms.clone();
+        reserved.reserved.push(reserve.role.clone());
+        reserved.label.clone_from(&reserve.label);
+        reserved.marks.dynamic = true;
+        resources.add_pile(&reserved, bundle);
+    }
+    resources
+}
+
+fn plan_conversion(
+    token: String,
+    resources: &Resources,
+    change: ReservationChange,
+    fault: Option<&Reason>,
+    plan: &mut Plan,
+) {
+    let Some(place) = plan.place.as_ref().filter(|_| fault.is_none()) else {
+        let why = fault.cloned().unwrap_or_else(group_reason);
+        return plan.undone.push((token, why));
+    };
+    let made = match unsound(resources) {
+        Some(problem) => Err(problem.to_owned()),
+        None => conversion_for(resources, change, &place.role, &plan.left),
+    };
+    let made = made.and_then(|made| {
+        plan.left
+            .take(&made.from)
+            .map_err(|short| format!("the offers do not hold it: {short}"))?;
+        plan.left.add(&made.to);
+        Ok(made)
+    });
+    match made {
+        Ok(made) => plan.conversions.push((token, made)),
+        Err(problem) => {
+            let why = Reason::new(code::INVALID, Remedy::Mend, problem);
+            plan.undone.push((token, why));
         }
     }
 }

@@ -7,7 +7,8 @@ use proffer_model::{Resources, ResourcesShortfall};
 
 use crate::handles::ClientId;
 
-/// Invariant: total + deficit = free + Σ (offered + used), per terms and kind.
+/// Invariant: total + deficit = free + Σ (offered + used), per terms and kind. A shared volume is
+/// free for all of the total, however many hold it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Account {
     total: Resources,
@@ -74,9 +75,35 @@ impl Account {
         client: ClientId,
         what: &Resources,
     ) -> Result<(), ResourcesShortfall> {
-        self.free.take(what)?;
+        if what.has_shared() {
+            if !self.free.contains(what) {
+                return self.free.clone().take(what);
+            }
+            self.free.take(&exclusive(what))?;
+        } else {
+            self.free.take(what)?;
+        }
         self.held.entry(client).or_default().offered.add(what);
         Ok(())
+    }
+
+    /// What a client holds becomes something else, and so does the total.
+    pub(crate) fn convert(&mut self, client: ClientId, of: Part, from: &Resources, to: &Resources) {
+        let held = self.held.entry(client).or_default();
+        let part = match of {
+            Part::Offered => &mut held.offered,
+            Part::Used => &mut held.used,
+        };
+        take_held(part, from);
+        part.add(to);
+        self.forget_if_empty(client);
+        self.retotal(from, to);
+    }
+
+    /// The total becomes something else; the caller has looked that it is free.
+    pub(crate) fn retotal(&mut self, from: &Resources, to: &Resources) {
+        self.total = self.total.minus_down_to_zero(from).plus(to);
+        self.rebalance();
     }
 
     /// Offered → free.
@@ -107,17 +134,21 @@ impl Account {
     }
 
     fn came_back(&mut self, client: ClientId, what: &Resources) {
+        self.forget_if_empty(client);
+        if self.deficit.is_empty() && !what.has_shared() {
+            self.free.add(what);
+        } else {
+            self.rebalance();
+        }
+    }
+
+    fn forget_if_empty(&mut self, client: ClientId) {
         if self
             .held
             .get(&client)
             .is_some_and(|held| held.offered.is_empty() && held.used.is_empty())
         {
             self.held.remove(&client);
-        }
-        if self.deficit.is_empty() {
-            self.free.add(what);
-        } else {
-            self.rebalance();
         }
     }
 
@@ -127,6 +158,9 @@ impl Account {
             sum.add(&held.offered);
             sum.add(&held.used);
         }
+        if sum.has_shared() {
+            sum = exclusive(&sum);
+        }
         self.free = self.total.minus_down_to_zero(&sum);
         self.deficit = sum.minus_down_to_zero(&self.total);
     }
@@ -135,8 +169,8 @@ impl Account {
     pub(crate) fn check(&self) -> Result<(), String> {
         let mut sum = self.free.clone();
         for held in self.held.values() {
-            sum.add(&held.offered);
-            sum.add(&held.used);
+            sum.add(&exclusive(&held.offered));
+            sum.add(&exclusive(&held.used));
         }
         let owned = self.total.plus(&self.deficit);
         if sum == owned {
@@ -147,6 +181,18 @@ impl Account {
             ))
         }
     }
+}
+
+/// Which half of what a client holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Offered,
+    Used,
+}
+
+/// Without volumes that several may hold.
+fn exclusive(what: &Resources) -> Resources {
+    what.only(|terms| !terms.marks.shared)
 }
 
 /// The book of offers and tasks is the only caller, and gives back what it took.

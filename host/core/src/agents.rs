@@ -1,20 +1,22 @@
 //! Agents: registration, loss and return.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proffer_codec::codec_struct;
 use proffer_model::agent::{KnownLaunch, Registration, ToAgent};
-use proffer_model::fact::{AgentRecord, Fact};
+use proffer_model::fact::{AgentRecord, AgentShape, Fact};
 use proffer_model::framework::Standing;
 use proffer_model::{
-    AgentId, Duration, LaunchNumber, OfferId, Reason, Remedy, Resources, TaskState, Timestamp, code,
+    AgentId, Duration, LaunchNumber, OfferId, Reason, Remedy, Resources, TaskState, Timestamp,
+    Window, code,
 };
 
 use crate::account::Account;
 use crate::action::Action;
 use crate::agenda::Deadline;
 use crate::event::ConnectionId;
+use crate::handles::ClientId;
 use crate::machine::Core;
 
 /// An agent and its ledger.
@@ -31,6 +33,14 @@ pub(crate) struct Agent {
     pub(crate) launches: BTreeSet<LaunchNumber>,
     /// Known from facts alone: it has not registered since this host began.
     pub(crate) awaited: bool,
+    /// Reserved, revocable and indivisible piles that it registered with.
+    pub(crate) special: Resources,
+    /// An operator keeps it from being offered.
+    pub(crate) deactivated: bool,
+    /// When it is planned to be down.
+    pub(crate) down: Option<Window>,
+    /// What is in use there that no task of ours accounts for.
+    pub(crate) reported: BTreeMap<ClientId, Resources>,
     /// Frameworks were told that it is away.
     pub(crate) told_away: bool,
 }
@@ -45,6 +55,10 @@ codec_struct!(Agent {
     offers,
     launches,
     awaited,
+    special,
+    deactivated,
+    down,
+    reported,
     told_away
 });
 
@@ -60,6 +74,10 @@ impl Agent {
             offers: BTreeSet::new(),
             launches: BTreeSet::new(),
             awaited: false,
+            special: Resources::none(),
+            deactivated: false,
+            down: None,
+            reported: BTreeMap::new(),
             told_away: false,
         }
     }
@@ -75,7 +93,26 @@ impl Agent {
     }
 
     pub(crate) fn has_gpus(&self) -> bool {
-        !self.record.total.gpus.is_zero()
+        let mut piles = self.account.total().piles();
+        piles.any(|(_, bundle)| !bundle.gpus.is_zero())
+    }
+
+    /// What host and operators made of it.
+    pub(crate) fn shape(&self) -> AgentShape {
+        AgentShape {
+            agent: self.record.agent,
+            special: self.special.clone(),
+            total: self.account.total().clone(),
+            deactivated: self.deactivated,
+            down: self.down,
+        }
+    }
+
+    /// Whether it is other than it registered, so that a snapshot must say so.
+    pub(crate) fn is_shaped(&self) -> bool {
+        self.deactivated
+            || self.down.is_some()
+            || *self.account.total() != Resources::plain(self.record.total.clone())
     }
 }
 
@@ -120,8 +157,9 @@ impl Core {
                 ),
             );
         }
+        let was_offered = self.agents.get(&id).is_some_and(Agent::is_active);
         self.connections.insert(connection, id);
-        let rebooted = self.update_agent(id, connection, &registration);
+        let (rebooted, changed) = self.update_agent(id, connection, &registration);
         let message = ToAgent::Registered {
             agent: id,
             heartbeat: self.config.heartbeat,
@@ -133,7 +171,9 @@ impl Core {
         });
         self.reconcile_launches(id, connection, &registration.launches, rebooted);
         self.feed.agents.insert(id);
-        self.agent_came(id);
+        if changed || !was_offered || self.allocates_on_events() {
+            self.agent_came(id);
+        }
         self.finish_removals();
     }
 
@@ -156,24 +196,33 @@ impl Core {
         id
     }
 
-    /// Takes over what may have changed; answers whether the machine was rebooted.
+    /// Takes over what may have changed; answers whether the machine was rebooted, and whether
+    /// anything is other than before.
     fn update_agent(
         &mut self,
         id: AgentId,
         connection: ConnectionId,
         registration: &Registration,
-    ) -> bool {
+    ) -> (bool, bool) {
         let now = self.now;
         let record = record_of(id, registration);
         let Some(agent) = self.agents.get_mut(&id) else {
-            return false;
+            return (false, false);
         };
         let rebooted = agent.record.boot != record.boot;
         let returned = std::mem::take(&mut agent.told_away);
         let was_awaited = std::mem::take(&mut agent.awaited);
         let unreachable_since = (agent.standing == Standing::Unreachable).then_some(agent.since);
         let attributes_changed = agent.record.info != record.info;
-        let total_changed = agent.record.total != record.total;
+        let plain = Resources::plain(record.total.clone()).plus(&registration.special);
+        let before = Resources::plain(agent.record.total.clone()).plus(&agent.special);
+        // What was reserved and made of it at run time stays.
+        let more = plain.minus_down_to_zero(&before);
+        let total = agent.account.total().plus(&more);
+        let total = total.minus_down_to_zero(&before.minus_down_to_zero(&plain));
+        let total_changed = plain != before;
+        let special_changed = agent.special != registration.special;
+        agent.special.clone_from(&registration.special);
         let changed = agent.record != record;
         agent.record = record.clone();
         agent.connection = Some(connection);
@@ -187,7 +236,7 @@ impl Core {
             self.forget_absence(id, since);
         }
         if total_changed {
-            self.with_total(id, Resources::plain(record.total.clone()));
+            self.with_total(id, total);
         }
         if attributes_changed {
             self.drop_agent_filters(id);
@@ -195,10 +244,18 @@ impl Core {
         if changed {
             self.facts.push(Fact::AgentSet(Box::new(record)));
         }
+        if special_changed
+            || self
+                .agents
+                .get(&id)
+                .is_some_and(|agent| changed && agent.is_shaped())
+        {
+            self.note_shape(id);
+        }
         if returned {
             self.tell_agent_change(id, Standing::Returned);
         }
-        rebooted
+        (rebooted, changed || special_changed)
     }
 
     /// Compares what the agent runs with what it should run.

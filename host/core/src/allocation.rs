@@ -178,7 +178,7 @@ impl Core {
         }
     }
 
-    fn allocates_on_events(&self) -> bool {
+    pub(crate) fn allocates_on_events(&self) -> bool {
         matches!(self.config.allocation, Allocation::Events { .. })
     }
 
@@ -354,6 +354,7 @@ impl Core {
             self.allocation.tally.fallback_cycles += 1;
         }
         self.refuse_reclaims(proposal);
+        let scope = in_flight.scope.clone();
         let verdicts = match self.judge(proposal, in_flight.feeds) {
             Ok(verdicts) => verdicts,
             Err(fault) => {
@@ -363,6 +364,7 @@ impl Core {
                 return;
             }
         };
+        self.ask_back(&scope);
         let mut faults = 0;
         let mut first_fault = None;
         for (index, verdict) in verdicts {

@@ -54,16 +54,30 @@ impl Core {
         let record = self.agents.get_mut(&agent)?;
         self.feed.note_free(agent, record.account.free());
         self.feed.cells.insert((agent, client));
+        if !record.account.deficit().is_empty()
+            && let Some(held) = record.account.held_by(client)
+        {
+            // Some of it may be in no total when it comes back, and is to be told as gone.
+            self.feed
+                .note_vanishing((agent, client), &held.offered.plus(&held.used));
+        }
         Some(change(&mut record.account))
     }
 
     pub(crate) fn with_total(&mut self, id: AgentId, total: Resources) {
+        let on_events = self.allocates_on_events();
         let Some(agent) = self.agents.get_mut(&id) else {
             return;
         };
-        let shrinks = !total.contains(agent.account.total());
+        let before = agent.account.total();
+        let revocable = |total: &Resources| total.only(|terms| terms.marks.revocable);
+        let estimate_changed = revocable(&total) != revocable(before);
+        let shrinks = on_events && !total.contains(before);
         self.feed.note_free(id, agent.account.free());
-        if shrinks {
+        if self.config.rescinds && estimate_changed {
+            self.rescind_revocable_offers(id);
+        }
+        if self.config.rescinds && shrinks {
             let why = Reason::new(
                 code::AGENT_LOST,
                 Remedy::ChooseAnew,
@@ -80,6 +94,28 @@ impl Core {
         self.feed
             .cells
             .extend(clients.into_iter().map(|client| (id, client)));
+    }
+
+    /// What may be taken back at any time was estimated anew.
+    fn rescind_revocable_offers(&mut self, id: AgentId) {
+        let why = Reason::new(
+            code::AGENT_LOST,
+            Remedy::ChooseAnew,
+            "the agent's revocable resources have changed",
+        );
+        let holds = |open: &OpenOffer| {
+            let mut piles = open.offer.resources.piles();
+            open.offer.agent == id && piles.any(|(terms, _)| terms.marks.revocable)
+        };
+        let offers: Vec<OfferId> = self
+            .offers
+            .iter()
+            .filter(|(_, open)| holds(open))
+            .map(|(offer, _)| *offer)
+            .collect();
+        for offer in offers {
+            self.end_offer(offer, &Ending::Rescinded(why.clone()));
+        }
     }
 
     /// Holds resources out to a client. The resources are free: the caller has looked.

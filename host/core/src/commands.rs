@@ -93,7 +93,8 @@ impl Core {
             Command::Finish(finish) => run.finish = Some(finish),
             Command::Malformed(rejection) => self.reject(run, rejection),
             Command::AnswerInverse(answer) => {
-                self.unsupported(run, "answer-inverse", answer.id.to_string())
+                // What is not open any more changes nothing: no error.
+                self.answer_inverse(run.framework, &answer);
             }
             Command::SetAvailability(availability) => {
                 self.unsupported(run, "set-availability", availability.group)
@@ -334,6 +335,7 @@ impl Core {
         for client in clients {
             self.feed.client_changed(client);
             if matches!(change, RoleChange::Revive) {
+                self.drop_inverse_refusals(run.framework);
                 self.release_client_filters(client);
                 self.everything_wanted();
             }

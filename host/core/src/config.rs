@@ -1,7 +1,7 @@
 //! Everything about the core that an operator may choose.
 
 use proffer_codec::{codec_enum, codec_struct};
-use proffer_model::{Amount, Duration};
+use proffer_model::{Amount, Bundle, Duration};
 
 /// The core's configuration; checked and complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,10 +44,15 @@ pub struct CoreConfig {
     pub step_failures_max: u32,
     /// Consecutive failed cycles of a policy before it is left out until it is loaded again.
     pub policy_failures_max: u32,
-    /// The smallest amounts worth an offer: so much cpu, or so much memory (MiB).
-    pub min_offer: (Amount, Amount),
+    /// Alternatives of the smallest amounts worth an offer; none: anything is.
+    pub min_offer: Vec<Bundle>,
     /// Agents with gpus are kept for frameworks that take gpus.
     pub gpu_guard: bool,
+    /// Quota binds at every depth, and a parent's bounds its subtree. Otherwise, as in Mesos, at the
+    /// top alone.
+    pub nested_quota: bool,
+    /// The host takes offers back by itself when weights, quotas, agents or roles change.
+    pub rescinds: bool,
     /// All randomness comes from it.
     pub seed: u64,
 }
@@ -73,6 +78,8 @@ codec_struct!(CoreConfig {
     policy_failures_max,
     min_offer,
     gpu_guard,
+    nested_quota,
+    rescinds,
     seed
 });
 
@@ -118,8 +125,19 @@ impl Default for CoreConfig {
             grants_max: 100_000,
             step_failures_max: 10,
             policy_failures_max: 5,
-            min_offer: (Amount::from_milli(10), Amount::from_units(32)),
+            min_offer: vec![
+                Bundle {
+                    cpus: Amount::from_milli(10),
+                    ..Bundle::default()
+                },
+                Bundle {
+                    mem: Amount::from_units(32),
+                    ..Bundle::default()
+                },
+            ],
             gpu_guard: true,
+            nested_quota: true,
+            rescinds: true,
             seed: 0,
         }
     }

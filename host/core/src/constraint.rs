@@ -1,5 +1,6 @@
 //! Whether an agent meets a demand's constraints.
 
+use proffer_codec::{Codec, Input, InvalidBytes};
 use proffer_model::{AgentInfo, AttributeValue, Constraint, ConstraintTest};
 use regex::{Regex, RegexBuilder};
 
@@ -12,6 +13,34 @@ const PATTERN_LEN_MAX: usize = 1_024;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Constraints {
     groups: Vec<Vec<Compiled>>,
+}
+
+/// Recorded as they were said, and compiled again.
+impl Codec for Constraints {
+    fn put(&self, out: &mut Vec<u8>) {
+        let groups: Vec<Vec<Constraint>> = self
+            .groups
+            .iter()
+            .map(|group| group.iter().map(Compiled::said).collect())
+            .collect();
+        groups.put(out);
+    }
+
+    fn take(input: &mut Input<'_>) -> Result<Self, InvalidBytes> {
+        let groups = Vec::<Vec<Constraint>>::take(input)?;
+        // Made-up patterns need not compile; only what forms look like is asked of them.
+        Ok(Self::new(&groups).unwrap_or_default())
+    }
+}
+
+impl Compiled {
+    fn said(&self) -> Constraint {
+        Constraint {
+            attribute: self.attribute.clone(),
+            test: self.test,
+            values: self.values.clone(),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -44,6 +73,23 @@ impl Constraints {
                 .iter()
                 .any(|group| group.iter().all(|constraint| holds(constraint, agent)))
     }
+}
+
+/// Whether an agent with these attributes meets constraints, as offers are judged.
+///
+/// # Errors
+/// A pattern that does not compile.
+pub fn constraints_admit(
+    groups: &[Vec<Constraint>],
+    attributes: Vec<proffer_model::Attribute>,
+) -> Result<bool, String> {
+    let info = AgentInfo {
+        hostname: "".into(),
+        region: "".into(),
+        zone: "".into(),
+        attributes,
+    };
+    Ok(Constraints::new(groups)?.admit(&info))
 }
 
 fn compile(constraint: &Constraint) -> Result<Compiled, String> {

@@ -206,7 +206,7 @@ impl Core {
         let Some(fw) = self.frameworks.get_mut(&framework) else {
             return;
         };
-        let active = fw.is_active();
+        let active = fw.takes_offers();
         let Some(standing) = fw.demands.get_mut(key) else {
             return;
         };

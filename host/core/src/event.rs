@@ -1,12 +1,17 @@
 //! Everything that can wake the core. If it can, it is a variant here.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proffer_codec::{codec_enum, codec_newtype, codec_struct};
 use proffer_model::agent::{LaunchUpdate, Registration};
+use proffer_model::fact::FrameworkOptions;
 use proffer_model::framework::{Answer, StateWrite};
 use proffer_model::policy::{Feeds, Proposal};
-use proffer_model::{Amount, Duration, FrameworkId, Reason, RoleName, StepNumber};
+use proffer_model::{
+    AgentId, Amount, Attribute, Duration, FrameworkId, KindQuota, Reason, Resources, RoleName,
+    StepNumber, Window,
+};
 
 use crate::action::Seq;
 
@@ -182,12 +187,182 @@ pub enum Event {
         /// Against its siblings.
         weight: Amount,
     },
+    /// An operator set a role's quota, or took it away.
+    QuotaSet {
+        /// Who waits.
+        ticket: Ticket,
+        /// Which.
+        role: RoleName,
+        /// Per kind; no rows: no quota.
+        quotas: Vec<KindQuota>,
+        /// Even if the pool cannot hold it, or the role is over its limit.
+        force: bool,
+    },
+    /// An operator reserves what is free on an agent, or lets reservations go.
+    ReservationAsked {
+        /// Who waits.
+        ticket: Ticket,
+        /// Where.
+        agent: AgentId,
+        /// In reserved form: the last role of each pile is what comes or goes.
+        resources: Resources,
+        /// Which of both.
+        change: ReservationChange,
+    },
+    /// An operator changed how an agent stands.
+    AgentChangeAsked {
+        /// Who waits.
+        ticket: Ticket,
+        /// Which.
+        agent: AgentId,
+        /// What.
+        change: AgentChange,
+    },
+    /// An operator listed the agents that are offered.
+    AgentsAllowed {
+        /// Who waits.
+        ticket: Ticket,
+        /// None: all.
+        agents: Option<BTreeSet<AgentId>>,
+    },
+    /// A framework is to take other things, or under other roles.
+    FrameworkChangeAsked {
+        /// Who waits.
+        ticket: Ticket,
+        /// Its name.
+        name: String,
+        /// What; what is not named stays.
+        change: Box<FrameworkChange>,
+    },
+    /// Somebody plays frameworks and agents by hand, without steps and tasks.
+    Played {
+        /// Who waits.
+        ticket: Ticket,
+        /// What is played.
+        play: Box<Play>,
+    },
     /// All facts up to this are durable.
     Persisted(Seq),
     /// A time that [`crate::Action::Wake`] named has come, or any other moment.
     Ticked,
 }
 
+/// Whether a reservation comes or goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReservationChange {
+    /// It comes.
+    Reserve,
+    /// It goes.
+    Unreserve,
+}
+
+/// What an operator does to an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AgentChange {
+    /// It may be offered again.
+    Activate,
+    /// It is not offered any more; tasks go on.
+    Deactivate,
+    /// Its downtime is planned, moved or cancelled.
+    Down(Option<Window>),
+    /// It is gone for good, with everything on it.
+    Remove,
+}
+
+/// What of a framework is replaced.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FrameworkChange {
+    /// Its roles. What it holds under a role that it leaves stays its own.
+    pub roles: Option<Vec<RoleName>>,
+    /// The roles for which it wants no offers.
+    pub suppressed: Option<BTreeSet<RoleName>>,
+    /// Whether it takes gpus.
+    pub gpus: Option<bool>,
+    /// What else it takes, and whether it takes part.
+    pub options: Option<FrameworkOptions>,
+}
+
+/// What can be played by hand: the ledger, filters and cycles without frameworks that step and
+/// agents that run tasks. For checking policies; a daemon's loop never sends it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Play {
+    /// Part of what is on offer, or in use, changes hands.
+    Hold {
+        /// Whose, by name.
+        framework: String,
+        /// Under which role.
+        role: RoleName,
+        /// Where.
+        agent: AgentId,
+        /// How.
+        change: HoldingChange,
+    },
+    /// An agent tells what is in use there, and that it has more. Frameworks may yet be unknown.
+    Report {
+        /// Which agent.
+        agent: AgentId,
+        /// What it has more than before.
+        grown: Resources,
+        /// What is in use, by framework and role.
+        uses: Vec<((String, RoleName), Resources)>,
+        /// Whether uses that are known already are these same ones.
+        again: bool,
+    },
+    /// An agent tells what it has in all, and its attributes.
+    Tell {
+        /// Which agent.
+        agent: AgentId,
+        /// Reservations and volumes included.
+        total: Option<Resources>,
+        /// All of them.
+        attributes: Option<Vec<Attribute>>,
+    },
+    /// A framework suppresses or revives roles; none: all.
+    Want {
+        /// Whose, by name.
+        framework: String,
+        /// Which.
+        roles: Vec<RoleName>,
+        /// Offers wanted.
+        wanted: bool,
+    },
+    /// A framework answers its open inverse offer.
+    AnswerInverse {
+        /// Whose, by name.
+        framework: String,
+        /// Where.
+        agent: AgentId,
+        /// It will give.
+        accept: bool,
+        /// Not to be asked again for so long; none: the default.
+        refuse: Option<Duration>,
+    },
+    /// A cycle over these agents, or all.
+    Cycle {
+        /// None: all.
+        agents: Option<BTreeSet<AgentId>>,
+    },
+}
+
+/// What a client does with what it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HoldingChange {
+    /// Offered → in use.
+    Use(Resources),
+    /// In use → free.
+    Finish(Resources),
+    /// Offered → free, with a filter of so long; none: the default.
+    Return(Resources, Option<Duration>),
+    /// Held stays held, as something else.
+    Convert {
+        /// This.
+        from: Resources,
+        /// Becomes this.
+        to: Resources,
+    },
+    /// Reserved, and still held.
+    Reserve(Resources, ReservationChange),
+}
 codec_enum!(Event {
     AgentRegistered { connection, registration }, AgentDisconnected { connection },
     AgentHeard { connection }, TaskUpdated { connection, update },
@@ -200,7 +375,26 @@ codec_enum!(Event {
     TicketDropped { ticket }, PolicyLoaded { identity, feeds },
     PolicyProposed { cycle, proposal }, PolicyFailed { cycle, fault },
     TaskKillAsked { ticket, framework, task, grace }, RoleSet { ticket, role, weight },
+    QuotaSet { ticket, role, quotas, force }, ReservationAsked { ticket, agent, resources, change },
+    AgentChangeAsked { ticket, agent, change }, AgentsAllowed { ticket, agents },
+    FrameworkChangeAsked { ticket, name, change }, Played { ticket, play },
     Persisted(a), Ticked,
+});
+codec_enum!(ReservationChange { Reserve, Unreserve });
+codec_enum!(AgentChange { Activate, Deactivate, Down(a), Remove });
+codec_struct!(FrameworkChange {
+    roles,
+    suppressed,
+    gpus,
+    options
+});
+codec_enum!(Play {
+    Hold { framework, role, agent, change }, Report { agent, grown, uses, again },
+    Tell { agent, total, attributes }, Want { framework, roles, wanted },
+    AnswerInverse { framework, agent, accept, refuse }, Cycle { agents },
+});
+codec_enum!(HoldingChange {
+    Use(a), Finish(a), Return(a, b), Convert { from, to }, Reserve(a, b),
 });
 
 /// A framework to be added.
@@ -218,6 +412,8 @@ pub struct NewFramework {
     pub config: String,
     /// Whether it takes gpus.
     pub gpus: bool,
+    /// What else it takes, and where.
+    pub options: FrameworkOptions,
 }
 
 /// Another version of a framework's component.
@@ -245,7 +441,8 @@ codec_struct!(NewFramework {
     digest,
     roles,
     config,
-    gpus
+    gpus,
+    options
 });
 
 /// Which policy decides.

@@ -8,6 +8,8 @@ use proffer_model::policy::{
 };
 use proffer_model::{AgentId, Amount, Bundle, FrameworkId, Resources, Timestamp};
 
+mod clients;
+
 use crate::constraint::{Found, text_of};
 use crate::filters::counted_is_inside;
 use crate::framework::StandingDemand;
@@ -45,6 +47,9 @@ pub(crate) struct Feed {
     pub(crate) demand_owners: BTreeMap<u32, (FrameworkId, String)>,
     /// Demands of active frameworks with units that are not on offer.
     pub(crate) wanting: BTreeSet<u32>,
+    /// Clients whose constraints are to be told anew, and all that have any.
+    client_masks: BTreeSet<ClientId>,
+    constrained: BTreeSet<ClientId>,
     /// Demands that not every agent will do for.
     pub(crate) masked: BTreeSet<u32>,
     demands_given: u32,
@@ -56,6 +61,8 @@ pub(crate) struct Feed {
     roles_told: u32,
     /// Free resources as the policy last saw them, where they have changed since.
     seen_free: BTreeMap<AgentId, Resources>,
+    /// What clients held that may be neither theirs nor the agent's any more.
+    vanishing: BTreeMap<(AgentId, ClientId), Resources>,
     /// Totals that are to be stated as gone.
     retotalled: BTreeMap<AgentId, Resources>,
 }
@@ -68,6 +75,8 @@ codec_struct!(Feed {
     cells,
     demands,
     masks_dirty,
+    client_masks,
+    constrained,
     mask_agents,
     changed_agents,
     filters,
@@ -82,6 +91,7 @@ codec_struct!(Feed {
     terms_told,
     roles_told,
     seen_free,
+    vanishing,
     retotalled
 });
 
@@ -111,14 +121,39 @@ impl Feed {
         self.clients.insert(client);
     }
 
+    /// Something that a client holds may be in no total when its cells are told next.
+    pub(crate) fn note_vanishing(&mut self, cell: (AgentId, ClientId), held: &Resources) {
+        self.vanishing.entry(cell).or_default().add(held);
+    }
+
+    /// Where a client may be has changed.
+    pub(crate) fn masks_changed(&mut self, client: ClientId) {
+        self.client_masks.insert(client);
+        self.constrained.insert(client);
+    }
+
+    pub(crate) fn forget_agent(&mut self, agent: AgentId) {
+        self.agents.remove(&agent);
+        self.seen_free.remove(&agent);
+        self.retotalled.remove(&agent);
+        self.changed_agents.remove(&agent);
+        self.mask_agents.remove(&agent);
+        self.cells.retain(|(other, _)| *other != agent);
+        self.vanishing.retain(|(other, _), _| *other != agent);
+        self.forget(Noun::Agent, agent.0);
+    }
+
     pub(crate) fn take_seen_free(&mut self) -> BTreeMap<AgentId, Resources> {
         std::mem::take(&mut self.seen_free)
     }
 
     pub(crate) fn forget_client(&mut self, client: ClientId) {
         self.clients.remove(&client);
+        self.client_masks.remove(&client);
+        self.constrained.remove(&client);
         self.forget(Noun::Client, client.0);
         self.cells.retain(|(_, owner)| *owner != client);
+        self.vanishing.retain(|(_, owner), _| *owner != client);
     }
 
     pub(crate) fn forget_demand(&mut self, handle: u32) {
@@ -169,9 +204,11 @@ impl Core {
         self.feed.take_removed();
         self.feed.rejected.clear();
         self.feed.retotalled.clear();
+        self.feed.vanishing.clear();
         self.feed.clients = self.handles.clients().map(|(client, _)| client).collect();
         self.feed.demands = self.feed.demand_owners.keys().copied().collect();
         self.feed.masks_dirty = self.feed.demands.clone();
+        self.feed.client_masks = self.feed.constrained.clone();
         self.feed.filters = self.filters.all().map(|filter| filter.handle).collect();
         let agents: Vec<AgentId> = self.agents.keys().copied().collect();
         let mut parts = Vec::new();
@@ -210,6 +247,7 @@ impl Core {
         self.put_agents(changes);
         self.put_clients(changes);
         self.put_cells(changes);
+        self.put_client_masks(changes);
         if feeds.demands {
             self.put_demands(changes);
         }
@@ -228,8 +266,6 @@ impl Core {
     }
 
     fn put_names(&mut self, changes: &mut Changes) {
-        changes.kinds = self.handles.kinds.rows(self.feed.kinds_told);
-        self.feed.kinds_told = self.handles.kinds.len();
         for handle in self.feed.terms_told..self.handles.terms.len() {
             let Some(terms) = self.handles.terms.get(handle).cloned() else {
                 continue;
@@ -256,9 +292,12 @@ impl Core {
         roles.extend(self.feed.roles_told..self.handles.roles.len());
         changes.roles = roles
             .into_iter()
-            .map(|handle| self.handles.roles.row(handle))
+            .map(|handle| self.handles.role_row(handle))
             .collect();
         self.feed.roles_told = self.handles.roles.len();
+        // After all that may have met a new kind; the reader applies kinds first.
+        changes.kinds = self.handles.kinds.rows(self.feed.kinds_told);
+        self.feed.kinds_told = self.handles.kinds.len();
     }
 
     fn put_agents(&mut self, changes: &mut Changes) {
@@ -271,10 +310,10 @@ impl Core {
                 name: format!("{}/{id}", agent.record.info.hostname),
                 region: agent.record.info.region.to_string(),
                 zone: agent.record.info.zone.to_string(),
-                active: agent.is_active(),
-                allowed: true,
+                active: agent.is_active() && !agent.deactivated,
+                allowed: self.is_allowed(id),
                 has_gpus: agent.has_gpus(),
-                down: None,
+                down: agent.down,
             });
             let total = agent.account.total().clone();
             let mut rows: BTreeMap<(u32, u32), Amount> = BTreeMap::new();
@@ -307,31 +346,6 @@ impl Core {
         self.frameworks.get(framework)?.demands.get(key)
     }
 
-    fn put_clients(&mut self, changes: &mut Changes) {
-        for client in std::mem::take(&mut self.feed.clients) {
-            let Some((framework, role)) = self.handles.owner(client).cloned() else {
-                continue;
-            };
-            let role_handle = self.handles.roles.handle(&role);
-            let fw = self.frameworks.get(&framework);
-            changes.clients.push(policy::Client {
-                handle: client.0,
-                framework: framework.0,
-                name: fw.map_or_else(|| framework.to_string(), |fw| fw.record.name.to_string()),
-                role: role_handle,
-                marks: policy::ClientMarks {
-                    known: fw.is_some(),
-                    active: fw.is_some_and(|fw| fw.is_active()),
-                    suppressed: fw.is_some_and(|fw| fw.suppressed.contains(&role)),
-                    gpus: fw.is_some_and(|fw| fw.record.gpus),
-                    ..policy::ClientMarks::default()
-                },
-                mask: 0,
-                least: None,
-            });
-        }
-    }
-
     fn put_cells(&mut self, changes: &mut Changes) {
         for (id, client) in std::mem::take(&mut self.feed.cells) {
             self.feed.changed_agents.insert(id);
@@ -340,7 +354,10 @@ impl Core {
             };
             let held = agent.account.held_by(client).cloned().unwrap_or_default();
             let mut rows: BTreeMap<(u32, u32), (i64, i64)> = BTreeMap::new();
-            let owned = agent.account.total().plus(agent.account.deficit());
+            let mut owned = agent.account.total().plus(agent.account.deficit());
+            if let Some(vanishing) = self.feed.vanishing.remove(&(id, client)) {
+                owned.add(&vanishing);
+            }
             for piece in self.handles.pieces(&owned) {
                 rows.insert((piece.terms, piece.kind), (0, 0));
             }
@@ -499,7 +516,10 @@ impl Core {
             let inside = self.agents.get(&filter.agent).is_some_and(|agent| {
                 let free = agent.account.free();
                 let nothing = Bundle::default();
-                free.piles().all(|(terms, free)| {
+                let mut may = free
+                    .piles()
+                    .filter(|(terms, _)| self.may_have(filter.client, terms));
+                may.all(|(terms, free)| {
                     let refused = filter.refused.get(terms).unwrap_or(&nothing);
                     counted_is_inside(refused, free)
                 })
@@ -528,7 +548,11 @@ pub(crate) fn is_everywhere(standing: &StandingDemand) -> bool {
     standing.constraints.is_empty() && standing.demand.shape.fixed_ports.is_empty()
 }
 
-/// Masks belong to demands; mask 0 admits everybody.
+/// Masks belong to demands and clients in turn; mask 0 admits everybody.
 fn mask_of(demand: u32) -> u32 {
-    demand.saturating_add(1)
+    demand.saturating_mul(2).saturating_add(1)
+}
+
+fn mask_of_client(client: ClientId) -> u32 {
+    client.0.saturating_mul(2).saturating_add(2)
 }

@@ -163,7 +163,8 @@ impl Core {
         let (length, after_cycle) = match self.config.allocation {
             Allocation::Events { reoffer, .. } => (asked.max(reoffer), false),
             Allocation::Interval(_) if asked == Duration::ZERO => return,
-            Allocation::Interval(interval) => (asked.max(interval), true),
+            // One that lasts exactly an interval is honoured by the cycle of its end.
+            Allocation::Interval(interval) => (asked.max(interval), asked <= interval),
         };
         let mut until = self.now + length;
         if matches!(self.config.allocation, Allocation::Events { .. }) {
@@ -199,13 +200,18 @@ impl Core {
         refused: &Resources,
         until: Timestamp,
     ) {
+        let all = self.filters.of(agent, client).count();
+        if !self.allocates_on_events() && all < FILTERS_PER_PAIR_MAX {
+            // Mesos counts every refusal.
+            return;
+        }
         let mut needless: Vec<u32> = self
             .filters
             .of(agent, client)
             .filter(|old| old.until <= until && refused.contains(&old.refused))
             .map(|old| old.handle)
             .collect();
-        let left = self.filters.of(agent, client).count() - needless.len();
+        let left = all - needless.len();
         if left >= FILTERS_PER_PAIR_MAX {
             needless.extend(self.filters.of(agent, client).map(|old| old.handle).take(1));
         }

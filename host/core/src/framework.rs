@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proffer_codec::{Codec, Input, InvalidBytes, codec_enum, codec_struct};
 use proffer_model::fact::{
-    BlamedEvent, Effect, FrameworkRecord, FrameworkStanding, SkippedEvent, UpgradeRecord,
+    BlamedEvent, Effect, FrameworkOptions, FrameworkRecord, FrameworkStanding, SkippedEvent,
+    UpgradeRecord,
 };
 use proffer_model::framework::{AgentChange, Cause, Due, Event, Rescinded};
 use proffer_model::{
@@ -14,6 +15,7 @@ use proffer_model::{
 
 use crate::constraint::Constraints;
 use crate::handles::ClientId;
+use crate::options::RoleConstraints;
 use crate::outputs::Output;
 use crate::quarantine::SKIPPED_MAX;
 use crate::tasks::Task;
@@ -66,6 +68,12 @@ pub(crate) struct Framework {
     pub(crate) skipped: VecDeque<SkippedEvent>,
     /// What became of agents while it was in quarantine: of each the newest.
     pub(crate) changes_missed: BTreeMap<AgentId, AgentChange>,
+    /// What it takes, and where.
+    pub(crate) options: FrameworkOptions,
+    /// The same, compiled.
+    pub(crate) constraints: RoleConstraints,
+    /// Of roles that it has left while it held something.
+    pub(crate) lapsed: BTreeSet<ClientId>,
 }
 
 /// A framework's questions whose answers wait for it: an answer costs the host more than its
@@ -122,7 +130,10 @@ codec_struct!(Framework {
     last_upgrade,
     blamed,
     skipped,
-    changes_missed
+    changes_missed,
+    options,
+    constraints,
+    lapsed
 });
 
 /// Something that a step is to be told.
@@ -306,11 +317,19 @@ impl Framework {
             blamed: None,
             skipped: VecDeque::new(),
             changes_missed: BTreeMap::new(),
+            options: FrameworkOptions::default(),
+            constraints: RoleConstraints::new(),
+            lapsed: BTreeSet::new(),
         }
     }
 
     pub(crate) fn is_active(&self) -> bool {
         self.record.standing == FrameworkStanding::Active
+    }
+
+    /// Whether offers are made to it.
+    pub(crate) fn takes_offers(&self) -> bool {
+        self.is_active() && self.options.active
     }
 
     /// Tasks that have not ended.
@@ -372,7 +391,8 @@ impl Framework {
             | Effect::TaskDecided { .. }
             | Effect::TaskForgotten { .. }
             | Effect::DemandSet { .. }
-            | Effect::DemandCleared { .. } => {}
+            | Effect::DemandCleared { .. }
+            | Effect::Converted { .. } => {}
         }
     }
 }

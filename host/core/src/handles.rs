@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proffer_codec::{codec_newtype, codec_struct};
 use proffer_model::policy::{self, NONE, Piece};
-use proffer_model::{Amount, Bundle, FrameworkId, Resources, RoleName, Terms};
+use proffer_model::{Amount, Bundle, FrameworkId, KindQuota, Resources, RoleName, Terms};
 
 /// A framework under one role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -144,12 +144,14 @@ impl TermsTable {
 pub(crate) struct Roles {
     names: Vec<RoleName>,
     weights: Vec<Amount>,
+    quotas: Vec<Vec<KindQuota>>,
     by_name: BTreeMap<RoleName, u32>,
 }
 
 codec_struct!(Roles {
     names,
     weights,
+    quotas,
     by_name
 });
 
@@ -165,6 +167,7 @@ impl Roles {
         let handle = self.len();
         self.names.push(name.clone());
         self.weights.push(Amount::ONE);
+        self.quotas.push(Vec::new());
         self.by_name.insert(name.clone(), handle);
         handle
     }
@@ -175,11 +178,34 @@ impl Roles {
         handle
     }
 
+    pub(crate) fn weight(&self, name: &RoleName) -> Amount {
+        let handle = self.by_name.get(name);
+        handle.map_or(Amount::ONE, |handle| self.weights[*handle as usize])
+    }
+
+    pub(crate) fn set_quota(&mut self, name: &RoleName, quotas: Vec<KindQuota>) -> u32 {
+        let handle = self.handle(name);
+        self.quotas[handle as usize] = quotas;
+        handle
+    }
+
+    pub(crate) fn quota(&self, name: &RoleName) -> &[KindQuota] {
+        let handle = self.by_name.get(name);
+        handle.map_or(&[], |handle| self.quotas[*handle as usize].as_slice())
+    }
+
+    /// Names with a quota.
+    pub(crate) fn with_quota(&self) -> impl Iterator<Item = (&RoleName, &[KindQuota])> {
+        let rows = self.names.iter().zip(self.quotas.iter().map(Vec::as_slice));
+        rows.filter(|(_, quotas)| !quotas.is_empty())
+    }
+
     pub(crate) fn len(&self) -> u32 {
         u32::try_from(self.names.len()).unwrap_or(NONE)
     }
 
-    pub(crate) fn row(&self, handle: u32) -> policy::Role {
+    /// Without its quota, which names kinds: see [`Handles::role_row`].
+    fn row(&self, handle: u32) -> policy::Role {
         let name = &self.names[handle as usize];
         policy::Role {
             handle,
@@ -258,6 +284,26 @@ impl Handles {
         if let Some(key) = self.owners.remove(&client) {
             self.clients.remove(&key);
         }
+    }
+
+    /// A framework's clients, under roles that it has left too.
+    pub(crate) fn clients_of(&self, framework: FrameworkId) -> impl Iterator<Item = ClientId> {
+        self.clients
+            .range((framework, RoleName::least())..)
+            .take_while(move |((owner, _), _)| *owner == framework)
+            .map(|(_, client)| *client)
+    }
+
+    pub(crate) fn role_row(&mut self, handle: u32) -> policy::Role {
+        let mut row = self.roles.row(handle);
+        for quota in &self.roles.quotas[handle as usize] {
+            row.quotas.push(policy::Quota {
+                kind: self.kinds.handle(&quota.kind, false),
+                guarantee: quota.guarantee,
+                limit: quota.limit,
+            });
+        }
+        row
     }
 
     /// Resources as pieces with terms.

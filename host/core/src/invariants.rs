@@ -50,6 +50,11 @@ impl Core {
             }
         }
         for (id, agent) in &self.agents {
+            for (client, reported) in &agent.reported {
+                sums.entry((*id, *client)).or_default().1.add(reported);
+            }
+        }
+        for (id, agent) in &self.agents {
             agent
                 .account
                 .check()

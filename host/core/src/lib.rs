@@ -37,14 +37,20 @@ mod feed;
 mod filters;
 mod framework;
 mod handles;
+mod holdings;
 mod invariants;
+mod inverse;
 mod launches;
 mod machine;
 mod operators;
+mod options;
 mod outputs;
+mod play;
 mod presence;
 mod quarantine;
+mod quota;
 mod recovery;
+mod reservations;
 mod steps;
 mod supervision;
 mod task_effects;
@@ -54,11 +60,18 @@ mod view;
 
 pub use action::{Action, Outbox, PolicySeat, Reply, Seq};
 pub use config::{Allocation, CoreConfig};
+pub use constraint::constraints_admit;
 pub use downtime::AgentsAwaited;
-pub use event::{ConnectionId, Event, FrameworkUpgrade, NewFramework, PolicyIdentity, Ticket};
+pub use event::{
+    AgentChange, ConnectionId, Event, FrameworkChange, FrameworkUpgrade, HoldingChange,
+    NewFramework, Play, PolicyIdentity, ReservationChange, Ticket,
+};
 pub use explain::{AgentReason, DemandReport, FrameworkReport, TaskReport};
+pub use holdings::{RoleSums, RoleView};
 pub use invariants::InvariantBroken;
+pub use inverse::InverseView;
 pub use machine::Core;
+pub use operators::weight_is_valid;
 pub use presence::GoneView;
 pub use recovery::{RecoverError, Replica};
 pub use view::{AgentView, Counters, FrameworkView, OfferView, PolicyView, Pool, TaskView};

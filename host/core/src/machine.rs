@@ -23,6 +23,7 @@ use crate::feed::Feed;
 use crate::filters::Filters;
 use crate::framework::{Framework, Item};
 use crate::handles::{ClientId, Handles};
+use crate::inverse::Inverses;
 use crate::operators::Waiting;
 use crate::presence::GoneAgents;
 use crate::view::Counters;
@@ -51,6 +52,12 @@ pub struct Core {
     pub(crate) ids: Ids,
     pub(crate) feed: Feed,
     pub(crate) allocation: AllocationState,
+    /// The only agents that are offered; none: all.
+    pub(crate) allowed: Option<BTreeSet<AgentId>>,
+    /// What is asked back of whom.
+    pub(crate) inverses: Inverses,
+    /// Ids of frameworks whose use was reported before they were added.
+    pub(crate) expected: BTreeMap<Arc<str>, FrameworkId>,
     /// Frameworks that go when their tasks have ended.
     pub(crate) removing: BTreeSet<FrameworkId>,
     /// When the host last said durably that it runs.
@@ -91,6 +98,9 @@ codec_struct!(Core {
     ids,
     feed,
     allocation,
+    allowed,
+    inverses,
+    expected,
     removing,
     alive_at,
     awaiting,
@@ -182,6 +192,9 @@ impl Core {
             },
             feed: Feed::default(),
             allocation: AllocationState::default(),
+            allowed: None,
+            inverses: Inverses::default(),
+            expected: BTreeMap::new(),
             removing: BTreeSet::new(),
             alive_at: now,
             awaiting: None,
@@ -283,6 +296,30 @@ impl Core {
                 role,
                 weight,
             } => self.role_set(ticket, &role, weight),
+            Event::QuotaSet {
+                ticket,
+                role,
+                quotas,
+                force,
+            } => self.quota_set(ticket, &role, quotas, force),
+            Event::ReservationAsked {
+                ticket,
+                agent,
+                resources,
+                change,
+            } => self.reservation_asked(ticket, agent, &resources, change),
+            Event::AgentChangeAsked {
+                ticket,
+                agent,
+                change,
+            } => self.agent_change_asked(ticket, agent, change),
+            Event::AgentsAllowed { ticket, agents } => self.agents_allowed(ticket, agents),
+            Event::FrameworkChangeAsked {
+                ticket,
+                name,
+                change,
+            } => self.framework_change_asked(ticket, &name, *change),
+            Event::Played { ticket, play } => self.played(ticket, *play),
             Event::Persisted(seq) => self.gate.persisted = self.gate.persisted.max(seq),
             // A shell that is a moment early is told the time again.
             Event::Ticked => self.gate.woken_at = None,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proffer_codec::codec_struct;
-use proffer_model::fact::{Effect, Fact, FrameworkRecord, FrameworkStanding};
+use proffer_model::fact::{Effect, Fact, FrameworkOptions, FrameworkRecord, FrameworkStanding};
 use proffer_model::framework::{Request, Response};
 use proffer_model::{
     Amount, Duration, FrameworkId, Reason, Remedy, RequestId, RoleName, StepNumber, TaskId,
@@ -15,7 +15,9 @@ use crate::agenda::Deadline;
 use crate::commands::{StepRun, Tasks};
 use crate::event::{Event, NewFramework, Ticket};
 use crate::framework::{Framework, Item};
+use crate::handles::ClientId;
 use crate::machine::Core;
+use crate::options::compile;
 use crate::tasks::Task;
 
 /// Longest name of a framework: it names directories and store keys.
@@ -53,11 +55,17 @@ impl Core {
     }
 
     pub(crate) fn framework_added(&mut self, ticket: Ticket, new: NewFramework) {
-        if let Err(why) = self.check_framework(&new) {
+        let checked = self
+            .check_framework(&new)
+            .and_then(|()| compile(&new.options).map(|_| ()));
+        if let Err(why) = checked {
             return self.reply(ticket, Reply::Refused(why));
         }
-        let framework = FrameworkId(self.next_framework);
-        self.next_framework = self.next_framework.saturating_add(1);
+        let framework = self.expected.remove(&new.name).unwrap_or_else(|| {
+            let framework = FrameworkId(self.next_framework);
+            self.next_framework = self.next_framework.saturating_add(1);
+            framework
+        });
         let record = FrameworkRecord {
             framework,
             name: Arc::clone(&new.name),
@@ -69,8 +77,20 @@ impl Core {
             standing: FrameworkStanding::Active,
             step: StepNumber(0),
         };
+        let wanted = std::mem::take(&mut self.allocation.wanted);
         self.insert_framework(record.clone());
         self.facts.push(Fact::FrameworkSet(Box::new(record)));
+        if !new.options.active {
+            self.allocation.wanted = wanted;
+        }
+        if new.options != FrameworkOptions::default()
+            && self.put_options(framework, new.options.clone()).is_ok()
+        {
+            self.facts.push(Fact::FrameworkShaped {
+                framework,
+                options: Box::new(new.options),
+            });
+        }
         self.start_framework(framework);
         self.reply(ticket, Reply::Added(framework));
     }
@@ -93,11 +113,11 @@ impl Core {
             let text = format!("there is a framework named {} already", new.name);
             return Err(Reason::new(code::INVALID, Remedy::ChooseAnew, text));
         }
-        if new.roles.is_empty() || new.roles.len() > ROLES_MAX {
+        if new.roles.len() > ROLES_MAX {
             return Err(Reason::new(
                 code::INVALID,
                 Remedy::Mend,
-                format!("a framework has 1 to {ROLES_MAX} roles"),
+                format!("a framework has at most {ROLES_MAX} roles"),
             ));
         }
         Ok(())
@@ -111,6 +131,11 @@ impl Core {
         self.frameworks.insert(framework, Framework::new(record));
         for role in roles {
             let client = self.client_of(framework, &role);
+            self.feed.client_changed(client);
+        }
+        // What was reported of it before it was added counts from now on.
+        let reported: Vec<ClientId> = self.handles.clients_of(framework).collect();
+        for client in reported {
             self.feed.client_changed(client);
         }
         self.everything_wanted();
@@ -209,6 +234,8 @@ impl Core {
         for task in tasks {
             self.apply_task_effect(framework, &Effect::TaskForgotten { task });
         }
+        self.release_reported(framework);
+        self.forget_inverses(|(_, owner)| *owner == framework);
         let Some(fw) = self.frameworks.remove(&framework) else {
             return;
         };
@@ -221,10 +248,28 @@ impl Core {
         for standing in fw.demands.into_values() {
             self.feed.forget_demand(standing.handle);
         }
-        for client in fw.clients.into_values() {
+        let clients: Vec<ClientId> = self.handles.clients_of(framework).collect();
+        for client in clients {
             self.drop_client_filters(client);
             self.feed.forget_client(client);
             self.handles.remove_client(client);
+        }
+    }
+
+    /// What agents reported of it, beside tasks, comes free.
+    fn release_reported(&mut self, framework: FrameworkId) {
+        let clients: Vec<ClientId> = self.handles.clients_of(framework).collect();
+        let mut freed = Vec::new();
+        for (id, agent) in &mut self.agents {
+            for client in &clients {
+                if let Some(what) = agent.reported.remove(client) {
+                    freed.push((*id, *client, what));
+                }
+            }
+        }
+        for (id, client, what) in freed {
+            self.with_account(id, client, |account| account.release(client, &what));
+            self.agent_has_more(id);
         }
     }
 
@@ -370,7 +415,7 @@ impl Core {
     }
 
     pub(crate) fn role_set(&mut self, ticket: Ticket, role: &RoleName, weight: Amount) {
-        if weight <= Amount::ZERO || weight > Amount::MAX_INPUT {
+        if !weight_is_valid(weight) {
             return self.refuse_ticket(
                 ticket,
                 code::INVALID,
@@ -387,7 +432,7 @@ impl Core {
         let concerns = |(_, own): (_, &(FrameworkId, RoleName))| {
             own.1 == *role || own.1.is_strictly_below(role)
         };
-        if self.handles.clients().any(concerns) {
+        if self.config.rescinds && self.handles.clients().any(concerns) {
             // Offers made under the old weights go, so that the new ones apply.
             let why = Reason::new(
                 code::OPERATOR,
@@ -398,8 +443,8 @@ impl Core {
             for framework in frameworks {
                 self.rescind_framework_offers(framework, &why);
             }
-            self.everything_wanted_in_events();
         }
+        self.everything_wanted_in_events();
         self.reply(ticket, Reply::Done);
     }
 
@@ -431,6 +476,12 @@ impl Core {
     pub fn now(&self) -> Timestamp {
         self.now
     }
+}
+
+/// Whether a role may weigh so much against its siblings: more than nothing.
+#[must_use]
+pub fn weight_is_valid(weight: Amount) -> bool {
+    weight > Amount::ZERO && weight <= Amount::MAX_INPUT
 }
 
 fn response(request: RequestId, status: u16, text: &str) -> Response {

@@ -11,7 +11,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use proffer_codec::codec_struct;
 use proffer_model::fact::{Fact, GoneRecord};
 use proffer_model::framework::{AgentChange, Event as Told, Standing};
-use proffer_model::policy::Noun;
 use proffer_model::{
     AgentId, FrameworkId, LaunchNumber, Reason, Remedy, TaskId, TaskState, Timestamp, code,
 };
@@ -200,7 +199,7 @@ impl Core {
     }
 
     /// Its tasks are lost, its outputs too, and it is refused from now on.
-    fn declare_gone(&mut self, id: AgentId, state: TaskState, text: &str) {
+    pub(crate) fn declare_gone(&mut self, id: AgentId, state: TaskState, text: &str) {
         let concerned = self.concerned_by(id);
         for (_, framework, task) in self.tasks_on(id) {
             let Some(known) = self.task(framework, &task) else {
@@ -338,14 +337,5 @@ impl Core {
             })
             .map(|(framework, _)| *framework)
             .collect()
-    }
-}
-
-impl crate::feed::Feed {
-    /// The policy is told that an agent is no more.
-    fn forget_agent(&mut self, agent: AgentId) {
-        self.agents.remove(&agent);
-        self.cells.retain(|(of, _)| *of != agent);
-        self.forget(Noun::Agent, agent.0);
     }
 }

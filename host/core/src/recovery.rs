@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use proffer_model::fact::{AgentRecord, Effect, Fact, FrameworkStanding, LaunchRecord};
+use proffer_model::fact::{
+    AgentRecord, Effect, Fact, FrameworkOptions, FrameworkStanding, LaunchRecord,
+};
 use proffer_model::framework::Standing;
 use proffer_model::{AgentId, FrameworkId, Quantity, Resources, TaskState, Timestamp};
 
@@ -163,6 +165,18 @@ impl Core {
             Fact::RoleSet { role, weight } => {
                 self.handles.roles.set_weight(&role, weight);
             }
+            Fact::QuotaSet { role, quotas } => {
+                self.handles.roles.set_quota(&role, quotas);
+            }
+            Fact::AgentShaped(shape) => self.replay_shape(*shape)?,
+            Fact::AgentsAllowed { agents } => {
+                self.allowed = agents.map(|agents| agents.into_iter().collect());
+            }
+            Fact::FrameworkShaped { framework, options } => {
+                self.known_framework(framework)?;
+                self.put_options(framework, *options)
+                    .map_err(|why| why.text)?;
+            }
         }
         Ok(())
     }
@@ -181,9 +195,9 @@ impl Core {
         self.agent_keys.insert(record.key.clone(), id);
         match self.agents.get_mut(&id) {
             Some(agent) => {
-                agent
-                    .account
-                    .set_total(proffer_model::Resources::plain(record.total.clone()));
+                // What differs from it is said by the shape that follows.
+                let plain = proffer_model::Resources::plain(record.total.clone());
+                agent.account.set_total(plain.plus(&agent.special));
                 agent.record = record;
             }
             None => {
@@ -204,6 +218,13 @@ impl Core {
         self.apply_effect(framework, effect);
         if let Effect::TaskLaunched(launch) = effect {
             self.replay_holding(framework, launch);
+        }
+        if let Effect::Converted { agent, from, to } = effect {
+            let agent = self
+                .agents
+                .get_mut(agent)
+                .ok_or_else(|| format!("there is no {agent}"))?;
+            agent.account.retotal(from, to);
         }
         Ok(())
     }
@@ -265,6 +286,13 @@ impl Core {
                 self.agenda
                     .add(now + timeout, Deadline::AgentUnreachable(id));
             }
+            if self
+                .agents
+                .get(&id)
+                .is_some_and(|agent| agent.down.is_some())
+            {
+                self.inverses.down.insert(id);
+            }
         }
         let frameworks: Vec<FrameworkId> = self.frameworks.keys().copied().collect();
         for framework in frameworks {
@@ -318,8 +346,24 @@ impl Core {
                 });
             }
         }
+        let shaped = self.agents.values().filter(|agent| agent.is_shaped());
+        facts.extend(shaped.map(|agent| Fact::AgentShaped(Box::new(agent.shape()))));
+        let quotas = self.handles.roles.with_quota();
+        facts.extend(quotas.map(|(role, quotas)| Fact::QuotaSet {
+            role: role.clone(),
+            quotas: quotas.to_vec(),
+        }));
+        facts.extend(self.allowed.as_ref().map(|agents| Fact::AgentsAllowed {
+            agents: Some(agents.iter().copied().collect()),
+        }));
         for (framework, fw) in &self.frameworks {
             facts.push(Fact::FrameworkSet(Box::new(fw.record.clone())));
+            if fw.options != FrameworkOptions::default() {
+                facts.push(Fact::FrameworkShaped {
+                    framework: *framework,
+                    options: Box::new(fw.options.clone()),
+                });
+            }
             let mut push = |effect| {
                 facts.push(Fact::Changed {
                     framework: *framework,

@@ -9,7 +9,7 @@ pub use convert::explain;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proffer_core::{Core, CoreConfig, Event, Reply};
+use proffer_core::{Core, CoreConfig, Event, Reply, ReservationChange};
 use proffer_model::{AgentId, LaunchNumber, OfferId, Reason, Remedy, RoleName, code};
 use proffer_plugin::PluginHost;
 use proffer_rpc::data::DataClient;
@@ -266,6 +266,43 @@ impl Operator for HostOperator {
             ticket,
             role: name,
             weight,
+        })
+        .await
+        .map(drop)
+    }
+
+    async fn set_quota(&self, quota: rpc::SetQuota) -> Answer<()> {
+        let rpc::SetQuota {
+            name,
+            quotas,
+            force,
+        } = quota;
+        self.done(|ticket| Event::QuotaSet {
+            ticket,
+            role: name,
+            quotas,
+            force,
+        })
+        .await
+        .map(drop)
+    }
+
+    async fn reserve(&self, reserve: rpc::Reserve) -> Answer<()> {
+        let rpc::Reserve {
+            agent,
+            resources,
+            unreserve,
+        } = reserve;
+        let change = if unreserve {
+            ReservationChange::Unreserve
+        } else {
+            ReservationChange::Reserve
+        };
+        self.done(|ticket| Event::ReservationAsked {
+            ticket,
+            agent,
+            resources,
+            change,
         })
         .await
         .map(drop)

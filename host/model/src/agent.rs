@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    AgentId, AgentInfo, Bundle, Duration, FrameworkId, InputMarks, LaunchNumber, RoleName, TaskId,
-    TaskSpec, TaskState, TaskUpdate,
+    AgentId, AgentInfo, Bundle, Duration, FrameworkId, InputMarks, LaunchNumber, Resources,
+    RoleName, TaskId, TaskSpec, TaskState, TaskUpdate,
 };
 
 /// From an agent to the host.
@@ -43,8 +43,10 @@ pub struct Registration {
     pub boot: String,
     /// What it is.
     pub info: Arc<AgentInfo>,
-    /// What it has.
+    /// What it has, plain and unreserved.
     pub total: Bundle,
+    /// What it has besides: reserved by its set-up, revocable, or indivisible.
+    pub special: Resources,
     /// Where others fetch the outputs of its tasks: `http://HOST:PORT`.
     pub data_address: String,
     /// Every launch that it remembers: running, or ended and not fully acknowledged.

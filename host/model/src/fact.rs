@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use crate::framework::{Due, Event, StateWrite};
 use crate::{
-    AgentId, AgentInfo, Amount, Bundle, Demand, Duration, FrameworkId, LaunchNumber, Reason,
-    RoleName, StepNumber, TaskId, TaskSpec, TaskState, Timestamp,
+    AgentId, AgentInfo, Amount, Bundle, Constraint, Demand, Duration, FrameworkId, KindQuota,
+    LaunchNumber, Reason, Resources, RoleName, StepNumber, TaskId, TaskSpec, TaskState, Timestamp,
+    Window,
 };
 
 /// One durable change.
@@ -72,6 +73,27 @@ pub enum Fact {
         /// So long nobody ran: timers and absences are put off by it.
         away: Duration,
     },
+    /// A role's quota; no rows: it has none.
+    QuotaSet {
+        /// Which.
+        role: RoleName,
+        /// Per kind.
+        quotas: Vec<KindQuota>,
+    },
+    /// What the host or an operator made of an agent, beside what it registered with.
+    AgentShaped(Box<AgentShape>),
+    /// Only these agents are offered; none: all.
+    AgentsAllowed {
+        /// By id.
+        agents: Option<Vec<AgentId>>,
+    },
+    /// What a framework takes, and where.
+    FrameworkShaped {
+        /// Which.
+        framework: FrameworkId,
+        /// How.
+        options: Box<FrameworkOptions>,
+    },
 }
 
 /// An agent that is gone.
@@ -87,6 +109,62 @@ pub struct GoneRecord {
     pub at: Timestamp,
     /// Why.
     pub why: Reason,
+}
+
+/// An agent as host and operators made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentShape {
+    /// Its id.
+    pub agent: AgentId,
+    /// Reserved, revocable and indivisible piles that it registered with.
+    pub special: Resources,
+    /// All that it has now, reservations and volumes made at run time included.
+    pub total: Resources,
+    /// An operator keeps it from being offered.
+    pub deactivated: bool,
+    /// When it is planned to be down.
+    pub down: Option<Window>,
+}
+
+/// What a framework takes, and where: the rest of its registration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrameworkOptions {
+    /// Whether it takes part; otherwise it is offered nothing, and keeps what it holds.
+    pub active: bool,
+    /// It takes revocable resources.
+    pub revocable: bool,
+    /// It takes shared volumes.
+    pub shared: bool,
+    /// It takes reservations refined below a role.
+    pub refined: bool,
+    /// It takes agents of other regions than the host's.
+    pub region_aware: bool,
+    /// Rules of its own under single roles.
+    pub rules: Vec<RoleRules>,
+}
+
+impl Default for FrameworkOptions {
+    fn default() -> Self {
+        Self {
+            active: true,
+            revocable: false,
+            shared: false,
+            refined: false,
+            region_aware: false,
+            rules: Vec::new(),
+        }
+    }
+}
+
+/// A framework's rules under one role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleRules {
+    /// The role.
+    pub role: RoleName,
+    /// Alternatives of the least that is worth an offer; none: the pool's.
+    pub least: Option<Vec<Bundle>>,
+    /// Where it may be at all: groups are alternatives, in a group all must hold.
+    pub constraints: Vec<Vec<Constraint>>,
 }
 
 /// An agent, durably.
@@ -255,6 +333,15 @@ pub enum Effect {
     },
     /// An operator had an event passed over.
     EventSkipped(Box<SkippedEvent>),
+    /// What was held of an agent became something else: reserved, a volume, or nothing.
+    Converted {
+        /// Where.
+        agent: AgentId,
+        /// This of the agent's total.
+        from: Resources,
+        /// Is this from now on.
+        to: Resources,
+    },
 }
 
 /// What came of trying another version.

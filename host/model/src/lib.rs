@@ -17,6 +17,7 @@ pub mod framework;
 mod ids;
 mod offer;
 pub mod policy;
+mod quota;
 mod ranges;
 mod reason;
 mod resources;
@@ -30,6 +31,9 @@ pub use ids::{
     AgentId, FrameworkId, InvalidTaskId, LaunchNumber, OfferId, RequestId, StepNumber, TaskId,
 };
 pub use offer::{AgentInfo, Attribute, AttributeValue, Offer, Window};
+pub use quota::{
+    Admission, Amounts, KindQuota, QuotaRefused, admit, contains, difference, shrink, sum,
+};
 pub use ranges::{InvalidRange, Range, Ranges};
 pub use reason::{Reason, Remedy, code};
 pub use resources::{

@@ -125,6 +125,10 @@ pub mod code {
     pub const GPU_GUARD: &str = "gpu-guard";
     /// Less than the smallest amount worth an offer.
     pub const BELOW_MINIMUM: &str = "below-minimum";
+    /// More than the role's quota allows.
+    pub const OVER_LIMIT: &str = "over-limit";
+    /// What is free is held ready for other roles' guarantees.
+    pub const HELD_BACK: &str = "held-back";
     /// Others are served before.
     pub const TURN: &str = "turn";
     /// An offer for it would be made now.

@@ -93,6 +93,27 @@ impl Terms {
     pub fn is_plain(&self) -> bool {
         *self == Self::default()
     }
+
+    /// Whether quota counts what is held of it: neither reserved nor revocable.
+    #[must_use]
+    pub fn counts_in_quota(&self) -> bool {
+        self.reserved.is_empty() && !self.marks.revocable
+    }
+
+    /// Whether it is had whole or not at all.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.marks.indivisible || !self.volume.is_empty()
+    }
+
+    /// Whether a framework under a role may have it, going by the reservation alone: those of the
+    /// last role that it is reserved to, and of the roles below that one.
+    #[must_use]
+    pub fn is_open_to(&self, role: &RoleName) -> bool {
+        self.reserved
+            .last()
+            .is_none_or(|owner| owner == role || role.is_strictly_below(owner))
+    }
 }
 
 impl Quantity {
@@ -346,6 +367,23 @@ impl Resources {
                 }
             }
         }
+    }
+
+    /// Whether any pile is a volume that several may hold at once.
+    #[must_use]
+    pub fn has_shared(&self) -> bool {
+        self.0.keys().any(|terms| terms.marks.shared)
+    }
+
+    /// The piles whose terms pass.
+    #[must_use]
+    pub fn only(&self, passes: impl Fn(&Terms) -> bool) -> Self {
+        let piles = self.0.iter().filter(|(terms, _)| passes(terms));
+        Self(
+            piles
+                .map(|(terms, bundle)| (terms.clone(), bundle.clone()))
+                .collect(),
+        )
     }
 
     /// All piles' amounts together, whatever their terms.

@@ -52,6 +52,12 @@ impl RoleName {
         Self(Arc::from("*"))
     }
 
+    /// Before every other in order: where the names of a range begin. It is nobody's.
+    #[must_use]
+    pub fn least() -> Self {
+        Self(Arc::from(""))
+    }
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

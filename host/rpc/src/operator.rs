@@ -26,8 +26,8 @@ use tokio::sync::mpsc;
 pub use client::{OperatorClient, Stream};
 pub use cluster::{
     Agent, AgentQuery, AgentState, DeclareAgentGone, FrameworkUsage, Offer, OfferCounts,
-    OfferQuery, Policy, PolicyQuery, Role, RoleQuery, SetRole, Status, StatusQuery, Usage,
-    UsageQuery,
+    OfferQuery, Policy, PolicyQuery, Reserve, Role, RoleQuery, SetQuota, SetRole, Status,
+    StatusQuery, Usage, UsageQuery,
 };
 pub use frameworks::{
     AddFramework, AddedFramework, DemandRow, FailingEvent, Framework, FrameworkDetail,
@@ -143,6 +143,10 @@ pub trait Operator: Send + Sync + 'static {
     fn policy(&self, query: PolicyQuery) -> impl Future<Output = Answer<Policy>> + Send;
     /// Sets a role's weight.
     fn set_role(&self, role: SetRole) -> impl Future<Output = Answer<()>> + Send;
+    /// Sets a role's quota.
+    fn set_quota(&self, quota: SetQuota) -> impl Future<Output = Answer<()>> + Send;
+    /// Reserves what is free on an agent, or lets it go.
+    fn reserve(&self, reserve: Reserve) -> impl Future<Output = Answer<()>> + Send;
     /// Why something is as it is.
     fn explain(&self, subject: Subject) -> impl Future<Output = Answer<Explanation>> + Send;
     /// Who used how much of the pool, over time.

@@ -36,11 +36,27 @@ pub struct Cluster {
     filters: HashMap<u32, (u32, u32), BuildHasherDefault<HandleHasher>>,
     /// The pool's total per kind, every agent and all terms counted.
     totals: Vec<i64>,
+    /// By kind: what quota counts and nobody holds; see [`Cluster::open`].
+    open: Vec<Open>,
+    /// By role handle and kind: what is reserved to the role itself.
+    reserved: Vec<Vec<i64>>,
+    /// (agent, client) of the last changes where use was reported that nobody had granted.
+    reported: Vec<(u32, u32)>,
     ignored: u64,
     /// The last part of the snapshot has come.
     complete: bool,
     /// Grows when roles or clients come, go or change: what is derived from them is then stale.
     structure: u64,
+}
+
+/// What is not reserved, not revocable and not held, of one kind over the pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Open {
+    /// Each agent's, where there is any.
+    pub(crate) free: i64,
+    /// The pool's total without all that is held and all that is idle of reservations and revocable
+    /// resources: agents that are short count against those that are not, as in Mesos.
+    pub(crate) balance: i64,
 }
 
 /// A client and what is known of it.
@@ -50,6 +66,8 @@ pub struct ClientRow {
     pub client: Client,
     /// Offered and used, by kind handle.
     held: Vec<i64>,
+    /// The same without what is reserved or revocable: what quota counts.
+    plain: Vec<i64>,
     /// Its demands: highest priority first, then oldest, then lowest handle.
     demands: Vec<u32>,
 }
@@ -61,19 +79,31 @@ impl ClientRow {
         self.held.get(kind as usize).copied().unwrap_or(0)
     }
 
+    /// What quota counts of what it holds, by kind handle.
+    pub(crate) fn plain(&self) -> &[i64] {
+        &self.plain
+    }
+
     /// Its demands: highest priority first, then oldest, then lowest handle.
     #[must_use]
     pub fn demands(&self) -> &[u32] {
         &self.demands
     }
 
-    fn add_held(&mut self, kind: u32, grown: i64) {
-        let index = kind as usize;
-        if index >= self.held.len() {
-            self.held.resize(index + 1, 0);
+    fn add_held(&mut self, kind: u32, grown: i64, counts_in_quota: bool) {
+        add_at(&mut self.held, kind, grown);
+        if counts_in_quota {
+            add_at(&mut self.plain, kind, grown);
         }
-        self.held[index] = self.held[index].saturating_add(grown);
     }
+}
+
+fn add_at(amounts: &mut Vec<i64>, kind: u32, grown: i64) {
+    let index = kind as usize;
+    if index >= amounts.len() {
+        amounts.resize(index + 1, 0);
+    }
+    amounts[index] = amounts[index].saturating_add(grown);
 }
 
 impl Default for Cluster {
@@ -96,6 +126,9 @@ impl Default for Cluster {
             masks: Table::default(),
             filters: HashMap::default(),
             totals: Vec::new(),
+            open: Vec::new(),
+            reserved: Vec::new(),
+            reported: Vec::new(),
             ignored: 0,
             complete: false,
             structure: 0,
@@ -188,6 +221,33 @@ impl Cluster {
     #[must_use]
     pub fn total(&self, kind: u32) -> i64 {
         self.totals.get(kind as usize).copied().unwrap_or(0)
+    }
+
+    /// What is neither reserved, nor revocable, nor held, of a kind over the pool.
+    pub(crate) fn open(&self, kind: u32) -> Open {
+        self.open.get(kind as usize).copied().unwrap_or_default()
+    }
+
+    /// What is reserved to a role itself, not to those below, by kind.
+    pub(crate) fn reserved_to(&self, role: u32) -> &[i64] {
+        self.reserved
+            .get(role as usize)
+            .map(Vec::as_slice)
+            .unwrap_or_default()
+    }
+
+    /// (agent, client) of the last changes where somebody uses more, and no offer became less.
+    pub(crate) fn reported(&self) -> &[(u32, u32)] {
+        &self.reported
+    }
+
+    /// Whether quota counts what is held under these terms.
+    pub(crate) fn counts_in_quota(&self, terms: u32) -> bool {
+        terms == TERMS_PLAIN
+            || self
+                .terms
+                .get(terms)
+                .is_some_and(|terms| terms.reserved.is_empty() && !terms.marks.revocable)
     }
 
     /// Whether a mask admits an agent. Mask 0 admits all; one that was never described, none.

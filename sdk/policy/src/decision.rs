@@ -7,7 +7,7 @@ use proffer_model::Timestamp;
 use proffer_model::policy::{Changes, Cycle, Feeds, Finding, Place, Proposal, Question, Section};
 
 use crate::cluster::Cluster;
-use crate::draft::{Draft, Rules};
+use crate::draft::{DemandUse, Draft, Rules};
 pub use crate::json::Setting;
 use crate::policy::Policy;
 pub use settings::refuse_unknown;
@@ -90,7 +90,7 @@ impl<D: Decision> Policy for Modelled<D> {
         Ok(Feeds {
             tasks: false,
             filters: true,
-            demands: true,
+            demands: self.rules.demand == DemandUse::Honour,
         })
     }
 

@@ -9,6 +9,7 @@
 
 mod gang;
 mod plan;
+mod quota;
 mod room;
 mod rows;
 mod rules;
@@ -23,6 +24,7 @@ use crate::cluster::{ClientRow, Cluster};
 use crate::random::Random;
 
 use plan::Plan;
+use quota::Quotas;
 use room::{Room, Site};
 use rows::OpenRow;
 pub use rules::{DemandUse, Rules};
@@ -62,6 +64,10 @@ pub enum Verdict {
     GangShort,
     /// The cycle has as many grants as it may have.
     CycleFull,
+    /// Its role, or one around it, is at the limit of its quota.
+    OverLimit,
+    /// What is free is held ready for other roles' guarantees.
+    HeldBack,
 }
 
 /// A proposal in the making.
@@ -87,7 +93,15 @@ pub struct Draft<'a> {
     spare: Vec<Vec<(u32, u32, i64)>>,
     plan: Plan,
     gained: Vec<(u32, i64)>,
+    quotas: Quotas,
+    /// Shuffles agents and pieces.
+    random: Random,
+    /// Rows of the first round, by agent, until the second has been there.
+    first_round: BTreeMap<u32, Vec<OpenRow>>,
+    round: Round,
     grants: Grants,
+    /// Parallel to the grants: how often their clients were served in them.
+    times: Vec<u32>,
     grants_max: usize,
     gangs: u32,
     /// Nothing is granted: it is only asked whether it would be.
@@ -117,7 +131,8 @@ impl<'a> Draft<'a> {
         for &agent in &order {
             room.enter(cluster, rules, agent);
         }
-        Random::new(cycle.seed).shuffle(&mut order);
+        let mut random = Random::new(cycle.seed);
+        random.shuffle(&mut order);
         let left = (0..cluster.demands_bound()).map(|handle| {
             let demand = cluster.demand(handle as u32);
             demand.map_or(0, |demand| demand.count.saturating_sub(demand.offered))
@@ -142,7 +157,12 @@ impl<'a> Draft<'a> {
             spare: Vec::new(),
             plan: Plan::default(),
             gained: Vec::new(),
+            quotas: Quotas::new(cluster, rules),
+            random,
+            first_round: BTreeMap::new(),
+            round: Round::Only,
             grants: Grants::default(),
+            times: Vec::new(),
             grants_max: cycle.grants_max as usize,
             gangs: 0,
             dry: false,
@@ -165,7 +185,54 @@ impl<'a> Draft<'a> {
         let agent = self.order.get(self.visited).copied()?;
         self.visited += 1;
         self.room.go_to(self.cluster, agent);
+        if self.round == Round::Second
+            && let Some(rows) = self.first_round.remove(&agent)
+        {
+            self.open = rows;
+        }
         Some(agent)
+    }
+
+    /// Begins a round for guarantees alone, if any is unmet: agents are visited, and
+    /// [`Draft::serve_guarantee`] serves those whose roles lack something. [`Draft::begin_rest`]
+    /// ends it. What a client is served in both rounds is one grant.
+    pub fn begins_with_guarantees(&mut self) -> bool {
+        // With demand, what is guaranteed is held ready in every allowance, and one round does.
+        let unmet = self.rules.demand == DemandUse::Ignore && self.quotas.is_any_unmet();
+        if unmet {
+            self.round = Round::First;
+        }
+        unmet
+    }
+
+    /// All agents once more, in a new order, for everybody.
+    pub fn begin_rest(&mut self) {
+        self.close_rows();
+        if self.round == Round::First {
+            self.visited = 0;
+            self.random.shuffle(&mut self.order);
+            self.round = Round::Second;
+        }
+    }
+
+    /// Whether a client's role lacks something of its guarantee now.
+    #[must_use]
+    pub fn lacks(&self, client: u32) -> bool {
+        self.cluster
+            .client(client)
+            .is_some_and(|row| self.quotas.is_unmet(row.client.role))
+    }
+
+    /// Grants what a client's role lacks of its guarantee, of the agent at hand, and with it all else
+    /// there that it may have.
+    ///
+    /// # Errors
+    /// Nothing was granted, and why.
+    pub fn serve_guarantee(&mut self, client: u32) -> Result<Served, Verdict> {
+        let agent = self.agent_at_hand().ok_or(Verdict::AgentInactive)?;
+        self.gained.clear();
+        let (row, site) = self.admit(client, agent)?;
+        self.serve_whole(row, site, NONE)
     }
 
     /// Whether so little is free on the agent at hand that nobody can be served: nothing at all, or
@@ -289,13 +356,21 @@ impl<'a> Draft<'a> {
     /// The grants so far. Ends the visit of the agent at hand.
     pub fn rows(&mut self) -> &Grants {
         self.close_rows();
+        self.close_first_round();
         &self.grants
+    }
+
+    /// How often clients were served, by row of [`Draft::rows`].
+    #[must_use]
+    pub fn times(&self) -> &[u32] {
+        &self.times
     }
 
     /// The proposal.
     #[must_use]
     pub fn finish(mut self) -> Proposal {
         self.close_rows();
+        self.close_first_round();
         Proposal {
             grants: self.grants,
             reclaims: Vec::new(),
@@ -309,7 +384,8 @@ impl<'a> Draft<'a> {
     }
 
     fn is_full(&self) -> bool {
-        self.grants.len() + self.open.len() >= self.grants_max
+        let first: usize = self.first_round.values().map(Vec::len).sum();
+        self.grants.len() + self.open.len() + first >= self.grants_max
     }
 
     fn left_of(&self, demand: u32) -> u32 {
@@ -340,15 +416,34 @@ impl<'a> Draft<'a> {
 
     /// Takes what is planned out of what is free, and into [`Draft::gained`].
     fn take_plan(&mut self, site: Site, client: u32) {
+        let role = self.cluster.client(client).map(|row| row.client.role);
         for &(index, amount) in &self.plan.takes {
-            let kind = self.room.spots(site)[index].kind;
+            let spot = self.room.spots(site)[index];
+            let kind = spot.kind;
+            if let Some(role) = role.filter(|_| self.cluster.counts_in_quota(spot.terms)) {
+                self.quotas.take(role, kind, amount);
+            }
             self.room.take(self.cluster, site, client, (index, amount));
             match self.gained.iter_mut().find(|gained| gained.0 == kind) {
                 Some(gained) => gained.1 = gained.1.saturating_add(amount),
                 None => self.gained.push((kind, amount)),
             }
         }
+        if self.round != Round::Second {
+            self.quotas.look_again();
+        }
     }
+}
+
+/// Which round of visits this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Round {
+    /// There is but one.
+    Only,
+    /// Guarantees.
+    First,
+    /// The rest.
+    Second,
 }
 
 /// What [`Draft::serve`] granted.

@@ -11,7 +11,7 @@ mod counts;
 mod share;
 mod tree;
 
-use proffer_model::policy::{Changes, Grants, NONE, Place, Section};
+use proffer_model::policy::{Changes, ChangesPart, Grants, NONE, Place, Section};
 
 use crate::cluster::Cluster;
 use crate::decision::{Decision, Modelled, Setting, refuse_unknown};
@@ -32,8 +32,17 @@ pub struct DominantShare {
     excluded: Vec<String>,
     counts: Counts,
     ranks: Ranks,
-    /// Grants of the last proposal, by row: whom they count for as an allocation, or [`NONE`].
-    proposed: Vec<u32>,
+    /// Grants of the last proposal, by row.
+    proposed: Vec<Proposed>,
+}
+
+/// A grant of the last proposal.
+#[derive(Clone, Copy, Debug)]
+struct Proposed {
+    agent: u32,
+    client: u32,
+    /// As how many allocations it counts.
+    times: u32,
 }
 
 impl Decision for DominantShare {
@@ -53,16 +62,33 @@ impl Decision for DominantShare {
     }
 
     fn changed(&mut self, cluster: &Cluster, changes: &Changes) {
-        self.ranks.refresh(cluster);
+        let restructured = self.ranks.refresh(cluster);
+        let mut proposed = std::mem::take(&mut self.proposed);
         for rejected in &changes.rejected {
-            if let Some(client) = self.proposed.get_mut(rejected.index as usize) {
-                *client = NONE;
+            if let Some(row) = proposed.get_mut(rejected.index as usize) {
+                row.times = 0;
             }
         }
-        for client in std::mem::take(&mut self.proposed) {
-            if client != NONE {
-                self.counts.add(cluster, &self.ranks, client);
+        for row in &proposed {
+            for _ in 0..row.times {
+                self.counts.add(cluster, &self.ranks, row.client);
             }
+        }
+        // Use that an agent reports is an allocation too, unless it is of what was just granted.
+        let granted = |agent, client| {
+            proposed
+                .iter()
+                .any(|row| (row.agent, row.client) == (agent, client))
+        };
+        if changes.part == ChangesPart::Delta {
+            for &(agent, client) in cluster.reported() {
+                if !granted(agent, client) {
+                    self.counts.add(cluster, &self.ranks, client);
+                }
+            }
+        }
+        if restructured {
+            self.counts.forget_absent(cluster, &self.ranks);
         }
     }
 
@@ -74,12 +100,22 @@ impl Decision for DominantShare {
             draft.wants(client).is_ok()
         });
         let mut visit = Visit::default();
+        if draft.begins_with_guarantees() {
+            let mut leaves = tree.leaves_where(|client| draft.lacks(client));
+            while !leaves.is_empty()
+                && let Some(_agent) = draft.next_agent()
+            {
+                visit.serve_guarantees(draft, &mut tree, &mut leaves);
+            }
+            draft.begin_rest();
+        }
         while tree.leaves() > 0
             && let Some(_agent) = draft.next_agent()
         {
             visit.serve_agent(draft, &mut tree);
         }
-        self.proposed = first_rows(draft.rows());
+        let rows = first_rows(draft.rows());
+        self.proposed = with_times(rows, draft.times());
     }
 
     fn places(&self, cluster: &Cluster) -> Vec<Place> {
@@ -142,6 +178,29 @@ struct Visit {
 }
 
 impl Visit {
+    /// Gives out one agent for guarantees alone: the roles that lack something, in their order.
+    fn serve_guarantees(&mut self, draft: &mut Draft<'_>, tree: &mut Tree, leaves: &mut Vec<u32>) {
+        self.late.clear();
+        tree.sort(leaves);
+        for &leaf in leaves.iter() {
+            let client = tree.client(leaf);
+            if draft.is_exhausted() {
+                break;
+            }
+            if draft.lacks(client) && draft.serve_guarantee(client).is_ok() {
+                tree.charge(leaf, draft.gained(), true);
+                self.late.push(leaf);
+            }
+        }
+        // From the back, so that those behind each are in order already.
+        for leaf in self.late.iter().rev() {
+            tree.settle(*leaf);
+        }
+        if !self.late.is_empty() {
+            leaves.retain(|&leaf| draft.lacks(tree.client(leaf)));
+        }
+    }
+
     /// Gives out one agent. Whole rests are handed out in the order at the beginning of the visit,
     /// as Mesos does; units move their client to its new place at once, so that turns alternate.
     fn serve_agent(&mut self, draft: &mut Draft<'_>, tree: &mut Tree) {
@@ -180,15 +239,28 @@ impl Visit {
                 }
             }
         }
-        for leaf in &self.late {
+        // From the back, so that those behind each are in order already.
+        for leaf in self.late.iter().rev() {
             tree.settle(*leaf);
         }
     }
 }
 
-/// By row of the proposal: the client if it is its first row on that agent, [`NONE`] otherwise, for
+/// With how often each row's client was served in it.
+fn with_times(rows: Vec<(u32, u32)>, times: &[u32]) -> Vec<Proposed> {
+    rows.into_iter()
+        .zip(times)
+        .map(|((agent, client), &times)| Proposed {
+            agent,
+            client,
+            times: if client == NONE { 0 } else { times },
+        })
+        .collect()
+}
+
+/// By row of the proposal: the agent, and the client if it is its first row on that agent, [`NONE`] otherwise, for
 /// several demands met on one agent are one allocation.
-fn first_rows(grants: &Grants) -> Vec<u32> {
+fn first_rows(grants: &Grants) -> Vec<(u32, u32)> {
     let mut seen: Vec<u32> = Vec::new();
     let mut agent_at_hand = NONE;
     let rows = grants.agent.iter().zip(&grants.client);
@@ -199,10 +271,10 @@ fn first_rows(grants: &Grants) -> Vec<u32> {
             agent_at_hand = agent;
         }
         if seen.contains(&client) {
-            return NONE;
+            return (agent, NONE);
         }
         seen.push(client);
-        client
+        (agent, client)
     })
     .collect()
 }

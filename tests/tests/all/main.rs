@@ -1,4 +1,5 @@
 //! Tests of the whole, and of the project itself.
 
+mod policy_check;
 mod policy_differential;
 mod tidy;

@@ -27,7 +27,7 @@ const SLEEPERS: [(&str, &str); 2] = [
 ];
 
 /// Which of our crates each may depend on, directly. Development dependencies are free.
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("proffer-model", &[]),
     ("proffer-codec", &["proffer-model"]),
     ("proffer-core", &["proffer-codec", "proffer-model"]),
@@ -55,10 +55,20 @@ const ARROWS: [(&str, &[&str]); 18] = [
         ],
     ),
     (
+        "proffer-check",
+        &[
+            "proffer-core",
+            "proffer-model",
+            "proffer-plugin",
+            "proffer-policy",
+        ],
+    ),
+    (
         "proffer",
         &[
             "proffer-agent",
             "proffer-build",
+            "proffer-check",
             "proffer-daemon",
             "proffer-model",
             "proffer-plugin",

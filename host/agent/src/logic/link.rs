@@ -185,6 +185,7 @@ impl Logic {
             boot: self.identity.boot.clone(),
             info: std::sync::Arc::clone(&self.settings.info),
             total: self.settings.total.clone(),
+            special: proffer_model::Resources::none(),
             data_address: self.settings.data_address.clone(),
             launches: known
                 .map(|state| KnownLaunch {

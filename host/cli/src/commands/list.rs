@@ -1,11 +1,8 @@
 //! Lists of agents, offers and roles.
 
-use proffer_model::RoleName;
-use proffer_rpc::operator::{AgentQuery, OfferQuery, RoleQuery, SetRole, StatusQuery};
+use proffer_rpc::operator::{AgentQuery, OfferQuery, StatusQuery};
 
 use super::connect;
-use crate::args::Role;
-use crate::failure::Failure;
 use crate::json::{self, collect};
 use crate::settings::Settings;
 use crate::show;
@@ -87,32 +84,6 @@ pub(crate) async fn offers(settings: &Settings, as_json: bool) -> anyhow::Result
         &columns,
         "no offers are outstanding; `proffer explain framework NAME` says why",
     );
-    Ok(())
-}
-
-pub(crate) async fn roles(command: Role, settings: &Settings, as_json: bool) -> anyhow::Result<()> {
-    let client = connect(settings).await?;
-    if let Role::Weight { role, weight } = command {
-        let name = RoleName::new(role).map_err(|error| Failure::Usage(error.to_string()))?;
-        client.set_role(SetRole { name, weight }).await?;
-        return Ok(());
-    }
-    let rows = collect(ROWS_MAX, |page| client.roles(RoleQuery { page })).await?;
-    if as_json {
-        json::print(&json::list(&rows, json::role));
-        return Ok(());
-    }
-    let mut columns = Columns::new(&["ROLE", ">WEIGHT", ">SHARE", "USED", "FRAMEWORKS"]);
-    for role in &rows {
-        columns.row([
-            role.name.to_string(),
-            role.weight.to_string(),
-            show::share(role.share_milli),
-            role.used.to_string(),
-            role.frameworks.join(","),
-        ]);
-    }
-    print_or(&columns, "no roles are in use");
     Ok(())
 }
 

@@ -16,7 +16,7 @@ pub(super) struct Guests {
 }
 
 /// The checkout that this program was built in.
-pub(super) fn project() -> anyhow::Result<PathBuf> {
+pub(crate) fn project() -> anyhow::Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     std::fs::canonicalize(root)
         .ok()

@@ -6,13 +6,17 @@
 use std::collections::BTreeSet;
 
 use proffer_model::policy::{Feeds, NONE, Noun, Proposal};
-use proffer_model::{AgentId, Duration, Offer, OfferId, Reason, Remedy, Resources, Shape, code};
+use proffer_model::{
+    AgentId, AgentInfo, Duration, Offer, OfferId, Reason, Remedy, Resources, Shape, code,
+};
 
+mod limits;
 mod pieces;
 
 use super::SeenFree;
 use crate::handles::ClientId;
 use crate::machine::Core;
+use limits::QuotaLeft;
 use pieces::{has_counted, rows, units_of};
 
 /// What becomes of a grant.
@@ -50,8 +54,17 @@ struct Newer {
     agents: BTreeSet<AgentId>,
     clients: BTreeSet<ClientId>,
     demands: BTreeSet<u32>,
+    cells: bool,
     seen: SeenFree,
     feeds: Feeds,
+    quota: QuotaLeft,
+}
+
+impl Newer {
+    /// Whether anything at all is newer.
+    fn is_any(&self) -> bool {
+        self.cells || !self.agents.is_empty() || !self.clients.is_empty()
+    }
 }
 
 /// A grant that passed.
@@ -73,8 +86,10 @@ impl Core {
             agents: self.feed.agents.clone(),
             clients: self.feed.clients.clone(),
             demands: self.feed.demands.clone(),
+            cells: !self.feed.cells.is_empty(),
             seen: self.feed.take_seen_free(),
             feeds,
+            quota: QuotaLeft::of(self),
         };
         let mut verdicts = Vec::with_capacity(grants.len());
         let mut rest = grants.as_slice();
@@ -185,11 +200,11 @@ impl Core {
         let Some(agent) = self.agents.get(&grant.agent) else {
             return Err(fault(code::UNKNOWN, format!("there is no {}", grant.agent)));
         };
-        if !agent.is_active() {
+        if !self.is_offered(grant.agent, agent) {
             return Err(wrong(
                 agent_newer,
                 code::AGENT_INACTIVE,
-                format!("{} is not connected", grant.agent),
+                format!("{} is not offered now", grant.agent),
             ));
         }
         self.judge_client(grant, newer)?;
@@ -200,11 +215,25 @@ impl Core {
             let text = format!("{} has gpus and the framework takes none", grant.agent);
             return Err(wrong(agent_newer || client_newer, code::GPU_GUARD, text));
         }
+        if let Some(text) = self.out_of_bounds(grant.client, &agent.record.info) {
+            return Err(wrong(agent_newer || client_newer, code::CONSTRAINT, text));
+        }
         let free = agent.account.free();
         let what = match self.materialize(grant, free, shape) {
             Ok(what) if free.contains(&what) => what,
             problem => return Err(self.not_free(grant, shape, newer, problem)),
         };
+        if let Some(text) = self.not_to_be_had(grant.client, &what, free) {
+            return Err(wrong(
+                agent_newer || client_newer,
+                code::INVALID_GRANT,
+                text,
+            ));
+        }
+        if let Some(text) = newer.quota.over(self, grant.client, &what) {
+            // Somebody may have been offered or have given back since the policy looked.
+            return Err(wrong(newer.is_any(), code::OVER_LIMIT, text));
+        }
         if let Some(filter) = self.filter_against(grant.agent, grant.client, &what) {
             let why = Reason::new(
                 code::FILTERED,
@@ -234,7 +263,7 @@ impl Core {
                 }
                 units
             }
-            None if !self.reaches_minimum(&what) => {
+            None if !self.reaches_minimum(grant.client, &what) => {
                 return Err(fault(
                     code::BELOW_MINIMUM,
                     format!("{what} is less than the smallest offer"),
@@ -245,6 +274,7 @@ impl Core {
         if let Some(seen) = newer.seen.get_mut(&grant.agent) {
             *seen = seen.minus_down_to_zero(&what);
         }
+        newer.quota.take(self, grant.client, &what);
         Ok(Passed { what, units })
     }
 
@@ -262,10 +292,9 @@ impl Core {
                 fault(code::UNKNOWN, why)
             });
         };
-        let takes_part = self
-            .frameworks
-            .get(framework)
-            .is_some_and(|fw| fw.is_active() && !fw.suppressed.contains(role));
+        let takes_part = self.frameworks.get(framework).is_some_and(|fw| {
+            fw.takes_offers() && !fw.suppressed.contains(role) && fw.clients.contains_key(role)
+        });
         if takes_part {
             return Ok(());
         }
@@ -368,10 +397,47 @@ impl Core {
         }
     }
 
-    pub(crate) fn reaches_minimum(&self, what: &Resources) -> bool {
-        let total = what.total();
-        let (cpus, mem) = self.config.min_offer;
-        total.cpus >= cpus || total.mem >= mem
+    /// Why a client may not be on an agent at all.
+    fn out_of_bounds(&self, client: ClientId, info: &AgentInfo) -> Option<String> {
+        let (framework, role) = self.handles.owner(client)?;
+        let fw = self.frameworks.get(framework)?;
+        let admitted = fw
+            .constraints
+            .get(role)
+            .is_none_or(|constraints| constraints.admit(info));
+        if !admitted {
+            return Some("the agent does not meet the framework's constraints".to_owned());
+        }
+        let home = &self.config.region;
+        let foreign = !home.is_empty() && !info.region.is_empty() && *info.region != **home;
+        (foreign && !fw.options.region_aware).then(|| {
+            format!(
+                "the agent is in {}, and the framework stays at home",
+                info.region
+            )
+        })
+    }
+
+    /// What of it a client may not have, or not in part.
+    fn not_to_be_had(
+        &self,
+        client: ClientId,
+        what: &Resources,
+        free: &Resources,
+    ) -> Option<String> {
+        for (terms, bundle) in what.piles() {
+            if terms.is_plain() {
+                continue;
+            }
+            let pile = || Resources::pile(terms.clone(), bundle.clone());
+            if !self.may_have(client, terms) {
+                return Some(format!("the client may not have {}", pile()));
+            }
+            if terms.is_whole() && free.get(terms) != Some(bundle) {
+                return Some(format!("{} is granted whole or not at all", pile()));
+            }
+        }
+        None
     }
 
     fn grant(&mut self, grant: &Grant<'_>, passed: Passed, gang: u32) -> OfferId {
@@ -396,7 +462,7 @@ impl Core {
                 expires: self.now + lease,
                 demand,
                 gang,
-                down: None,
+                down: self.agents.get(&grant.agent).and_then(|agent| agent.down),
             };
             self.make_offer(offer, framework, grant.client, passed.units);
         }

@@ -131,7 +131,7 @@ fn b04_operations_see_earlier_ones_and_leftovers_are_refused() {
     );
     let told = cluster.told("f");
     assert_eq!(told[0], "t2 error #0 (insufficient-resources)");
-    assert!(told[1].contains("unsupported"), "{told:?}");
+    assert!(told[1].contains("to be reserved to nobody"), "{told:?}");
     assert_eq!(
         cluster.inbox("a1")[1..],
         ["launch t1@2".to_owned(), "launch t3@3".to_owned()]

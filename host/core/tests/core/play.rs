@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use proffer_core::{ConnectionId, Event, NewFramework, Reply, Ticket};
 use proffer_model::agent::{KnownLaunch, Registration};
-use proffer_model::fact::FrameworkStanding;
+use proffer_model::fact::{FrameworkOptions, FrameworkStanding};
 use proffer_model::framework::{Answer, Command, Event as Told};
 use proffer_model::{
-    AgentId, AgentInfo, FrameworkId, LaunchNumber, Reason, Remedy, RoleName, TaskState,
+    AgentId, AgentInfo, FrameworkId, LaunchNumber, Reason, Remedy, Resources, RoleName, TaskState,
 };
 
 use super::cluster::{Cluster, Machine};
@@ -36,6 +36,7 @@ impl Cluster {
                 attributes: Vec::new(),
             }),
             total: resources.parse().unwrap(),
+            special: Resources::none(),
             data_address: format!("http://{name}:1"),
             launches: Vec::new(),
         };
@@ -132,6 +133,7 @@ impl Cluster {
                 roles: vec![RoleName::new(role).unwrap()],
                 config: String::new(),
                 gpus: false,
+                options: FrameworkOptions::default(),
             }),
         });
         self.framework_id(name)

@@ -291,21 +291,33 @@ pub(super) fn roles(core: &Core, page: &Page, after: Option<&str>) -> Paged<rpc:
             entry.1.add(&view.used);
         }
     }
-    let mut rows: Vec<rpc::Role> = core
-        .roles()
-        .filter(|(name, _)| after.is_none_or(|after| name.as_str() > after))
-        .map(|(name, weight)| {
-            let (frameworks, used) = members.remove(name.as_str()).unwrap_or_default();
+    let rows: Vec<rpc::Role> = core
+        .role_views()
+        .into_iter()
+        .filter(|view| after.is_none_or(|after| view.name.as_str() > after))
+        .map(|view| {
+            let (frameworks, used) = members.remove(view.name.as_str()).unwrap_or_default();
+            let mut reserved = Bundle::default();
+            for (kind, amount) in view.sums.reserved {
+                match kind.as_str() {
+                    "cpus" => reserved.cpus = amount,
+                    "mem" => reserved.mem = amount,
+                    "disk" => reserved.disk = amount,
+                    "gpus" => reserved.gpus = amount,
+                    _ => {}
+                }
+            }
             rpc::Role {
-                name: name.clone(),
-                weight,
+                name: view.name,
+                weight: view.weight,
                 frameworks,
                 share_milli: share_milli(&used, &total),
                 used,
+                quotas: view.quotas,
+                reserved,
             }
         })
         .collect();
-    rows.sort_by(|a, b| a.name.cmp(&b.name));
     text_page(page, rows, |row| row.name.to_string())
 }
 

@@ -85,6 +85,7 @@ impl HostOperator {
             roles: roles(add.roles, &loaded)?,
             config: add.config,
             gpus: false,
+            options: proffer_model::fact::FrameworkOptions::default(),
         };
         match self
             .done(|ticket| Event::FrameworkAdded {

@@ -66,6 +66,7 @@ impl From<&Registration> for wire::Registration {
             boot,
             info,
             total,
+            special,
             data_address,
             launches,
         } = registration;
@@ -84,6 +85,7 @@ impl From<&Registration> for wire::Registration {
             total: Some(total.into()),
             data_address: data_address.clone(),
             launches: launches.collect(),
+            special: (!special.is_empty()).then(|| special.into()),
         }
     }
 }
@@ -114,6 +116,7 @@ impl TryFrom<wire::Registration> for Registration {
                 .total
                 .ok_or_else(|| InvalidMessage::missing("total"))?
                 .try_into()?,
+            special: registration.special.unwrap_or_default().try_into()?,
             data_address: name("data_address", registration.data_address)?,
         })
     }

@@ -188,6 +188,13 @@ fn registration() -> Registration {
             ],
         }),
         total: bundle(),
+        special: Resources::pile(
+            proffer_model::Terms {
+                reserved: vec![RoleName::new("eng").unwrap()],
+                ..proffer_model::Terms::default()
+            },
+            bundle(),
+        ),
         data_address: text("http://127.0.0.1:1"),
         launches: vec![KnownLaunch {
             launch: LaunchNumber(7),

@@ -12,8 +12,8 @@ use super::{
     Explanation, FetchOutput, Framework, FrameworkDetail, FrameworkName, FrameworkQuery,
     FrameworkRequest, FrameworkResponse, InspectComponent, KillTask, Offer, OfferQuery,
     OperatorError, Paged, PlanRemoval, Plugin, Policy, PolicyQuery, RemovalPlan, RemoveFramework,
-    ResumeFramework, Role, RoleQuery, SetRole, SkipEvent, Status, StatusQuery, Subject, Task,
-    TaskLogs, TaskQuery, UpgradeFramework, UpgradedFramework, Usage, UsageQuery,
+    Reserve, ResumeFramework, Role, RoleQuery, SetQuota, SetRole, SkipEvent, Status, StatusQuery,
+    Subject, Task, TaskLogs, TaskQuery, UpgradeFramework, UpgradedFramework, Usage, UsageQuery,
 };
 use crate::leader::find;
 use crate::proto::operator::v0 as wire;
@@ -183,6 +183,10 @@ impl OperatorClient {
         pub fn policy(PolicyQuery) -> Policy = get_policy within ANSWER_WITHIN;
         /// Sets a role's weight.
         pub fn set_role(SetRole) -> () = set_role within ANSWER_WITHIN;
+        /// Sets a role's quota.
+        pub fn set_quota(SetQuota) -> () = set_quota within ANSWER_WITHIN;
+        /// Reserves what is free on an agent, or lets it go.
+        pub fn reserve(Reserve) -> () = reserve within ANSWER_WITHIN;
         /// Why something is as it is.
         pub fn explain(Subject) -> Explanation = explain within ANSWER_WITHIN;
         /// Who used how much of the pool, over time.

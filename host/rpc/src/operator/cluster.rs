@@ -1,7 +1,7 @@
 //! The cluster as a whole: status, agents, offers, roles, the policy, use over time.
 
 use proffer_model::{
-    AgentId, AgentInfo, Amount, Bundle, OfferId, Reason, Resources, RoleName, Timestamp,
+    AgentId, AgentInfo, Amount, Bundle, KindQuota, OfferId, Reason, Resources, RoleName, Timestamp,
 };
 
 use super::Page;
@@ -177,6 +177,32 @@ pub struct Role {
     pub used: Bundle,
     /// Of the pool, by the kind that it uses most of.
     pub share_milli: u32,
+    /// Its quota, per kind.
+    pub quotas: Vec<KindQuota>,
+    /// Reserved to it and the roles below it, scalars only.
+    pub reserved: Bundle,
+}
+
+/// Sets a role's quota: the whole of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetQuota {
+    /// Which.
+    pub name: RoleName,
+    /// Per kind; none: no quota.
+    pub quotas: Vec<KindQuota>,
+    /// Even if the pool cannot hold it, or the role is over its limit now.
+    pub force: bool,
+}
+
+/// Reserves what is free on an agent, or lets reservations go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reserve {
+    /// Where.
+    pub agent: AgentId,
+    /// In reserved form: the last role of each pile is what comes or goes.
+    pub resources: Resources,
+    /// They go.
+    pub unreserve: bool,
 }
 
 /// Sets a role's weight.

@@ -117,6 +117,8 @@ calls! {
     request(FrameworkRequest) -> FrameworkResponse = request;
     get_policy(GetPolicyRequest) -> Policy = policy;
     set_role(SetRoleRequest) -> Done = set_role;
+    set_quota(SetQuotaRequest) -> Done = set_quota;
+    reserve(ReserveRequest) -> Done = reserve;
     explain(ExplainRequest) -> Explanation = explain;
     get_usage(GetUsageRequest) -> Usage = usage;
 }

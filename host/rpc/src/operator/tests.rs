@@ -168,6 +168,24 @@ async fn every_single_answer_crosses_whole() {
     };
     client.set_role(role.clone()).await.unwrap();
     assert_eq!(run.asked(), format!("{role:?}"));
+    let quota = SetQuota {
+        name: RoleName::star(),
+        quotas: vec![proffer_model::KindQuota {
+            kind: "cpus".into(),
+            guarantee: Amount::ONE,
+            limit: Some(Amount::ZERO),
+        }],
+        force: true,
+    };
+    client.set_quota(quota.clone()).await.unwrap();
+    assert_eq!(run.asked(), format!("{quota:?}"));
+    let reserve = Reserve {
+        agent: proffer_model::AgentId(3),
+        resources: proffer_model::Resources::plain("cpus:1".parse().unwrap()),
+        unreserve: true,
+    };
+    client.reserve(reserve.clone()).await.unwrap();
+    assert_eq!(run.asked(), format!("{reserve:?}"));
     let request = FrameworkRequest {
         framework: "f".into(),
         method: "POST".into(),

@@ -151,6 +151,39 @@ number! {
     model::Duration: u64,
 }
 
+impl Wired for model::KindQuota {
+    type Wire = wire::KindQuota;
+    fn to_wire(&self) -> wire::KindQuota {
+        let model::KindQuota {
+            kind,
+            guarantee,
+            limit,
+        } = self;
+        wire::KindQuota {
+            kind: kind.clone(),
+            guarantee: guarantee.milli(),
+            limit: limit.map(model::Amount::milli),
+        }
+    }
+    fn from_wire(_: &'static str, wire: wire::KindQuota) -> Result<Self, InvalidMessage> {
+        let amount = |field, milli| {
+            let amount = model::Amount::from_milli(milli);
+            let sound = (model::Amount::ZERO..=model::Amount::MAX_INPUT).contains(&amount);
+            sound
+                .then_some(amount)
+                .ok_or_else(|| InvalidMessage::new(field, "negative, or beyond measure"))
+        };
+        if wire.kind.is_empty() || wire.kind.len() > 255 {
+            return Err(InvalidMessage::new("kind", "wanted 1 to 255 bytes"));
+        }
+        Ok(Self {
+            guarantee: amount("guarantee", wire.guarantee)?,
+            limit: wire.limit.map(|limit| amount("limit", limit)).transpose()?,
+            kind: wire.kind,
+        })
+    }
+}
+
 text!(model::TaskId, model::RoleName);
 
 shared!(Bundle, Resources, Reason, AgentInfo);
@@ -183,7 +216,9 @@ message! {
     OfferQuery = ListOffersRequest { framework } or_default { page };
     Offer = Offer { id, framework, role, agent, hostname, expires, demand } required { resources };
     RoleQuery = ListRolesRequest {} or_default { page };
-    Role = Role { name, weight, frameworks, share_milli } required { used };
+    Role = Role { name, weight, frameworks, share_milli, quotas } required { used, reserved };
+    SetQuota = SetQuotaRequest { name, quotas, force };
+    Reserve = ReserveRequest { agent, unreserve } required { resources };
     SetRole = SetRoleRequest { name, weight };
     PolicyQuery = GetPolicyRequest {};
     Policy = Policy {

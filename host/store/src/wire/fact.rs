@@ -3,8 +3,8 @@
 use proffer_model::fact;
 use serde::{Deserialize, Serialize};
 
-use super::agent::{AgentRecord, Demand};
-use super::basic::Reason;
+use super::agent::{AgentRecord, Constraint, Demand, Window};
+use super::basic::{Bundle, Reason, Resources};
 use super::event::{Due, Event};
 use super::task::{TaskSpec, TaskState};
 use super::{InvalidRecord, Wire, wire_enum, wire_struct};
@@ -22,6 +22,10 @@ wire_enum!(Fact = fact::Fact {
     AgentReturned { agent: u32 },
     HostAlive { at: u64 },
     HostResumed { at: u64, away: u64 },
+    QuotaSet { role: String, quotas: Vec<KindQuota> },
+    AgentShaped(shape: Box<AgentShape>),
+    AgentsAllowed { agents: Option<Vec<u32>> },
+    FrameworkShaped { framework: u32, options: Box<FrameworkOptions> },
 });
 
 wire_struct!(
@@ -45,6 +49,43 @@ wire_struct!(FrameworkRecord = fact::FrameworkRecord {
     standing: FrameworkStanding,
     step: u64,
 });
+
+wire_struct!(
+    KindQuota = proffer_model::KindQuota {
+        kind: String,
+        guarantee: i64,
+        limit: Option<i64>,
+    }
+);
+
+wire_struct!(
+    AgentShape = fact::AgentShape {
+        agent: u32,
+        special: Resources,
+        total: Resources,
+        deactivated: bool,
+        down: Option<Window>,
+    }
+);
+
+wire_struct!(
+    FrameworkOptions = fact::FrameworkOptions {
+        active: bool,
+        revocable: bool,
+        shared: bool,
+        refined: bool,
+        region_aware: bool,
+        rules: Vec<RoleRules>,
+    }
+);
+
+wire_struct!(
+    RoleRules = fact::RoleRules {
+        role: String,
+        least: Option<Vec<Bundle>>,
+        constraints: Vec<Vec<Constraint>>,
+    }
+);
 
 wire_enum!(FrameworkStanding = fact::FrameworkStanding {
     Active,
@@ -102,6 +143,7 @@ wire_enum!(Effect = fact::Effect {
     UpgradeTried(record: Box<UpgradeRecord>),
     EventBlamed { event: Option<BlamedEvent> },
     EventSkipped(event: Box<SkippedEvent>),
+    Converted { agent: u32, from: Resources, to: Resources },
 });
 
 wire_struct!(UpgradeRecord = fact::UpgradeRecord {

@@ -11,8 +11,7 @@ pub struct Pile {
     pub kind: u32,
     /// All of it, thousandths.
     pub total: i64,
-    /// Offered to or used by somebody. Of a shared volume: offered only, for it can be offered
-    /// while it is in use.
+    /// Offered to or used by somebody. Of a shared volume nothing, however many hold it.
     pub taken: i64,
     /// Free, but kept for somebody.
     pub kept: i64,
@@ -48,6 +47,8 @@ pub struct Cell {
     pub used: i64,
     /// Free, but only for this client.
     pub kept: i64,
+    /// What of it counts as the client's: a shared volume once, whether it is offered, in use or both.
+    pub(crate) counted: i64,
 }
 
 impl Cell {
@@ -159,6 +160,14 @@ impl AgentRow {
         self.kept_cells > 0
     }
 
+    /// The pile of a kind under terms, if there is one.
+    pub(crate) fn pile_of(&self, terms: u32, kind: u32) -> Option<&Pile> {
+        let index = self
+            .piles
+            .binary_search_by(|pile| (pile.terms, pile.kind).cmp(&(terms, kind)));
+        self.piles.get(index.ok()?)
+    }
+
     /// Sets a total and answers by how much it grew.
     pub(crate) fn set_total(&mut self, terms: u32, kind: u32, total: i64) -> i64 {
         let pile = self.pile(terms, kind);
@@ -168,8 +177,8 @@ impl AgentRow {
         grown
     }
 
-    /// Sets a cell and answers by how much the client's holding grew. `shared`: see [`Pile::taken`].
-    pub(crate) fn set_cell(&mut self, new: Cell, shared: bool) -> i64 {
+    /// Sets a cell and answers the old one. `shared`: see [`Pile::taken`].
+    pub(crate) fn set_cell(&mut self, new: Cell, shared: bool) -> Cell {
         let old = match self
             .cells
             .binary_search_by(|cell| cell.key().cmp(&new.key()))
@@ -177,20 +186,21 @@ impl AgentRow {
             Ok(index) if new.is_empty() => self.cells.remove(index),
             Ok(index) => match self.cells.get_mut(index) {
                 Some(cell) => std::mem::replace(cell, new),
-                None => return 0,
+                None => return new,
             },
-            Err(_) if new.is_empty() => return 0,
+            Err(_) if new.is_empty() => return new,
             Err(index) => {
                 self.cells.insert(index, new);
                 Cell {
                     offered: 0,
                     used: 0,
                     kept: 0,
+                    counted: 0,
                     ..new
                 }
             }
         };
-        let taken = |cell: &Cell| if shared { cell.offered } else { cell.held() };
+        let taken = |cell: &Cell| if shared { 0 } else { cell.held() };
         self.kept_cells = self
             .kept_cells
             .saturating_add(u32::from(new.kept != 0))
@@ -203,7 +213,7 @@ impl AgentRow {
         if pile.total == 0 {
             self.drop_if_empty(new.terms, new.kind);
         }
-        new.held().saturating_sub(old.held())
+        old
     }
 
     /// The cells of a client, to be set to nothing by the caller.
@@ -212,6 +222,7 @@ impl AgentRow {
             offered: 0,
             used: 0,
             kept: 0,
+            counted: 0,
             ..*cell
         };
         self.cells_of(client).iter().map(empty).collect()

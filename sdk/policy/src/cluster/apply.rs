@@ -4,8 +4,8 @@ use proffer_model::policy::{
     Cells, Changes, ChangesPart, Client, Demand, Filters, Masks, Noun, Removed, Totals,
 };
 
-use super::agent::{AgentRow, Cell, Refusal};
-use super::{ClientRow, Cluster};
+use super::agent::{AgentRow, Cell, Pile, Refusal};
+use super::{ClientRow, Cluster, Open};
 
 impl Cluster {
     /// Takes changes in, in the order of their fields. Values are absolute, so a row may come
@@ -16,6 +16,7 @@ impl Cluster {
             *self = Self::default();
             self.ignored = ignored;
         }
+        self.reported.clear();
         for removed in &changes.removed {
             self.remove(*removed);
         }
@@ -76,6 +77,7 @@ impl Cluster {
                 *place = Some(ClientRow {
                     client: client.clone(),
                     held: Vec::new(),
+                    plain: Vec::new(),
                     demands: Vec::new(),
                 });
             }
@@ -122,9 +124,68 @@ impl Cluster {
                 self.ignore(1);
                 continue;
             };
+            let before = row.pile_of(terms, kind).copied();
             let grown = row.set_total(terms, kind, total);
+            let after = row.pile_of(terms, kind).copied();
             self.add_total(kind, grown);
+            self.move_open(terms, kind, (before, after));
+            let owner = self
+                .terms
+                .get(terms)
+                .and_then(|terms| terms.reserved.last());
+            if let Some(&role) = owner.filter(|_| grown != 0) {
+                self.add_reserved(role, kind, grown);
+            }
         }
+    }
+
+    fn add_reserved(&mut self, role: u32, kind: u32, grown: i64) {
+        let index = role as usize;
+        // A handle elsewhere would make the table large.
+        if self.roles.get(role).is_none() {
+            return self.ignore(1);
+        }
+        if index >= self.reserved.len() {
+            self.reserved.resize(index + 1, Vec::new());
+        }
+        super::add_at(&mut self.reserved[index], kind, grown);
+    }
+
+    /// A pile became another: what is open of its kind over the pool moves with it.
+    fn move_open(&mut self, terms: u32, kind: u32, (before, after): (Option<Pile>, Option<Pile>)) {
+        let counts = self.counts_in_quota(terms);
+        let of = |pile: Option<Pile>| -> Open {
+            let Some(pile) = pile else {
+                return Open::default();
+            };
+            let left = pile.total.saturating_sub(pile.taken);
+            match counts {
+                true => Open {
+                    free: pile.spare().max(0),
+                    balance: left,
+                },
+                // Idle or held it is none of the open; held beyond its total it is somebody else's.
+                false => Open {
+                    free: 0,
+                    balance: left.min(0),
+                },
+            }
+        };
+        let (before, after) = (of(before), of(after));
+        if before == after {
+            return;
+        }
+        let index = kind as usize;
+        if index >= self.open.len() {
+            self.open.resize(index + 1, Open::default());
+        }
+        let open = &mut self.open[index];
+        open.free = open
+            .free
+            .saturating_add(after.free.saturating_sub(before.free));
+        open.balance = open
+            .balance
+            .saturating_add(after.balance.saturating_sub(before.balance));
     }
 
     fn add_total(&mut self, kind: u32, grown: i64) {
@@ -156,14 +217,16 @@ impl Cluster {
                 offered: cells.offered[row],
                 used: cells.used[row],
                 kept: cells.kept[row],
+                counted: 0,
             };
             self.set_cell(cells.agent[row], cell);
         }
     }
 
-    fn set_cell(&mut self, agent: u32, cell: Cell) {
+    fn set_cell(&mut self, agent: u32, mut cell: Cell) {
         let sound = cell.offered >= 0 && cell.used >= 0 && cell.kept >= 0;
         let known = sound && self.kinds.get(cell.kind).is_some();
+        let counts = self.counts_in_quota(cell.terms);
         let (Some(row), Some(client), Some(terms), true) = (
             self.agents.get_mut(agent),
             self.clients.get_mut(cell.client),
@@ -172,8 +235,31 @@ impl Cluster {
         ) else {
             return self.ignore(1);
         };
-        let grown = row.set_cell(cell, terms.marks.shared);
-        client.add_held(cell.kind, grown);
+        let before = row.pile_of(cell.terms, cell.kind).copied();
+        let shared = terms.marks.shared;
+        cell.counted = match before {
+            // However often it was offered meanwhile.
+            Some(pile) if shared => cell.held().min(pile.total),
+            _ => cell.held(),
+        };
+        let old = row.set_cell(cell, shared);
+        let after = row.pile_of(cell.terms, cell.kind).copied();
+        client.add_held(cell.kind, cell.counted.saturating_sub(old.counted), counts);
+        self.move_open(cell.terms, cell.kind, (before, after));
+        self.note_report(agent, &old, &cell);
+    }
+
+    /// Use that grew while no offer became less was reported by an agent. What became less elsewhere
+    /// in the pair was converted.
+    fn note_report(&mut self, agent: u32, old: &Cell, new: &Cell) {
+        let pair = (agent, new.client);
+        if new.used > old.used && new.held() > old.held() {
+            if self.reported.last() != Some(&pair) {
+                self.reported.push(pair);
+            }
+        } else if new.held() < old.held() && self.reported.last() == Some(&pair) {
+            self.reported.pop();
+        }
     }
 
     fn put_demand(&mut self, demand: &Demand) {
@@ -309,10 +395,19 @@ impl Cluster {
         };
         for pile in row.piles() {
             self.add_total(pile.kind, pile.total.saturating_neg());
+            self.move_open(pile.terms, pile.kind, (Some(*pile), None));
+            let owner = self
+                .terms
+                .get(pile.terms)
+                .and_then(|terms| terms.reserved.last());
+            if let Some(&role) = owner {
+                self.add_reserved(role, pile.kind, pile.total.saturating_neg());
+            }
         }
         for cell in row.cells() {
+            let counts = self.counts_in_quota(cell.terms);
             if let Some(client) = self.clients.get_mut(cell.client) {
-                client.add_held(cell.kind, cell.held().saturating_neg());
+                client.add_held(cell.kind, cell.counted.saturating_neg(), counts);
             }
         }
         for refusal in row.refusals() {
@@ -332,13 +427,17 @@ impl Cluster {
         for demand in row.demands {
             self.demands.remove(demand);
         }
+        let mut moved = Vec::new();
         for (_, agent) in self.agents.iter_mut() {
             for cell in agent.emptied_cells_of(handle) {
                 let shared = self
                     .terms
                     .get(cell.terms)
                     .is_some_and(|terms| terms.marks.shared);
+                let before = agent.pile_of(cell.terms, cell.kind).copied();
                 agent.set_cell(cell, shared);
+                let after = agent.pile_of(cell.terms, cell.kind).copied();
+                moved.push((cell.terms, cell.kind, (before, after)));
             }
             let gone: Vec<u32> = agent
                 .refusals_of(handle)
@@ -349,6 +448,9 @@ impl Cluster {
                 agent.remove_refusal(handle, filter);
                 self.filters.remove(&filter);
             }
+        }
+        for (terms, kind, piles) in moved {
+            self.move_open(terms, kind, piles);
         }
         true
     }

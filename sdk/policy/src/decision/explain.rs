@@ -128,6 +128,8 @@ fn reason(verdict: Verdict) -> Reason {
         Verdict::BelowMinimum => (code::BELOW_MINIMUM, Remedy::Retry),
         Verdict::NoFit | Verdict::GangShort => (code::NO_FIT, Remedy::Retry),
         Verdict::CycleFull => (code::TURN, Remedy::Retry),
+        Verdict::OverLimit => (code::OVER_LIMIT, Remedy::Denied),
+        Verdict::HeldBack => (code::HELD_BACK, Remedy::Retry),
     };
     Reason::new(code, remedy, text(verdict))
 }
@@ -157,5 +159,9 @@ fn text(verdict: Verdict) -> &'static str {
         Verdict::NoFit => "too little is free here that it may have",
         Verdict::GangShort => GANG_SHORT,
         Verdict::CycleFull => "the cycle has as many grants as it may have",
+        Verdict::OverLimit => {
+            "the role holds as much as its quota allows, or a role around it does"
+        }
+        Verdict::HeldBack => "what is free is held ready for what other roles are guaranteed",
     }
 }

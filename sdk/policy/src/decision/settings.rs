@@ -6,7 +6,7 @@ use crate::draft::{DemandUse, Rules};
 use crate::json::Setting;
 
 /// The names of the settings that are the pool's rules.
-const RULES: [&str; 4] = ["demand", "minimum", "gpu-guard", "region"];
+const RULES: [&str; 5] = ["demand", "minimum", "gpu-guard", "region", "nested-quota"];
 
 /// Takes the pool's rules out of the settings.
 pub(super) fn take_rules(settings: &mut Vec<(String, Setting)>) -> Result<Rules, String> {
@@ -36,6 +36,10 @@ pub(super) fn take_rules(settings: &mut Vec<(String, Setting)>) -> Result<Rules,
                 );
             }
             ("gpu-guard", Setting::Flag(flag)) => rules.gpu_guard = flag,
+            ("nested-quota", Setting::Flag(flag)) => rules.nested_quota = flag,
+            ("nested-quota", _) => {
+                return Err("the setting 'nested-quota' is true or false".to_owned());
+            }
             ("gpu-guard", _) => {
                 return Err("the setting 'gpu-guard' is true or false".to_owned());
             }

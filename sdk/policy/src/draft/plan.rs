@@ -4,7 +4,7 @@ use proffer_model::RevocableUse;
 use proffer_model::policy::{Demand, NONE, TERMS_PLAIN};
 
 use super::room::{Site, Spot};
-use super::{Draft, Verdict, total};
+use super::{DemandUse, Draft, Round, Verdict, total};
 use crate::cluster::{ClientRow, Cluster, Refusal};
 
 /// What is about to be granted on one agent.
@@ -36,7 +36,9 @@ impl Draft<'_> {
         let client = row.client.handle;
         let revocable = self.cluster.demand(demand).map(|demand| demand.revocable);
         self.plan.takes.clear();
-        self.plan.everything = true;
+        // Two rounds' pieces are added up: each then says what it is.
+        self.plan.everything = self.round == Round::Only;
+        let mut counted = false;
         for index in 0..self.room.spots(site).len() {
             let pile = self.room.spots(site)[index];
             let available = self.room.available(self.cluster, site, client, index);
@@ -53,6 +55,7 @@ impl Draft<'_> {
             };
             if wanted {
                 self.plan.takes.push((index, available));
+                counted |= class == Class::Plain;
             } else {
                 self.plan.everything = false;
             }
@@ -60,13 +63,132 @@ impl Draft<'_> {
         if self.plan.takes.is_empty() {
             return Err(Verdict::NoFit);
         }
-        if !self.is_worth_an_offer(row, site) {
-            return Err(Verdict::BelowMinimum);
+        let cut = counted && self.quotas.binds() && self.cut_to_quota(row, site)?;
+        // A grant that names no piece would be one of all that is there.
+        if self.plan.takes.is_empty() || !self.is_worth_an_offer(row, site) {
+            return Err(match cut {
+                true => self.kept_by_quota(row),
+                false => Verdict::BelowMinimum,
+            });
         }
         if self.is_refused(row, site) {
             return Err(Verdict::Filtered);
         }
         Ok(())
+    }
+
+    /// Cuts what is planned to what quota allows; answers whether anything was left out.
+    ///
+    /// # Errors
+    /// In the round for guarantees: nothing of it is what the role lacks.
+    fn cut_to_quota(&mut self, row: &ClientRow, site: Site) -> Result<bool, Verdict> {
+        let role = row.client.role;
+        let mut kinds: Vec<u32> = Vec::new();
+        for &(index, _) in &self.plan.takes {
+            let kind = self.room.spots(site)[index].kind;
+            if self.is_quota_of(site, index) && !kinds.contains(&kind) {
+                kinds.push(kind);
+            }
+        }
+        let first_round = self.round == Round::First;
+        let mut lacked = 0_i64;
+        let mut cut = false;
+        for kind in kinds {
+            let planned = self.plain_planned(site, kind);
+            let lacking = match first_round {
+                true => self.quotas.unmet(role, kind).min(planned),
+                false => 0,
+            };
+            let allowed = match (first_round, self.rules.demand) {
+                (true, _) => {
+                    let limit = self.quotas.limit_left(role, kind).saturating_sub(lacking);
+                    let extra = self.quotas.surplus(kind).min(limit.max(0));
+                    lacking.saturating_add(extra)
+                }
+                (false, DemandUse::Ignore) => self.quotas.rest_allowance(role, kind),
+                (false, DemandUse::Honour) => self.quotas.allowance(role, kind),
+            };
+            if planned <= allowed {
+                lacked = lacked.saturating_add(lacking);
+                continue;
+            }
+            cut = true;
+            self.plan.everything = false;
+            // What is had whole must fit what is lacked, or what is spare beyond it.
+            let targets = [lacking, allowed - lacking];
+            lacked = lacked.saturating_add(self.cut_kind(site, kind, targets));
+        }
+        if first_round && lacked == 0 {
+            return Err(Verdict::NoFit);
+        }
+        self.plan.takes.retain(|take| take.1 > 0);
+        Ok(cut)
+    }
+
+    /// Cuts the pieces of a kind, in random order, to two targets one after the other; answers what
+    /// went to the first.
+    fn cut_kind(&mut self, site: Site, kind: u32, targets: [i64; 2]) -> i64 {
+        let mut pieces: Vec<usize> = (0..self.plan.takes.len())
+            .filter(|&take| {
+                let index = self.plan.takes[take].0;
+                self.room.spots(site)[index].kind == kind && self.is_quota_of(site, index)
+            })
+            .collect();
+        self.random.shuffle(&mut pieces);
+        let mut given: Vec<i64> = vec![0; pieces.len()];
+        let mut to_first = 0;
+        for (round, mut target) in targets.into_iter().enumerate() {
+            for (given, &piece) in given.iter_mut().zip(&pieces) {
+                let (index, whole) = self.plan.takes[piece];
+                let rest = whole - *given;
+                let amount = match rest <= target {
+                    true => rest,
+                    false if self.is_indivisible(site, index) => 0,
+                    false => target,
+                };
+                *given += amount;
+                target -= amount;
+                if round == 0 {
+                    to_first += amount;
+                }
+            }
+        }
+        for (given, piece) in given.into_iter().zip(pieces) {
+            self.plan.takes[piece].1 = given;
+        }
+        to_first
+    }
+
+    /// What is planned of a kind that quota counts.
+    fn plain_planned(&self, site: Site, kind: u32) -> i64 {
+        let takes = self.plan.takes.iter().filter(|take| {
+            self.room.spots(site)[take.0].kind == kind && self.is_quota_of(site, take.0)
+        });
+        total(takes.map(|take| take.1))
+    }
+
+    /// Whether quota counts a pile: neither reserved, nor revocable, nor counted by items.
+    fn is_quota_of(&self, site: Site, index: usize) -> bool {
+        let spot = self.room.spots(site)[index];
+        let counted = self
+            .cluster
+            .kind(spot.kind)
+            .is_some_and(|kind| kind.counted);
+        !counted && self.cluster.counts_in_quota(spot.terms)
+    }
+
+    fn is_indivisible(&self, site: Site, index: usize) -> bool {
+        let terms = self.room.spots(site)[index].terms;
+        let marks = self.cluster.terms(terms).map(|terms| terms.marks);
+        marks.is_some_and(|marks| marks.indivisible || marks.volume)
+    }
+
+    /// Why quota keeps something from a client.
+    pub(super) fn kept_by_quota(&self, row: &ClientRow) -> Verdict {
+        match self.quotas.is_at_limit(row.client.role) {
+            true => Verdict::OverLimit,
+            false => Verdict::HeldBack,
+        }
     }
 
     /// How many units of a demand are free for a client on an agent, at most `most`.
@@ -102,7 +224,7 @@ impl Draft<'_> {
         demand: &Demand,
         what: (u32, u32),
     ) -> i64 {
-        let mut free = 0_i64;
+        let (mut plain, mut other) = (0_i64, 0_i64);
         for index in 0..self.room.spots(site).len() {
             let pile = self.room.spots(site)[index];
             if pile.kind != what.1 {
@@ -111,11 +233,19 @@ impl Draft<'_> {
             let available = self
                 .room
                 .available(self.cluster, site, row.client.handle, index);
-            if available > 0 && self.class_in(row, demand, what.0, pile.terms).is_some() {
-                free = free.saturating_add(available);
+            if available <= 0 {
+                continue;
+            }
+            match self.class_in(row, demand, what.0, pile.terms) {
+                Some(Class::Plain) => plain = plain.saturating_add(available),
+                Some(_) => other = other.saturating_add(available),
+                None => {}
             }
         }
-        free
+        if self.quotas.binds() && plain > 0 {
+            plain = plain.min(self.quotas.allowance(row.client.role, what.1));
+        }
+        plain.saturating_add(other)
     }
 
     /// Plans so many units; false if they are not free.

@@ -46,6 +46,13 @@ pub(super) struct Spot {
     free: i64,
 }
 
+impl Spot {
+    /// What is free of it, kept for nobody.
+    pub(super) fn free_for_anybody(&self) -> i64 {
+        self.free.max(0)
+    }
+}
+
 impl Room {
     pub(super) fn new(cluster: &Cluster) -> Self {
         Self {

@@ -1,7 +1,7 @@
 //! The rows of a proposal: one for each client and demand on an agent, however many turns it had.
 
-use super::Draft;
 use super::room::Site;
+use super::{Draft, Round};
 
 /// Rows of one (client, demand) on the agent at hand: one grant in the end, however many turns.
 #[derive(Debug)]
@@ -12,6 +12,21 @@ pub(super) struct OpenRow {
     pub(super) turn: u32,
     /// Terms, kind and amount.
     pub(super) pieces: Vec<(u32, u32, i64)>,
+    /// How often the client was served in it: an allocation each in whole rests.
+    pub(super) times: u32,
+}
+
+impl OpenRow {
+    /// Adds pieces, those of one pile together.
+    pub(super) fn add(&mut self, more: &[(u32, u32, i64)]) {
+        for &(terms, kind, amount) in more {
+            let same = |piece: &&mut (u32, u32, i64)| (piece.0, piece.1) == (terms, kind);
+            match self.pieces.iter_mut().find(same) {
+                Some(piece) => piece.2 = piece.2.saturating_add(amount),
+                None => self.pieces.push((terms, kind, amount)),
+            }
+        }
+    }
 }
 
 impl Draft<'_> {
@@ -39,6 +54,7 @@ impl Draft<'_> {
         grants.demand.push(whom.2);
         grants.gang.push(gang);
         grants.lease.push(0);
+        self.times.push(1);
         grants
             .pieces
             .push(u32::try_from(pieces.len()).unwrap_or(u32::MAX));
@@ -53,9 +69,19 @@ impl Draft<'_> {
         let Some(agent) = self.agent_at_hand() else {
             return;
         };
+        if self.round == Round::First {
+            if !self.open.is_empty() {
+                let rows = std::mem::take(&mut self.open);
+                self.first_round.insert(agent, rows);
+            }
+            return;
+        }
         let mut open = std::mem::take(&mut self.open);
         for mut row in open.drain(..) {
             self.push_grant((agent, row.client, row.demand), 0, &row.pieces);
+            if let Some(times) = self.times.last_mut() {
+                *times = row.times;
+            }
             if row.pieces.capacity() > 0 {
                 row.pieces.clear();
                 self.spare.push(row.pieces);
@@ -63,5 +89,14 @@ impl Draft<'_> {
         }
         // Kept for its memory.
         self.open = open;
+    }
+
+    /// What the first round granted where the second has not been.
+    pub(super) fn close_first_round(&mut self) {
+        for (agent, rows) in std::mem::take(&mut self.first_round) {
+            for row in rows {
+                self.push_grant((agent, row.client, row.demand), 0, &row.pieces);
+            }
+        }
     }
 }

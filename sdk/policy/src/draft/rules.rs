@@ -27,6 +27,9 @@ pub struct Rules {
     /// The pool's own region: agents of others are kept from clients that do not know of regions.
     /// Empty: no difference.
     pub region: String,
+    /// Quota binds at every depth, and a parent's bounds its subtree; otherwise, as in Mesos, only
+    /// that of top-level roles counts.
+    pub nested_quota: bool,
 }
 
 impl Default for Rules {
@@ -41,6 +44,7 @@ impl Default for Rules {
             ],
             gpu_guard: true,
             region: String::new(),
+            nested_quota: true,
         }
     }
 }

@@ -4,7 +4,7 @@ use proffer_model::policy::{Demand, NONE};
 
 use super::room::Site;
 use super::rows::OpenRow;
-use super::{Draft, Served, Verdict, total};
+use super::{Draft, Round, Served, Verdict, total};
 use crate::cluster::{ClientRow, Cluster};
 
 /// In how many turns an agent is given to one client that could have all of it: the grain of
@@ -91,13 +91,24 @@ impl Draft<'_> {
             return Ok(Served::Whole);
         }
         self.take_plan(site, row.client.handle);
-        // In its place among the rows: whoever is given all the rest is given it after the others.
-        self.open.push(OpenRow {
-            client: row.client.handle,
-            demand,
-            turn: 0,
-            pieces: self.planned_pieces(site),
-        });
+        let pieces = self.planned_pieces(site);
+        let client = row.client.handle;
+        let open = self.open.iter_mut().find(|open| open.client == client);
+        match open.filter(|_| self.round == Round::Second) {
+            // Both rounds' portions are one grant.
+            Some(open) => {
+                open.times += 1;
+                open.add(&pieces);
+            }
+            // In its place among the rows: whoever is given all the rest is given it after the others.
+            None => self.open.push(OpenRow {
+                client,
+                demand,
+                turn: 0,
+                pieces,
+                times: 1,
+            }),
+        }
         self.use_up(demand, 1);
         Ok(Served::Whole)
     }
@@ -114,7 +125,7 @@ impl Draft<'_> {
         let (turn, most) = units;
         let fit = self.fit(row, site, demand, most);
         if fit == 0 {
-            return Err(Verdict::NoFit);
+            return Err(self.why_no_fit(row, site, demand));
         }
         let open = self
             .open
@@ -150,22 +161,34 @@ impl Draft<'_> {
                 demand: demand.handle,
                 turn,
                 pieces: self.spare.pop().unwrap_or_default(),
+                times: 1,
             });
             self.open.len() - 1
         });
         for &(pile, amount) in &self.plan.takes {
             let pile = self.room.spots(site)[pile];
-            let pieces = &mut self.open[index].pieces;
-            match pieces
-                .iter_mut()
-                .find(|(terms, kind, _)| (*terms, *kind) == (pile.terms, pile.kind))
-            {
-                Some(piece) => piece.2 = piece.2.saturating_add(amount),
-                None => pieces.push((pile.terms, pile.kind, amount)),
-            }
+            self.open[index].add(&[(pile.terms, pile.kind, amount)]);
         }
         self.note_given(site.agent, demand, units);
         Ok(Served::Units(units))
+    }
+}
+
+impl Draft<'_> {
+    /// No unit fits: is it quota that keeps it?
+    fn why_no_fit(&self, row: &ClientRow, site: Site, demand: &Demand) -> Verdict {
+        if !self.quotas.binds() {
+            return Verdict::NoFit;
+        }
+        let there = demand.pieces.iter().all(|piece| {
+            let spots = self.room.spots(site).iter();
+            let of_kind = spots.filter(|spot| spot.kind == piece.kind);
+            total(of_kind.map(|spot| spot.free_for_anybody())) >= piece.amount.milli()
+        });
+        match there {
+            true => self.kept_by_quota(row),
+            false => Verdict::NoFit,
+        }
     }
 }
 

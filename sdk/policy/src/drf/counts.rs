@@ -37,6 +37,28 @@ impl Counts {
         }
     }
 
+    /// A role that has nobody any more begins anew, and one whose sub-roles have nobody any more
+    /// counts only its own.
+    pub(super) fn forget_absent(&mut self, cluster: &Cluster, ranks: &Ranks) {
+        let mut there = vec![(false, false); self.roles.len()];
+        for row in cluster.clients().filter(|row| row.client.marks.known) {
+            for (step, role) in ranks.way_up(row.client.role).enumerate() {
+                if let Some(there) = there.get_mut(role as usize) {
+                    there.0 |= step == 0;
+                    there.1 |= step > 0;
+                }
+            }
+        }
+        for (counts, (own, below)) in self.roles.iter_mut().zip(there) {
+            if !own {
+                counts.1 = 0;
+            }
+            if !below {
+                counts.0 = counts.1;
+            }
+        }
+    }
+
     /// Of a client that the cluster knows: handles elsewhere would make the table large.
     pub(super) fn set_client(&mut self, client: u32, count: u64) {
         let index = client as usize;
@@ -70,10 +92,10 @@ pub(super) struct Ranks {
 }
 
 impl Ranks {
-    /// Works everything out again if roles or clients have changed.
-    pub(super) fn refresh(&mut self, cluster: &Cluster) {
+    /// Works everything out again if roles or clients have changed; answers whether they have.
+    pub(super) fn refresh(&mut self, cluster: &Cluster) -> bool {
         if self.structure == Some(cluster.structure()) {
-            return;
+            return false;
         }
         self.structure = Some(cluster.structure());
         self.refresh_parents(cluster);
@@ -100,6 +122,7 @@ impl Ranks {
                 true => ranks.1 = rank,
             }
         }
+        true
     }
 
     pub(super) fn of_client(&self, client: u32) -> u32 {

@@ -135,7 +135,8 @@ impl Measure {
             return 0;
         };
         let divisor = u128::from(scale.total) * u128::from(share.weight);
-        let micro = u128::from(share.held) * 1_000_000 * u128::from(WEIGHT_ONE) / divisor.max(1);
+        let whole = u128::from(share.held) * 1_000_000 * u128::from(WEIGHT_ONE);
+        let micro = (whole + divisor / 2) / divisor.max(1);
         u64::try_from(micro).unwrap_or(u64::MAX)
     }
 }

@@ -125,6 +125,37 @@ impl Tree {
         }
     }
 
+    /// The leaves of some clients.
+    pub(super) fn leaves_where(&self, which: impl Fn(u32) -> bool) -> Vec<u32> {
+        let leaf = |&index: &u32| {
+            let client = self.nodes[index as usize].client;
+            client != NONE && which(client)
+        };
+        (0..self.nodes.len() as u32).filter(leaf).collect()
+    }
+
+    /// Puts leaves into the order of service.
+    pub(super) fn sort(&self, leaves: &mut [u32]) {
+        leaves.sort_by(|&one, &other| self.compare(one, other));
+    }
+
+    /// The order of two leaves: that of the siblings above them where their ways part.
+    fn compare(&self, one: u32, other: u32) -> Ordering {
+        let way = |leaf: u32| {
+            let mut way: Vec<u32> = std::iter::successors(Some(leaf), |&at| {
+                (at != ROOT).then(|| self.nodes[at as usize].parent)
+            })
+            .collect();
+            way.reverse();
+            way
+        };
+        let (one, other) = (way(one), way(other));
+        let parted = one.iter().zip(&other).find(|(one, other)| one != other);
+        parted.map_or(Ordering::Equal, |(&one, &other)| {
+            order(&self.nodes[one as usize], &self.nodes[other as usize])
+        })
+    }
+
     /// The client of a leaf.
     pub(super) fn client(&self, leaf: u32) -> u32 {
         self.nodes[leaf as usize].client

@@ -23,11 +23,11 @@ impl Core {
             amount,
         } = grant.pieces;
         if terms.is_empty() {
-            // All that the client may have there: nothing is reserved yet, so all that is free.
-            return if free.is_empty() {
+            let may = free.only(|terms| self.may_have(grant.client, terms));
+            return if may.is_empty() {
                 Err(format!("nothing is free on {}", grant.agent))
             } else {
-                Ok(free.clone())
+                Ok(may)
             };
         }
         let mut what = Resources::none();

@@ -382,6 +382,14 @@ impl Operator for Fake {
     async fn policy(&self, _: PolicyQuery) -> Answer<Policy> {
         Ok(policy())
     }
+    async fn set_quota(&self, quota: SetQuota) -> Answer<()> {
+        self.note(quota);
+        Ok(())
+    }
+    async fn reserve(&self, reserve: Reserve) -> Answer<()> {
+        self.note(reserve);
+        Ok(())
+    }
     async fn set_role(&self, role: SetRole) -> Answer<()> {
         self.note(role);
         Ok(())

@@ -1,0 +1,176 @@
+//! Whom the core asks: a policy natively, or a component.
+
+use std::path::Path;
+
+use proffer_model::policy::{Changes, Cycle, Feeds, Place, Proposal};
+use proffer_plugin::{
+    Kind, LoadedPlugin, PluginHost, PluginHostConfig, PolicyHandle, PolicyLimits,
+};
+use proffer_policy::Policy;
+use tokio::runtime::Runtime;
+
+/// A policy that is asked; one for each scenario.
+pub trait Seat {
+    /// What has changed, without a question.
+    ///
+    /// # Errors
+    /// What the policy did wrong, in words.
+    fn apply(&mut self, changes: Vec<Changes>) -> Result<(), String>;
+
+    /// One cycle.
+    ///
+    /// # Errors
+    /// What the policy did wrong, in words.
+    fn cycle(&mut self, changes: Vec<Changes>, cycle: Cycle) -> Result<Proposal, String>;
+
+    /// The order of service.
+    ///
+    /// # Errors
+    /// What the policy did wrong, in words.
+    fn places(&mut self) -> Result<Vec<Place>, String>;
+}
+
+/// Where policies come from.
+pub trait Seats {
+    /// A new one, configured.
+    ///
+    /// # Errors
+    /// Why there is none: its own words, if it refuses the configuration.
+    fn make(&mut self, config: &str) -> Result<(Box<dyn Seat + '_>, Feeds), String>;
+}
+
+/// Policies that run natively.
+pub struct Native {
+    make: fn() -> Box<dyn Policy>,
+}
+
+impl Native {
+    /// Policies that are built in.
+    pub const NAMES: [&str; 1] = ["drf"];
+
+    /// A built-in policy.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "drf" => Some(Self::new(|| Box::new(proffer_policy::Drf::default()))),
+            _ => None,
+        }
+    }
+
+    /// Made by this function.
+    #[must_use]
+    pub fn new(make: fn() -> Box<dyn Policy>) -> Self {
+        Self { make }
+    }
+}
+
+struct NativeSeat(Box<dyn Policy>);
+
+impl Seats for Native {
+    fn make(&mut self, config: &str) -> Result<(Box<dyn Seat + '_>, Feeds), String> {
+        let mut policy = (self.make)();
+        let feeds = policy.configure(config)?;
+        Ok((Box::new(NativeSeat(policy)), feeds))
+    }
+}
+
+impl Seat for NativeSeat {
+    fn apply(&mut self, changes: Vec<Changes>) -> Result<(), String> {
+        for changes in &changes {
+            self.0.apply(changes);
+        }
+        Ok(())
+    }
+
+    fn cycle(&mut self, changes: Vec<Changes>, cycle: Cycle) -> Result<Proposal, String> {
+        self.apply(changes)?;
+        Ok(self.0.decide(&cycle))
+    }
+
+    fn places(&mut self) -> Result<Vec<Place>, String> {
+        Ok(self.0.places())
+    }
+}
+
+/// Policies made of a component.
+pub struct Component {
+    runtime: Runtime,
+    host: PluginHost,
+    loaded: LoadedPlugin,
+}
+
+impl Component {
+    /// Compiles a component's file.
+    ///
+    /// # Errors
+    /// In words: it cannot be read, or is no policy.
+    pub fn load(file: &Path) -> Result<Self, String> {
+        let bytes = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(|error| format!("cannot start: {error}"))?;
+        let host = PluginHost::new(PluginHostConfig::default()).map_err(chain)?;
+        let loaded = runtime
+            .block_on(host.load(bytes, Kind::Policy))
+            .map_err(|error| format!("{}: {}", file.display(), chain(error)))?;
+        Ok(Self {
+            runtime,
+            host,
+            loaded,
+        })
+    }
+
+    /// The component's name and version.
+    #[must_use]
+    pub fn identity(&self) -> (&str, &str) {
+        (self.loaded.name(), self.loaded.version())
+    }
+}
+
+struct ComponentSeat<'a> {
+    runtime: &'a Runtime,
+    handle: PolicyHandle,
+}
+
+impl Seats for Component {
+    fn make(&mut self, config: &str) -> Result<(Box<dyn Seat + '_>, Feeds), String> {
+        let limits = PolicyLimits::asked_by(self.loaded.manifest());
+        let spawned = self.host.spawn_policy(self.loaded.clone(), limits, config);
+        let (handle, feeds) = self.runtime.block_on(spawned).map_err(chain)?;
+        let seat = ComponentSeat {
+            runtime: &self.runtime,
+            handle,
+        };
+        Ok((Box::new(seat), feeds))
+    }
+}
+
+impl Seat for ComponentSeat<'_> {
+    fn apply(&mut self, changes: Vec<Changes>) -> Result<(), String> {
+        self.runtime
+            .block_on(self.handle.apply(changes))
+            .map_err(chain)
+    }
+
+    fn cycle(&mut self, changes: Vec<Changes>, cycle: Cycle) -> Result<Proposal, String> {
+        let outcome = self.runtime.block_on(self.handle.cycle(changes, cycle));
+        outcome.result.map_err(chain)
+    }
+
+    fn places(&mut self) -> Result<Vec<Place>, String> {
+        self.runtime.block_on(self.handle.places()).map_err(chain)
+    }
+}
+
+/// An error with its causes.
+fn chain(error: impl std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
