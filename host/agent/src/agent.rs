@@ -264,8 +264,8 @@ fn settings(config: &AgentConfig, total: Bundle, bound: &Bound) -> io::Result<Se
         None => address.to_string(),
     };
     let scheme = match config.serve_tls {
-        proffer_rpc::Tls::Off => "http",
-        _ => "https",
+        proffer_rpc::Tls::Server { .. } => "https",
+        _ => "http",
     };
     Ok(Settings {
         info: Arc::new(AgentInfo {

@@ -44,6 +44,27 @@ pub fn detect(dir: impl AsFd) -> io::Result<Bundle> {
     })
 }
 
+/// One agent's part of a machine that several agents share: amounts divided evenly, ports in
+/// intervals that do not overlap. `index` counts from 0.
+#[must_use]
+pub fn share(machine: &Bundle, index: u32, agents: u32) -> Bundle {
+    let (index, agents) = (i64::from(index), i64::from(agents.max(1)));
+    let part = |amount: Amount| Amount::from_milli(amount.milli() / agents);
+    let gpus = machine.gpus.milli() / Amount::ONE.milli();
+    let extra = i64::from(index < gpus % agents);
+    let each = machine.ports.count() / agents.unsigned_abs();
+    let before = machine.ports.lowest(each * index.unsigned_abs());
+    Bundle {
+        cpus: part(machine.cpus),
+        mem: part(machine.mem),
+        disk: part(machine.disk),
+        // A gpu is whole.
+        gpus: Amount::from_units(gpus / agents + extra),
+        ports: machine.ports.difference(&before).lowest(each),
+        ..Bundle::default()
+    }
+}
+
 /// The machine's name.
 ///
 /// # Errors
@@ -110,6 +131,21 @@ mod tests {
         assert_eq!(found.ports.count(), 1_001);
         assert!(!hostname().unwrap().is_empty());
         assert!(boot_id().unwrap().len() >= 8);
+    }
+
+    #[test]
+    fn agents_of_one_machine_share_it() {
+        let machine: Bundle = "cpus:4;mem:1000;disk:10;gpus:3;ports:[31000-31009]"
+            .parse()
+            .unwrap();
+        let shares = [0, 1].map(|index| share(&machine, index, 2).to_string());
+        assert_eq!(
+            shares,
+            [
+                "cpus:2;mem:500;disk:5;gpus:2;ports:[31000-31004]",
+                "cpus:2;mem:500;disk:5;gpus:1;ports:[31005-31009]"
+            ]
+        );
     }
 
     #[test]

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use proffer_rpc::operator::OperatorClient;
-use proffer_rpc::{PeerAddress, Tls, Token};
+use proffer_rpc::{PeerAddress, Token};
 
 use crate::failure::Failure;
 use crate::settings::Settings;
+use crate::settings::agent::client_tls;
 
 /// Where a host listens if nobody says otherwise.
 const DEFAULT_ADDRESS: &str = "127.0.0.1:5050";
@@ -43,20 +44,11 @@ pub(crate) async fn connect(settings: &Settings) -> anyhow::Result<OperatorClien
     }
     let token = Token::read(&path)?;
     let hosts = PeerAddress::parse_list(&address)?;
-    let tls = tls(settings)?;
+    let tls = client_tls(settings)
+        .map_err(|(key, problem)| Failure::Usage(format!("{key}: {problem}")))?;
     OperatorClient::connect_to_leader(&hosts, &token, &tls)
         .await
         .context("no host answers; start one with `proffer up`, or say where it is with --connect HOST:PORT")
-}
-
-fn tls(settings: &Settings) -> anyhow::Result<Tls> {
-    let authority = settings.text("agent.tls-authority");
-    if authority.is_empty() {
-        return Ok(Tls::Off);
-    }
-    let authority = std::fs::read(&authority)
-        .with_context(|| format!("agent.tls-authority: cannot read {authority}"))?;
-    Ok(Tls::Client { authority })
 }
 
 /// What the host on this directory wrote; a file that is damaged is as good as none.

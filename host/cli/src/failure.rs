@@ -108,7 +108,9 @@ fn status_of_link(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
     }
     if let Some(failure) = error.downcast_ref::<ConnectError>() {
         return Some(match failure {
-            ConnectError::Address(_) | ConnectError::Tls { .. } => USAGE,
+            ConnectError::Address(_) | ConnectError::Tls { .. } | ConnectError::Exposed { .. } => {
+                USAGE
+            }
             ConnectError::Unreachable { .. } | ConnectError::NotLeader { .. } => UNREACHABLE,
             ConnectError::Unauthenticated { .. } => DENIED,
         });
@@ -123,6 +125,7 @@ fn status_of_link(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
             }
             StartHostError::Token(_) | StartHostError::OtherToken { .. } => Some(DENIED),
             StartHostError::Read { .. }
+            | StartHostError::Tls { .. }
             | StartHostError::LoadPolicy { .. }
             | StartHostError::StartPolicy { .. } => Some(USAGE),
             _ => None,

@@ -73,7 +73,17 @@ pub enum StartHostError {
     /// Its plug-in engine.
     #[error(transparent)]
     Plugins(#[from] MakePluginHostError),
-    /// Its policy's file.
+    /// The certificate and its key do not do.
+    #[error("TLS with {} and {}: {problem}", certificate.display(), key.display())]
+    Tls {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Its policy's file, or another that a setting names.
     #[error("cannot read {}", path.display())]
     Read {
         /// Which file.
@@ -287,6 +297,7 @@ impl Term {
         let share = |bound: &Bound| bound.share().map_err(StartHostError::Thread);
         let bound = share(&parts.bound)?;
         let http = parts.http.as_ref().map(share).transpose()?;
+        let data_tls = client_tls(&tls, bound.address());
 
         let (inputs, queue) = mpsc::channel(INPUTS_WAITING_MAX);
         let handle = LoopHandle::new(inputs);
@@ -345,7 +356,7 @@ impl Term {
             usage,
             limits,
             clock,
-            data: Arc::new(DataClient::new(token.clone(), client_tls(&tls))),
+            data: Arc::new(DataClient::new(token.clone(), data_tls)),
             about: Arc::new(About {
                 cluster: config.core.cluster.clone(),
                 http_address: http
@@ -497,20 +508,30 @@ fn read_tls(config: &HostConfig) -> Result<Tls, StartHostError> {
     };
     match &config.tls {
         None => Ok(Tls::Off),
-        Some(files) => Ok(Tls::Server {
-            certificate: read(&files.certificate)?,
-            key: read(&files.key)?,
-        }),
+        Some(files) => {
+            let tls = Tls::Server {
+                certificate: read(&files.certificate)?,
+                key: read(&files.key)?,
+            };
+            tls.check_server().map_err(|problem| StartHostError::Tls {
+                certificate: files.certificate.clone(),
+                key: files.key.clone(),
+                problem,
+            })?;
+            Ok(tls)
+        }
     }
 }
 
-/// For the host's own calls to agents: whoever signed the host signs agents.
-fn client_tls(tls: &Tls) -> Tls {
+/// For the host's own calls to agents: whoever signed the host signs agents. One that listens to
+/// others without TLS was told that the network is trusted.
+fn client_tls(tls: &Tls, address: SocketAddr) -> Tls {
     match tls {
         Tls::Server { certificate, .. } => Tls::Client {
             authority: certificate.clone(),
         },
-        Tls::Off | Tls::Client { .. } => Tls::Off,
+        _ if address.ip().is_loopback() => Tls::Off,
+        _ => Tls::Trusted,
     }
 }
 

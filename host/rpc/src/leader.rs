@@ -114,7 +114,7 @@ fn rank(error: &ConnectError) -> u8 {
     match error {
         ConnectError::Unreachable { .. } => 0,
         ConnectError::NotLeader { .. } => 1,
-        ConnectError::Address(_) | ConnectError::Tls { .. } => 2,
+        ConnectError::Address(_) | ConnectError::Tls { .. } | ConnectError::Exposed { .. } => 2,
         ConnectError::Unauthenticated { .. } => 3,
     }
 }

@@ -1,6 +1,7 @@
 //! Reaching a server: its address, its certificate, how long to try.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -28,16 +29,23 @@ pub(crate) const MESSAGE_MAX: usize = 16 * 1024 * 1024;
 /// A channel that carries the token.
 pub(crate) type TokenChannel = InterceptedService<Channel, TokenCarrier>;
 
-/// A server's address: `HOST:PORT`, `http://HOST:PORT` or `https://HOST:PORT` (with TLS).
+/// A server's address: `HOST:PORT` (with TLS if whoever connects has an authority for it),
+/// `http://HOST:PORT` or `https://HOST:PORT`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct PeerAddress(Uri);
+pub struct PeerAddress {
+    uri: Uri,
+    /// Whether the text named a scheme.
+    has_scheme: bool,
+}
 
 /// Certificates in PEM.
 #[derive(Clone, Default)]
 pub enum Tls {
-    /// None: loopback, or a network that is trusted.
+    /// None, for loopback only.
     #[default]
     Off,
+    /// A client's, who trusts the network: the token goes to any address in the clear.
+    Trusted,
     /// A client's: the authority that signs servers.
     Client {
         /// Its certificate.
@@ -58,6 +66,14 @@ pub enum ConnectError {
     /// The text is not an address.
     #[error("'{0}' is not an address; wanted HOST:PORT, as in 127.0.0.1:5050")]
     Address(String),
+    /// The token would be readable on the network.
+    #[error(
+        "connecting to {address} without TLS would send the token over the network in the clear; set agent.tls-authority, or agent.insecure-network = true if the network is trusted"
+    )]
+    Exposed {
+        /// Which server.
+        address: String,
+    },
     /// The certificates are unusable.
     #[error("TLS certificates for {address}: {problem}")]
     Tls {
@@ -97,7 +113,8 @@ impl FromStr for PeerAddress {
 
     fn from_str(text: &str) -> Result<Self, ConnectError> {
         let fail = || ConnectError::Address(text.chars().take(100).collect());
-        let with_scheme = if text.contains("://") {
+        let has_scheme = text.contains("://");
+        let with_scheme = if has_scheme {
             text.to_owned()
         } else {
             format!("http://{text}")
@@ -107,7 +124,7 @@ impl FromStr for PeerAddress {
         if !scheme_fits || uri.port_u16().is_none() || uri.path() != "/" || uri.query().is_some() {
             return Err(fail());
         }
-        Ok(Self(uri))
+        Ok(Self { uri, has_scheme })
     }
 }
 
@@ -124,7 +141,7 @@ impl PeerAddress {
 impl fmt::Display for PeerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            self.0
+            self.uri
                 .authority()
                 .map_or("", |authority| authority.as_str()),
         )
@@ -133,7 +150,7 @@ impl fmt::Display for PeerAddress {
 
 impl fmt::Debug for PeerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
+        write!(f, "{}", self.uri)
     }
 }
 
@@ -141,6 +158,7 @@ impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Off => "Off",
+            Self::Trusted => "Trusted",
             Self::Client { .. } => "Client",
             Self::Server { .. } => "Server",
         })
@@ -153,8 +171,46 @@ impl Tls {
             Self::Server { certificate, key } => {
                 Some(ServerTlsConfig::new().identity(Identity::from_pem(certificate, key)))
             }
-            Self::Off | Self::Client { .. } => None,
+            Self::Off | Self::Trusted | Self::Client { .. } => None,
         }
+    }
+
+    /// Whether a server can use this.
+    ///
+    /// # Errors
+    /// What is wrong with the certificate or its key.
+    pub fn check_server(&self) -> Result<(), String> {
+        let Some(config) = self.server_config() else {
+            return Ok(());
+        };
+        let served = tonic::transport::Server::builder().tls_config(config);
+        served.map(drop).map_err(|error| chain(&error))
+    }
+}
+
+impl PeerAddress {
+    /// Where to connect, if the token may go there like that.
+    fn uri(&self, tls: &Tls) -> Result<Uri, ConnectError> {
+        let plain = self.uri.scheme_str() == Some("http");
+        if plain && !self.has_scheme && matches!(tls, Tls::Client { .. }) {
+            return format!("https://{self}")
+                .parse()
+                .map_err(|_| ConnectError::Address(self.to_string()));
+        }
+        if plain && !matches!(tls, Tls::Trusted) && !self.is_loopback() {
+            let address = self.to_string();
+            return Err(ConnectError::Exposed { address });
+        }
+        Ok(self.uri.clone())
+    }
+
+    fn is_loopback(&self) -> bool {
+        let host = self.uri.host().unwrap_or_default();
+        let address = host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost"
+            || address
+                .parse::<IpAddr>()
+                .is_ok_and(|address| address.is_loopback())
     }
 }
 
@@ -164,7 +220,7 @@ pub(crate) async fn connect(
     token: &Token,
     tls: &Tls,
 ) -> Result<TokenChannel, ConnectError> {
-    let mut endpoint = Endpoint::from(address.0.clone())
+    let mut endpoint = Endpoint::from(address.uri(tls)?)
         .connect_timeout(CONNECT_WITHIN)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
@@ -238,5 +294,43 @@ mod tests {
             let error = bad.parse::<PeerAddress>().unwrap_err().to_string();
             assert!(error.contains("HOST:PORT"), "{error}");
         }
+    }
+
+    #[test]
+    fn the_token_leaves_the_machine_only_as_it_was_allowed_to() {
+        let authority = || Tls::Client {
+            authority: Vec::new(),
+        };
+        let uri = |address: &str, tls: Tls| {
+            let address: PeerAddress = address.parse().unwrap();
+            address.uri(&tls).map(|uri| uri.to_string())
+        };
+        for here in [
+            "127.0.0.1:1",
+            "[::1]:1",
+            "localhost:1",
+            "http://127.9.9.9:1",
+        ] {
+            assert!(uri(here, Tls::Off).is_ok(), "{here}");
+        }
+        for away in ["10.0.0.1:1", "http://host:1", "[::2]:1", "0.0.0.0:1"] {
+            let refused = uri(away, Tls::Off).unwrap_err();
+            assert!(matches!(refused, ConnectError::Exposed { .. }), "{away}");
+            assert!(uri(away, Tls::Trusted).is_ok(), "{away}");
+        }
+        assert_eq!(uri("host:1", authority()).unwrap(), "https://host:1/");
+        assert_eq!(uri("https://host:1", Tls::Off).unwrap(), "https://host:1/");
+        let named = uri("http://host:1", authority()).unwrap_err();
+        assert!(matches!(named, ConnectError::Exposed { .. }));
+    }
+
+    #[test]
+    fn a_key_that_is_none_is_found_before_anything_is_served() {
+        let tls = Tls::Server {
+            certificate: b"no certificate".to_vec(),
+            key: b"no key".to_vec(),
+        };
+        tls.check_server().unwrap_err();
+        Tls::Off.check_server().unwrap();
     }
 }

@@ -1,6 +1,9 @@
 //! `host` and `up`: a host in this process, with agents or without, until it is told to end.
 
+use std::fs::File;
+
 use futures_util::future::select_all;
+use proffer_agent::detect;
 use proffer_rpc::{PeerAddress, Token};
 
 use crate::cluster::{RunningAgent, RunningHost, interrupted, private_dir};
@@ -65,6 +68,11 @@ async fn start_agents(
         private_dir(&dir)?;
         let token = Token::read(&token_file(&data))?;
         let mut config = agent::check(settings, dir, token)?;
+        if config.resources.is_none() {
+            // They are one machine: each has its part, unless it was said what each has.
+            let machine = File::open(&data).and_then(detect::detect)?;
+            config.resources = Some(detect::share(&machine, number - 1, agents));
+        }
         config.host = host.address().to_string().parse::<PeerAddress>()?;
         running.push(RunningAgent::start(format!("agent {number}"), config));
     }

@@ -31,13 +31,19 @@ pub(crate) const AGENT_SETTINGS: &[Setting] = &[
     setting(
         "agent.insecure-network",
         "false",
-        "listen on other addresses than loopback without TLS",
+        "listen on and connect to other addresses than loopback without TLS",
     ),
     setting(
         "agent.tls-authority",
         "",
-        "PEM file of the authority that signed the host's certificate",
+        "PEM file of the authority that signed the host's and agents' certificates",
     ),
+    setting(
+        "agent.tls-certificate",
+        "",
+        "PEM file of the agent's own certificate, for the port where others fetch outputs",
+    ),
+    setting("agent.tls-key", "", "PEM file of its private key"),
     setting(
         "agent.hostname",
         "",
@@ -117,8 +123,12 @@ pub(crate) fn check(
         reject("agent.files", problem);
         Vec::new()
     });
-    let tls = tls(&settings.text("agent.tls-authority")).unwrap_or_else(|problem| {
-        reject("agent.tls-authority", problem);
+    let tls = client_tls(settings).unwrap_or_else(|(key, problem)| {
+        reject(key, problem);
+        Tls::Off
+    });
+    let serve_tls = server_tls(settings).unwrap_or_else(|(key, problem)| {
+        reject(key, problem);
         Tls::Off
     });
     let (Some(first), true) = (join.next(), wrong.is_empty()) else {
@@ -137,6 +147,7 @@ pub(crate) fn check(
     config.task_user = task_user;
     config.files = files;
     config.tls = tls;
+    config.serve_tls = serve_tls;
     Ok(config)
 }
 
@@ -155,12 +166,13 @@ pub(crate) fn problems(settings: &Settings) -> Result<(), InvalidSettings> {
     }
 }
 
-fn listen(settings: &Settings) -> Result<ListenAddress, (&'static str, String)> {
+fn listen(settings: &Settings) -> Result<ListenAddress, Wrong> {
     let key = "agent.listen";
-    let protection = match settings.text("agent.insecure-network").as_str() {
-        "true" => Protection::InsecureNetwork,
-        "false" => Protection::TokenOnly,
-        _ => return Err(("agent.insecure-network", "wanted true or false".to_owned())),
+    let has_certificate = !settings.text("agent.tls-certificate").is_empty();
+    let protection = match (trusts_network(settings)?, has_certificate) {
+        (_, true) => Protection::Tls,
+        (true, false) => Protection::InsecureNetwork,
+        (false, false) => Protection::TokenOnly,
     };
     let address: SocketAddr = settings.text(key).parse().map_err(|_| {
         let wanted = "wanted an IP address and a port, as in 127.0.0.1:0";
@@ -209,14 +221,57 @@ fn files(text: &str) -> Result<Vec<PathBuf>, String> {
         .collect()
 }
 
-fn tls(authority: &str) -> Result<Tls, String> {
-    if authority.is_empty() {
+/// Which setting, and what is wrong with it.
+pub(crate) type Wrong = (&'static str, String);
+
+fn trusts_network(settings: &Settings) -> Result<bool, Wrong> {
+    match settings.text("agent.insecure-network").as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(("agent.insecure-network", "wanted true or false".to_owned())),
+    }
+}
+
+/// For connections that are made: to the host, to agents. Where the host's own certificate is known
+/// and no authority is named, it vouches for itself.
+pub(crate) fn client_tls(settings: &Settings) -> Result<Tls, Wrong> {
+    for key in ["agent.tls-authority", "host.tls-certificate"] {
+        let path = settings.text(key);
+        if !path.is_empty() {
+            let authority = read(key, &path)?;
+            return Ok(Tls::Client { authority });
+        }
+    }
+    match trusts_network(settings)? {
+        true => Ok(Tls::Trusted),
+        false => Ok(Tls::Off),
+    }
+}
+
+/// For the agent's own port.
+fn server_tls(settings: &Settings) -> Result<Tls, Wrong> {
+    let keys = ["agent.tls-certificate", "agent.tls-key"];
+    let [certificate, key] = keys.map(|key| settings.text(key));
+    if certificate.is_empty() && key.is_empty() {
         return Ok(Tls::Off);
     }
-    match std::fs::read(authority) {
-        Ok(authority) => Ok(Tls::Client { authority }),
-        Err(error) => Err(error.to_string()),
+    if certificate.is_empty() || key.is_empty() {
+        let problem = "a certificate and its key are wanted, both or none";
+        return Err((
+            keys[usize::from(!certificate.is_empty())],
+            problem.to_owned(),
+        ));
     }
+    let tls = Tls::Server {
+        certificate: read(keys[0], &certificate)?,
+        key: read(keys[1], &key)?,
+    };
+    tls.check_server().map_err(|problem| (keys[0], problem))?;
+    Ok(tls)
+}
+
+fn read(key: &'static str, path: &str) -> Result<Vec<u8>, Wrong> {
+    std::fs::read(path).map_err(|error| (key, format!("cannot read {path}: {error}")))
 }
 
 #[cfg(test)]
