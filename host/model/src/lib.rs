@@ -6,7 +6,8 @@
 //!
 //! Two vocabularies of the plug-in contract live here in the host's own types, so that only
 //! `proffer-plugin` knows WIT: [`framework`] (events in, commands out) and [`policy`] (changes in,
-//! proposals out). The facts that the store keeps are in [`fact`], what host and agents tell each
+//! proposals out). What a step can see and change besides, its framework's [`state`] and its
+//! [`StepRandom`], is here too: host and test kit give the same. The facts that the store keeps are in [`fact`], what host and agents tell each
 //! other in [`agent`].
 
 pub mod agent;
@@ -18,10 +19,12 @@ mod ids;
 mod offer;
 pub mod policy;
 mod quota;
+mod random;
 mod ranges;
 mod reason;
 mod resources;
 mod role;
+pub mod state;
 mod task;
 mod time;
 
@@ -34,6 +37,7 @@ pub use offer::{AgentInfo, Attribute, AttributeValue, Offer, Window};
 pub use quota::{
     Admission, Amounts, KindQuota, QuotaRefused, admit, contains, difference, shrink, sum,
 };
+pub use random::StepRandom;
 pub use ranges::{InvalidRange, Range, Ranges};
 pub use reason::{Reason, Remedy, code};
 pub use resources::{

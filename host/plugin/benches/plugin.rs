@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 use proffer_build::{BuildOptions, build};
 use proffer_model::framework::{Batch, Context, Event};
 use proffer_model::policy::{Changes, Cycle};
+use proffer_model::state::StateEntries;
 use proffer_model::{
     AgentId, AgentInfo, FrameworkId, Offer, OfferId, Resources, RoleName, StepNumber, Timestamp,
 };
 use proffer_plugin::{
     FrameworkHandle, FrameworkInit, FrameworkLimits, Kind, LoadedPlugin, PluginHost,
-    PluginHostConfig, PolicyLimits, StateEntries,
+    PluginHostConfig, PolicyLimits,
 };
 
 /// Spinning frameworks beside the good one.

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use proffer_model::framework::{Answer, Batch, Context, MetricWrite, StateWrite};
-use proffer_model::{FrameworkId, StepNumber};
+use proffer_model::state::{Access, Overlay, StateEntries, StateMap};
+use proffer_model::{FrameworkId, StepNumber, StepRandom};
 use tokio::sync::oneshot;
 use wasmtime::Store;
 
@@ -27,16 +28,11 @@ use crate::meter::Meter;
 mod imports;
 mod inward;
 mod outward;
-mod random;
-mod state;
 
 pub(crate) use imports::FrameworkGuest;
 pub(crate) use outward::{reason, window};
-pub use state::{STATE_KEY_BYTES_MAX, STATE_STEP_BYTES_MAX, STATE_VALUE_BYTES_MAX, StateEntries};
 
 use imports::StepScope;
-use random::StepRandom;
-use state::{Access, Overlay, StateMap};
 
 /// What one call may hand over, either way: an answer of 1 MiB of commands and 8 MiB of bodies.
 const HOSTCALL_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -311,7 +307,7 @@ impl FrameworkHandle {
     #[must_use]
     pub fn state_size(&self) -> Option<(usize, u64)> {
         self.slot
-            .with(|actor| (actor.state.len(), actor.state.bytes()))
+            .with(|actor| (actor.state.entries().len(), actor.state.bytes()))
     }
 
     /// What it wrote to its log lately.
@@ -457,6 +453,7 @@ impl Actor {
             common: Common {
                 memory: MemoryLimiter::new(self.limits.memory_bytes),
                 log: Arc::clone(stage.log),
+                meter: Arc::clone(stage.meter),
             },
             step: None,
         };

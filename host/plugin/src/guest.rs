@@ -43,6 +43,8 @@ const HANDLES_MAX: usize = 1_000;
 pub(crate) struct Common {
     pub(crate) memory: MemoryLimiter,
     pub(crate) log: Arc<PluginLog>,
+    /// For calls of ours that a guest can make long.
+    pub(crate) meter: Arc<Meter>,
 }
 
 impl Common {

@@ -39,10 +39,7 @@ mod compiled;
 
 pub use cache::OpenCacheError;
 pub use fault::{Blame, Call, PluginFault, TimeBudget};
-pub use framework::{
-    CommittedStep, FrameworkHandle, FrameworkInit, FrameworkLimits, STATE_KEY_BYTES_MAX,
-    STATE_STEP_BYTES_MAX, STATE_VALUE_BYTES_MAX, StateEntries, StepOutcome,
-};
+pub use framework::{CommittedStep, FrameworkHandle, FrameworkInit, FrameworkLimits, StepOutcome};
 pub use guest::CallBudget;
 pub use host::{
     MakePluginHostError, Metering, PLUGIN_MEMORY_BYTES_MAX, PluginHost, PluginHostConfig,

@@ -26,6 +26,8 @@ pub(crate) struct Meter {
     cpu_limit_ns: AtomicU64,
     /// Epochs that the call has seen while it ran.
     ticks: AtomicU64,
+    /// What `spent` was when a function of ours last counted an epoch.
+    within_ns: AtomicU64,
     made: Instant,
     /// After `made`.
     wall_until_ns: AtomicU64,
@@ -40,6 +42,7 @@ impl Meter {
             cpu_until_ns: AtomicU64::new(u64::MAX),
             cpu_limit_ns: AtomicU64::new(u64::MAX),
             ticks: AtomicU64::new(0),
+            within_ns: AtomicU64::new(0),
             made: Instant::now(),
             wall_until_ns: AtomicU64::new(u64::MAX),
             wall_limit_ns: AtomicU64::new(u64::MAX),
@@ -73,8 +76,10 @@ impl Meter {
         let now = nanos(self.made.elapsed());
         self.cpu_limit_ns.store(cpu, Ordering::Relaxed);
         self.ticks.store(0, Ordering::Relaxed);
+        let spent = self.spent_ns();
+        self.within_ns.store(spent, Ordering::Relaxed);
         self.cpu_until_ns
-            .store(self.spent_ns().saturating_add(cpu), Ordering::Relaxed);
+            .store(spent.saturating_add(cpu), Ordering::Relaxed);
         self.wall_limit_ns.store(wall, Ordering::Relaxed);
         self.wall_until_ns
             .store(now.saturating_add(wall), Ordering::Relaxed);
@@ -100,6 +105,17 @@ impl Meter {
         }
         Ok(())
     }
+
+    /// The same in a function of ours that a guest has called, where no epoch is seen: asked as often
+    /// as you like, it counts one for each epoch's worth of processor time.
+    pub(crate) fn check_within(&self) -> Result<(), Overran> {
+        let spent = self.spent_ns();
+        if spent.saturating_sub(self.within_ns.load(Ordering::Relaxed)) < TICK_NS {
+            return Ok(());
+        }
+        self.within_ns.store(spent, Ordering::Relaxed);
+        self.check()
+    }
 }
 
 fn nanos(span: Duration) -> u64 {
@@ -112,4 +128,26 @@ pub(crate) fn thread_cpu_ns() -> u64 {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let rest = u64::try_from(time.tv_nsec).unwrap_or(0);
     seconds.saturating_mul(1_000_000_000).saturating_add(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_of_ours_ends_with_the_budget_of_the_call_that_it_is_in() {
+        let meter = Meter::new();
+        meter.begin();
+        meter.allow(Duration::from_millis(4), Duration::from_secs(60));
+        assert!(meter.check_within().is_ok());
+        let over = loop {
+            if let Err(over) = meter.check_within() {
+                break over;
+            }
+            // Far more than four budgets: nobody asked too early, and it ends.
+            assert!(meter.spent() < Duration::from_secs(5));
+        };
+        assert_eq!(over.0, TimeBudget::Cpu(Duration::from_millis(4)));
+        assert!(meter.spent() > Duration::from_millis(4));
+    }
 }

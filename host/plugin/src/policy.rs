@@ -435,6 +435,7 @@ impl Actor {
             common: Common {
                 memory: MemoryLimiter::new(self.limits.memory_bytes),
                 log: Arc::clone(&stage.slot.log),
+                meter: Arc::clone(&stage.slot.meter),
             },
         };
         let limits = StoreLimits {

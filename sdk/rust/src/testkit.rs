@@ -48,6 +48,8 @@ mod pool;
 
 use std::collections::BTreeMap;
 
+use proffer_model::state::{Access, StateEntries};
+
 use crate::framework::guest::{start_with, step_with};
 use crate::framework::{
     AgentChange, AgentId, Answer, Batch, Cause, Command, Context, Demand, Due, Event, Fired,
@@ -180,7 +182,6 @@ impl<F: Framework> Kit<F> {
             agents: self.pool.agents_of(&events),
             events,
         };
-        self.memory.begin(self.steps + 1);
         let (answer, lines) = {
             let (context, instance, memory) = (&self.context, &mut self.instance, &mut self.memory);
             crate::log::native::collect(|| call(instance, context, memory, batch))
@@ -194,10 +195,7 @@ impl<F: Framework> Kit<F> {
             self.instance = None;
         }
         match checked {
-            Err(violation) => {
-                self.memory.undo();
-                Err(violation)
-            }
+            Err(violation) => Err(violation),
             Ok(answer) => {
                 self.memory.commit();
                 self.steps += 1;
@@ -499,7 +497,7 @@ impl<F: Framework> Kit<F> {
 
     /// The framework's state, as committed.
     #[must_use]
-    pub fn state(&self) -> &BTreeMap<String, Vec<u8>> {
+    pub fn state(&self) -> &StateEntries {
         self.memory.state()
     }
 
@@ -523,10 +521,10 @@ fn call<F: Framework>(
     batch: Batch,
 ) -> Result<Answer, String> {
     if instance.is_none() {
-        memory.read_only(true);
+        memory.begin(batch.step, Access::Read);
         start_with(instance, context, memory)?;
     }
-    memory.read_only(false);
+    memory.begin(batch.step, Access::Write);
     step_with(instance, batch, memory)
 }
 

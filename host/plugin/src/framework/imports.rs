@@ -1,12 +1,14 @@
 //! What a framework can call: state, metrics, random, log. All within the step's transaction but
 //! the log.
 
+use std::sync::Arc;
+
+use proffer_model::StepRandom;
 use proffer_model::framework::{MetricValue, MetricWrite};
+use proffer_model::state::{Overlay, StateError};
 
 use crate::bindings::framework::proffer::framework::{metrics, model, random, state};
 use crate::bindings::framework::proffer::types::{log, values};
-use crate::framework::random::StepRandom;
-use crate::framework::state::{Overlay, StateError};
 use crate::guest::{Common, GuestData};
 
 /// Metric writes of one step: past it they are dropped and counted.
@@ -15,8 +17,6 @@ const METRICS_MAX: usize = 1_000;
 const METRIC_TEXT_BYTES_MAX: usize = 128;
 /// Labels of one metric write.
 const METRIC_LABELS_MAX: usize = 8;
-/// The most random bytes of one call.
-const RANDOM_BYTES_MAX: u32 = 64 * 1024;
 
 /// Store data of a framework's instance.
 pub(crate) struct FrameworkGuest {
@@ -132,8 +132,12 @@ impl state::Host for FrameworkGuest {
         begin: String,
         end: String,
     ) -> wasmtime::Result<Result<u32, state::StateError>> {
-        let state = &mut self.scope()?.state;
-        Ok(state.delete_range(begin, end).map_err(Into::into))
+        let meter = Arc::clone(&self.common.meter);
+        let deleted = self
+            .scope()?
+            .state
+            .delete_range(begin, end, || meter.check_within())?;
+        Ok(deleted.map_err(Into::into))
     }
 
     fn range(
@@ -187,19 +191,10 @@ impl metrics::Host for FrameworkGuest {
 
 impl random::Host for FrameworkGuest {
     fn next(&mut self) -> wasmtime::Result<u64> {
-        Ok(self.scope()?.random.next())
+        Ok(self.scope()?.random.draw())
     }
 
     fn bytes(&mut self, count: u32) -> wasmtime::Result<Vec<u8>> {
-        if count > RANDOM_BYTES_MAX {
-            wasmtime::bail!("random.bytes gives at most {RANDOM_BYTES_MAX} bytes, not {count}");
-        }
-        let random = &mut self.scope()?.random;
-        let mut bytes = Vec::with_capacity(count as usize);
-        while bytes.len() < count as usize {
-            let left = count as usize - bytes.len();
-            bytes.extend(random.next().to_le_bytes().into_iter().take(left));
-        }
-        Ok(bytes)
+        Ok(self.scope()?.random.bytes(count))
     }
 }

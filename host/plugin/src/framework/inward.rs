@@ -5,12 +5,12 @@
 //! a whole is refused as a whole.
 
 use proffer_model::framework::{self as model, Command, Rejection};
+use proffer_model::state::STATE_STEP_BYTES_MAX;
 use proffer_model::{
     AgentId, Duration, OfferId, Reason, Remedy, RequestId, RoleName, TaskId, Timestamp, code,
 };
 
 use crate::bindings::framework::proffer::framework::model as wit;
-use crate::framework::state::STATE_STEP_BYTES_MAX;
 use crate::log::printable;
 
 mod demand;

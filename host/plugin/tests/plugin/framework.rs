@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proffer_model::framework::{Act, Batch, Cause, Command, Context, Event, StateWrite};
+use proffer_model::state::StateEntries;
 use proffer_model::{
     AgentId, AgentInfo, FrameworkId, Offer, OfferId, Resources, RoleName, StepNumber, Timestamp,
 };
 use proffer_plugin::{
-    Blame, Call, CommittedStep, FrameworkHandle, FrameworkInit, FrameworkLimits, Kind, Metering,
-    PluginFault, PluginHost, PluginHostConfig, StateEntries, StepOutcome, TimeBudget,
+    Blame, Call, CallBudget, CommittedStep, FrameworkHandle, FrameworkInit, FrameworkLimits, Kind,
+    Metering, PluginFault, PluginHost, PluginHostConfig, StepOutcome, TimeBudget,
 };
 
 use crate::guests;
@@ -26,13 +27,17 @@ impl Case {
     }
 
     fn with(order: &str, limits: FrameworkLimits) -> Option<Self> {
+        Self::over(StateEntries::new(), order, limits)
+    }
+
+    fn over(state: StateEntries, order: &str, limits: FrameworkLimits) -> Option<Self> {
         let loaded = guests::loaded(Kind::Framework)?;
         let handle = guests::host()
             .spawn_framework(FrameworkInit {
                 loaded,
                 context: context(order),
                 framework: FrameworkId(7),
-                state: StateEntries::new(),
+                state,
                 limits,
                 seed: 42,
             })
@@ -292,6 +297,29 @@ async fn a_repeated_step_draws_the_same() {
     let first = draw(1).await;
     assert_eq!(draw(1).await, first);
     assert_ne!(draw(2).await, first);
+}
+
+/// What a call costs is what it names: thousands of deleted ranges do not make the next one long.
+#[tokio::test]
+async fn no_call_into_the_state_takes_a_plugin_thread_away() {
+    let entries = (0..200_000).map(|n| (format!("{n:06}"), Arc::from([])));
+    let limits = FrameworkLimits {
+        step: CallBudget {
+            cpu: Duration::from_secs(5),
+            ..FrameworkLimits::default().step
+        },
+        ..FrameworkLimits::default()
+    };
+    let Some(mut case) = Case::over(entries.collect(), "ranges", limits) else {
+        return;
+    };
+    let outcome = case.outcome(started()).await;
+    let writes = outcome.result.unwrap().writes;
+    let all = StateWrite::DeleteRange(String::new(), String::new());
+    assert_eq!(writes, [all]);
+    assert_eq!(case.handle.state_size(), Some((0, 0)));
+    // Walking each range for each key would be minutes.
+    assert!(outcome.cpu < Duration::from_secs(3), "{:?}", outcome.cpu);
 }
 
 #[tokio::test]

@@ -1,154 +1,128 @@
 //! State, metrics and randomness with the promises of a step.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use proffer_model::state::{self, Access, Overlay, StateEntries, StateMap};
+use proffer_model::{FrameworkId, StepNumber, StepRandom};
 
 use crate::framework::{Backend, Page, Pair, StateError};
 
-/// The contract's limits.
-const KEY_BYTES_MAX: usize = 512;
-const VALUE_BYTES_MAX: usize = 256 * 1024;
-const STEP_BYTES_MAX: usize = 1024 * 1024;
-const PAGE_BYTES_MAX: usize = 1024 * 1024;
-const RANDOM_BYTES_MAX: u32 = 64 * 1024;
+/// What a framework may keep, as on a host that is set up by default.
+const STATE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Whose randomness a framework of the kit draws.
+const FRAMEWORK: FrameworkId = FrameworkId(1);
 
 /// What the kit says of a host's limits in the context; it enforces only those above.
 pub(super) fn limits() -> Vec<(String, u64)> {
     vec![
         ("step-cpu-ms".to_owned(), 50),
         ("memory-bytes".to_owned(), 128 * 1024 * 1024),
-        ("state-bytes".to_owned(), 64 * 1024 * 1024),
+        ("state-bytes".to_owned(), STATE_BYTES_MAX),
     ]
 }
 
-type Map = BTreeMap<String, Vec<u8>>;
+type Metrics = BTreeMap<(String, Vec<Pair>), f64>;
 
-/// The host's side of a framework's imports. `committed` is what an undo goes back to.
-#[derive(Default)]
+/// The host's side of a framework's imports: the state is the host's own code.
 pub(super) struct Memory {
-    state: Map,
-    metrics: BTreeMap<(String, Vec<Pair>), f64>,
-    committed: (Map, BTreeMap<(String, Vec<Pair>), f64>),
-    written: usize,
-    read_only: bool,
-    random: u64,
+    committed: (Arc<StateMap>, Metrics),
+    state: Overlay,
+    metrics: Metrics,
+    access: Access,
+    random: StepRandom,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        let committed = Arc::new(StateMap::default());
+        Self {
+            state: Overlay::new(Arc::clone(&committed), Access::Read, STATE_BYTES_MAX),
+            committed: (committed, Metrics::new()),
+            metrics: Metrics::new(),
+            access: Access::Read,
+            random: StepRandom::new(0, FRAMEWORK, StepNumber(0)),
+        }
+    }
 }
 
 impl Memory {
-    pub(super) fn begin(&mut self, step: u64) {
-        self.written = 0;
-        self.random = step.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    /// A call begins that sees what is committed.
+    pub(super) fn begin(&mut self, step: u64, access: Access) {
+        let (committed, metrics) = &self.committed;
+        self.state = Overlay::new(Arc::clone(committed), access, STATE_BYTES_MAX);
+        self.metrics.clone_from(metrics);
+        self.access = access;
+        self.random = StepRandom::new(0, FRAMEWORK, StepNumber(step));
     }
 
-    pub(super) fn read_only(&mut self, read_only: bool) {
-        self.read_only = read_only;
-    }
-
+    /// The call has succeeded: what it wrote stays.
     pub(super) fn commit(&mut self) {
-        self.committed = (self.state.clone(), self.metrics.clone());
+        let (committed, metrics) = &mut self.committed;
+        let none = Overlay::new(Arc::default(), Access::Read, STATE_BYTES_MAX);
+        let writes = std::mem::replace(&mut self.state, none).finish();
+        Arc::make_mut(committed).apply(&writes);
+        metrics.clone_from(&self.metrics);
     }
 
-    pub(super) fn undo(&mut self) {
-        (self.state, self.metrics) = self.committed.clone();
-    }
-
-    pub(super) fn state(&self) -> &Map {
-        &self.state
+    pub(super) fn state(&self) -> &StateEntries {
+        self.committed.0.entries()
     }
 
     pub(super) fn metric(&self, name: &str) -> f64 {
-        let of_name = self.metrics.iter().filter(|((own, _), _)| own == name);
+        let (_, metrics) = &self.committed;
+        let of_name = metrics.iter().filter(|((own, _), _)| own == name);
         of_name.map(|(_, value)| value).sum()
-    }
-
-    fn write(&mut self, key: &str, bytes: usize) -> Result<(), StateError> {
-        if self.read_only {
-            return Err(StateError::ReadOnly);
-        }
-        if key.len() > KEY_BYTES_MAX {
-            return Err(StateError::KeyTooLong);
-        }
-        if self.written + key.len() + bytes > STEP_BYTES_MAX {
-            return Err(StateError::StepTooLarge);
-        }
-        self.written += key.len() + bytes;
-        Ok(())
-    }
-
-    fn keys(&self, begin: &str, end: &str) -> impl DoubleEndedIterator<Item = (&String, &Vec<u8>)> {
-        let upper = if end.is_empty() {
-            Bound::Unbounded
-        } else {
-            // An end before the begin holds nothing; the map would panic.
-            Bound::Excluded(end.max(begin))
-        };
-        self.state.range::<str, _>((Bound::Included(begin), upper))
     }
 }
 
-/// Fills a page. The second value is the first entry that found no room.
-fn page<'a>(
-    entries: impl Iterator<Item = (&'a String, &'a Vec<u8>)>,
-    limit: u32,
-) -> (Vec<(String, Vec<u8>)>, Option<String>) {
-    let limit = if limit == 0 {
-        usize::MAX
-    } else {
-        limit as usize
-    };
-    let (mut filled, mut bytes) = (Vec::new(), 0);
-    for (key, value) in entries {
-        bytes += key.len() + value.len();
-        if filled.len() == limit || (bytes > PAGE_BYTES_MAX && !filled.is_empty()) {
-            return (filled, Some(key.clone()));
-        }
-        filled.push((key.clone(), value.clone()));
+fn refused(error: state::StateError) -> StateError {
+    match error {
+        state::StateError::KeyTooLong => StateError::KeyTooLong,
+        state::StateError::ValueTooLarge => StateError::ValueTooLarge,
+        state::StateError::StepTooLarge => StateError::StepTooLarge,
+        state::StateError::StoreFull => StateError::StoreFull,
+        state::StateError::ReadOnly => StateError::ReadOnly,
     }
-    (filled, None)
+}
+
+fn page(page: state::Page) -> Page {
+    Page {
+        entries: page.entries,
+        next: page.next,
+    }
 }
 
 impl Backend for Memory {
     fn get(&mut self, key: &str) -> Option<Vec<u8>> {
-        self.state.get(key).cloned()
+        self.state.get(key).map(|value| value.to_vec())
     }
 
     fn set(&mut self, key: &str, value: &[u8]) -> Result<(), StateError> {
-        if key.is_empty() {
-            return Err(StateError::KeyTooLong);
-        }
-        if value.len() > VALUE_BYTES_MAX {
-            return Err(StateError::ValueTooLarge);
-        }
-        self.write(key, value.len())?;
-        self.state.insert(key.to_owned(), value.to_vec());
-        Ok(())
+        let set = self.state.set(key.to_owned(), value.to_vec());
+        set.map_err(refused)
     }
 
     fn delete(&mut self, key: &str) -> Result<(), StateError> {
-        self.write(key, 0)?;
-        self.state.remove(key);
-        Ok(())
+        self.state.delete(key.to_owned()).map_err(refused)
     }
 
     fn delete_range(&mut self, begin: &str, end: &str) -> Result<u32, StateError> {
-        self.write(begin, end.len())?;
-        let keys: Vec<String> = self.keys(begin, end).map(|(key, _)| key.clone()).collect();
-        for key in &keys {
-            self.state.remove(key);
-        }
-        Ok(u32::try_from(keys.len()).unwrap_or(u32::MAX))
+        // The kit counts no time.
+        let go_on = || Ok::<_, Infallible>(());
+        let Ok(deleted) = self
+            .state
+            .delete_range(begin.to_owned(), end.to_owned(), go_on);
+        deleted.map_err(refused)
     }
 
     fn range(&mut self, begin: &str, end: &str, limit: u32) -> Page {
-        let (entries, next) = page(self.keys(begin, end), limit);
-        Page { entries, next }
+        page(self.state.range(begin, end, limit, false))
     }
 
     fn range_backward(&mut self, begin: &str, end: &str, limit: u32) -> Page {
-        let (entries, next) = page(self.keys(begin, end).rev(), limit);
-        // `end` is excluded, so going on means: from the last that was given.
-        let next = next.and_then(|_| entries.last().map(|(key, _)| key.clone()));
-        Page { entries, next }
+        page(self.state.range(begin, end, limit, true))
     }
 
     fn count(&mut self, name: &str, labels: &[Pair], by: u64) {
@@ -156,35 +130,24 @@ impl Backend for Memory {
     }
 
     fn gauge(&mut self, name: &str, labels: &[Pair], value: f64) {
-        if !self.read_only {
+        if self.access == Access::Write {
             let key = (name.to_owned(), labels.to_vec());
             self.metrics.insert(key, value);
         }
     }
 
     fn observe(&mut self, name: &str, labels: &[Pair], value: f64) {
-        if !self.read_only {
+        if self.access == Access::Write {
             let key = (name.to_owned(), labels.to_vec());
             *self.metrics.entry(key).or_default() += value;
         }
     }
 
     fn random(&mut self) -> u64 {
-        // SplitMix64: tiny, well mixed, the same on every machine.
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        self.random.draw()
     }
 
     fn random_bytes(&mut self, count: u32) -> Vec<u8> {
-        let count = count.min(RANDOM_BYTES_MAX) as usize;
-        let mut bytes = Vec::with_capacity(count + 8);
-        while bytes.len() < count {
-            bytes.extend(self.random().to_le_bytes());
-        }
-        bytes.truncate(count);
-        bytes
+        self.random.bytes(count)
     }
 }

@@ -105,7 +105,7 @@ fn a_failed_step_leaves_no_trace_and_an_instance_never_lasts() {
     let request = kit.new_request("GET", "/fail", b"");
     let failed = kit.try_step(vec![Event::Request(request)]);
     assert_eq!(failed, Err(Violation::Failed("as asked".to_owned())));
-    assert_eq!(kit.state().get("seen").unwrap(), b"x");
+    assert_eq!(*kit.state()["seen"], *b"x");
     assert_eq!(kit.metric("requests"), 1.0);
     assert_eq!(kit.request("GET", "/", b"").body, b"2");
 }

@@ -48,6 +48,7 @@ pub(crate) fn answer(word: &str, batch: Batch) -> Answer {
         "stale" => stale(&offers),
         "malformed" => malformed(&offers),
         "store" => fill(),
+        "ranges" => ranges(),
         "draw" => draw(),
         "metrics" => meter(),
         "decline" => vec![Command::Decline(Decline {
@@ -264,11 +265,22 @@ fn fill() -> Vec<Command> {
     vec![Command::CancelTimer(format!("{count} {refused:?}"))]
 }
 
+/// Deletes thousands of ranges that do not touch, then everything.
+fn ranges() -> Vec<Command> {
+    for n in 0..5_000 {
+        let (begin, end) = (format!("{:06}", 2 * n), format!("{:06}", 2 * n + 1));
+        let _deleted = state::delete_range(&begin, &end);
+    }
+    let deleted = state::delete_range("", "");
+    vec![Command::CancelTimer(format!("{deleted:?}"))]
+}
+
 fn draw() -> Vec<Command> {
     vec![Command::CancelTimer(format!(
-        "{} {:?}",
+        "{} {:?} {}",
         random::next(),
-        random::bytes(3)
+        random::bytes(3),
+        random::bytes(u32::MAX).len()
     ))]
 }
 

@@ -10,6 +10,12 @@ fn map(keys: &[&str]) -> Arc<StateMap> {
     ))
 }
 
+fn delete_range(overlay: &mut Overlay, begin: &str, end: &str) -> Result<u32, StateError> {
+    let go_on = || Ok::<_, std::convert::Infallible>(());
+    let Ok(count) = overlay.delete_range(begin.to_owned(), end.to_owned(), go_on);
+    count
+}
+
 fn keys(page: &Page) -> Vec<&str> {
     page.entries.iter().map(|(key, _)| key.as_str()).collect()
 }
@@ -45,7 +51,7 @@ fn a_step_reads_its_own_writes_and_commits_the_same() {
                     _ => {
                         let before = plain.len();
                         plain.retain(|key, _| !(*key >= one && *key < two));
-                        let count = overlay.delete_range(one, two).unwrap();
+                        let count = delete_range(&mut overlay, &one, &two).unwrap();
                         assert_eq!(count as usize, before - plain.len());
                     }
                 }
@@ -53,6 +59,11 @@ fn a_step_reads_its_own_writes_and_commits_the_same() {
                 assert_eq!(keys(&overlay.range("", "", 99, false)), expected);
                 let reversed: Vec<&str> = expected.iter().rev().copied().collect();
                 assert_eq!(keys(&overlay.range("", "", 99, true)), reversed);
+            }
+            let mut reached = None;
+            for (begin, end) in &overlay.gone {
+                assert!(reached.is_none_or(|reached: &String| reached < begin));
+                reached = Some(end);
             }
             let bytes = overlay.bytes;
             let writes = overlay.finish();
@@ -62,6 +73,79 @@ fn a_step_reads_its_own_writes_and_commits_the_same() {
             assert_eq!(StateMap::new(plain).bytes(), bytes);
         }
     }
+}
+
+#[test]
+fn a_limit_of_zero_is_none() {
+    let mut overlay = Overlay::new(map(&["a", "b"]), Access::Write, 10_000);
+    overlay.set("c".to_owned(), vec![1]).unwrap();
+    let page = overlay.range("", "", 0, false);
+    assert_eq!((keys(&page), &page.next), (vec!["a", "b", "c"], &None));
+    let page = overlay.range("", "", 0, true);
+    assert_eq!((keys(&page), &page.next), (vec!["c", "b", "a"], &None));
+}
+
+#[test]
+fn an_empty_key_is_refused_and_an_empty_bound_is_none() {
+    let mut overlay = Overlay::new(map(&["a"]), Access::Write, 10_000);
+    let empty = String::new;
+    assert_eq!(overlay.set(empty(), vec![]), Err(StateError::KeyTooLong));
+    assert_eq!(overlay.delete(empty()), Err(StateError::KeyTooLong));
+    assert_eq!(overlay.get(""), None);
+    assert_eq!(delete_range(&mut overlay, "", ""), Ok(1));
+}
+
+/// Whatever a step deletes, and however often, it does not add up: ranges are merged, charged for,
+/// and passed at once.
+#[test]
+fn deleted_ranges_are_few_and_charged_for() {
+    let names: Vec<String> = (0..40_000).map(|n| format!("{n:05}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut overlay = Overlay::new(map(&names), Access::Write, 10_000_000);
+    let mut deleted = 0;
+    let refused = loop {
+        // Every second one, so that no two touch.
+        let Some([begin, end]) = names.get(2 * deleted..2 * deleted + 2) else {
+            panic!("the step was never full");
+        };
+        match delete_range(&mut overlay, begin, end) {
+            Ok(count) => assert_eq!(count, 1),
+            Err(refused) => break refused,
+        }
+        deleted += 1;
+    };
+    assert_eq!(refused, StateError::StepTooLarge);
+    assert!(deleted <= 16_384, "{deleted}");
+    let mut overlay = Overlay::new(map(&names), Access::Write, 10_000_000);
+    for window in names.windows(2).take(10_000) {
+        delete_range(&mut overlay, window[0], window[1]).unwrap();
+    }
+    assert_eq!(overlay.gone.len(), 1);
+    assert_eq!(delete_range(&mut overlay, "", ""), Ok(30_000));
+    let charged = overlay.step_bytes();
+    for _ in 0..100_000 {
+        assert_eq!(delete_range(&mut overlay, "", ""), Ok(0));
+    }
+    assert_eq!(overlay.step_bytes(), charged);
+    assert_eq!(
+        overlay.finish(),
+        [StateWrite::DeleteRange(String::new(), String::new())]
+    );
+}
+
+#[test]
+fn a_long_count_is_given_up_when_its_time_is_over_and_nothing_has_changed() {
+    let names: Vec<String> = (0..5_000).map(|n| format!("{n:05}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut overlay = Overlay::new(map(&names), Access::Write, 10_000_000);
+    let mut asked = 0;
+    let stopped = overlay.delete_range(String::new(), String::new(), || {
+        asked += 1;
+        if asked == 3 { Err("over") } else { Ok(()) }
+    });
+    assert_eq!(stopped, Err("over"));
+    assert_eq!(overlay.range("", "", 0, false).entries.len(), 5_000);
+    assert_eq!(overlay.finish(), []);
 }
 
 #[test]
