@@ -8,7 +8,9 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use proffer_model::policy::{Changes, Cycle, Feeds, Finding, Place, Proposal, Question, Section};
+use proffer_model::policy::{
+    Changes, ChangesPart, Cycle, Feeds, Finding, Place, Proposal, Question, Section,
+};
 use tokio::sync::oneshot;
 use wasmtime::Store;
 
@@ -53,7 +55,7 @@ pub struct PolicyLimits {
     pub memory_bytes: u64,
     /// For applying what has changed, and for deciding, each.
     pub cycle: CallBudget,
-    /// For applying all parts of a snapshot in one call of ours.
+    /// For applying each part of a snapshot.
     pub snapshot: CallBudget,
     /// For each other call.
     pub other: CallBudget,
@@ -233,7 +235,7 @@ impl PolicyHandle {
     /// A fault.
     pub async fn apply(&self, changes: Vec<Changes>) -> Result<(), PluginFault> {
         self.run(Call::Apply, move |actor, stage| {
-            Box::pin(async move { actor.apply(stage, changes, Feed::Snapshot).await })
+            Box::pin(async move { actor.apply(stage, changes).await })
         })
         .await
     }
@@ -390,13 +392,6 @@ fn ends_the_instance(fault: &PluginFault) -> bool {
     !matches!(fault, PluginFault::Refused { .. })
 }
 
-/// How long an `apply` may take.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Feed {
-    Snapshot,
-    Delta,
-}
-
 impl Actor {
     fn instance(&mut self, call: Call) -> Result<&mut Instance, PluginFault> {
         self.instance
@@ -454,18 +449,14 @@ impl Actor {
         Ok(Instance { store, guest })
     }
 
-    async fn apply(
-        &mut self,
-        stage: &Stage,
-        changes: Vec<Changes>,
-        feed: Feed,
-    ) -> Result<(), PluginFault> {
-        let budget = match feed {
-            Feed::Snapshot => self.limits.snapshot,
-            Feed::Delta => self.limits.cycle,
-        };
+    async fn apply(&mut self, stage: &Stage, changes: Vec<Changes>) -> Result<(), PluginFault> {
+        let limits = self.limits;
         let instance = self.instance(Call::Apply)?;
         for part in changes {
+            let budget = match part.part {
+                ChangesPart::Snapshot | ChangesPart::SnapshotLast => limits.snapshot,
+                ChangesPart::Delta => limits.cycle,
+            };
             let part = outward::changes(part);
             instance
                 .call(stage, (Call::Apply, budget), |guest, store| {
@@ -479,7 +470,7 @@ impl Actor {
     async fn cycle(&mut self, stage: &Stage, changes: Vec<Changes>, cycle: Cycle) -> PolicyOutcome {
         let meter = &stage.slot.meter;
         let began = meter.spent();
-        let applied = self.apply(stage, changes, Feed::Delta).await;
+        let applied = self.apply(stage, changes).await;
         let between = meter.spent();
         let result = match applied {
             Ok(()) => self.decide(stage, cycle).await,
