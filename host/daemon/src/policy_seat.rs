@@ -94,23 +94,32 @@ impl PolicySeats {
 impl Seats {
     async fn decide(&mut self, ask: Ask) -> Result<Proposal, Reason> {
         match ask.seat {
-            PolicySeat::Fallback => Ok(self.decide_natively(&ask)),
+            PolicySeat::Fallback => self.decide_natively(ask).await,
             PolicySeat::Loaded => self.decide_in_component(ask).await,
         }
     }
 
-    fn decide_natively(&mut self, ask: &Ask) -> Proposal {
-        if ask
+    /// On a thread of its own: a decision takes milliseconds, which the loop's messages would wait.
+    async fn decide_natively(&mut self, ask: Ask) -> Result<Proposal, Reason> {
+        let begins = ask
             .changes
             .first()
-            .is_some_and(|first| first.part != ChangesPart::Delta)
-        {
-            self.fallback = Drf::default();
-        }
-        for changes in &ask.changes {
-            self.fallback.apply(changes);
-        }
-        self.fallback.decide(&ask.cycle)
+            .is_some_and(|first| first.part != ChangesPart::Delta);
+        let mut fallback = std::mem::take(&mut self.fallback);
+        let decided = tokio::task::spawn_blocking(move || {
+            if begins {
+                fallback = Drf::default();
+            }
+            for changes in &ask.changes {
+                fallback.apply(changes);
+            }
+            let proposal = fallback.decide(&ask.cycle);
+            (fallback, proposal)
+        });
+        // What it knew is lost only with a bug of ours; the core then feeds a snapshot.
+        let (fallback, proposal) = decided.await.map_err(|bug| fault(bug.to_string()))?;
+        self.fallback = fallback;
+        Ok(proposal)
     }
 
     async fn decide_in_component(&mut self, ask: Ask) -> Result<Proposal, Reason> {
