@@ -27,6 +27,8 @@ pub struct CoreConfig {
     pub request_timeout: Duration,
     /// Requests that may wait for one framework; more are answered 429 with `retry-after`.
     pub requests_waiting_max: usize,
+    /// Frameworks at once: each may have an instance, of which the plug-in host has a bounded number.
+    pub frameworks_max: usize,
     /// Rows of one batch. A thousand offers are about a millisecond of a framework's time.
     pub batch_rows_max: usize,
     /// Ended tasks kept per framework for lists and references; the oldest go first.
@@ -68,6 +70,7 @@ codec_struct!(CoreConfig {
     agent_removals,
     request_timeout,
     requests_waiting_max,
+    frameworks_max,
     batch_rows_max,
     ended_tasks_max,
     tasks_max,
@@ -117,6 +120,7 @@ impl Default for CoreConfig {
             agent_removals: (10, Duration::from_secs(900)),
             request_timeout: Duration::from_secs(30),
             requests_waiting_max: 128,
+            frameworks_max: 200,
             batch_rows_max: 1_024,
             ended_tasks_max: 10_000,
             tasks_max: 1_000_000,

@@ -113,6 +113,8 @@ pub enum Event {
     },
     /// A framework's step failed and left no trace.
     StepFailed {
+        /// Whose fault it is.
+        blame: Blame,
         /// Whose.
         framework: FrameworkId,
         /// Which.
@@ -370,7 +372,7 @@ codec_enum!(Event {
     FrameworkUpgradeAsked { ticket, upgrade }, EventSkipAsked { ticket, name, event },
     AgentGoneAsked { ticket, agent }, FrameworkResumeAsked { ticket, name },
     StepCompleted { framework, step, attempt, writes, answer },
-    StepFailed { framework, step, attempt, fault },
+    StepFailed { blame, framework, step, attempt, fault },
     RequestArrived { ticket, framework, method, path, query, headers, body, principal },
     TicketDropped { ticket }, PolicyLoaded { identity, feeds },
     PolicyProposed { cycle, proposal }, PolicyFailed { cycle, fault },
@@ -396,6 +398,17 @@ codec_enum!(Play {
 codec_enum!(HoldingChange {
     Use(a), Finish(a), Return(a, b), Convert { from, to }, Reserve(a, b),
 });
+
+/// Whose fault a failed step is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The framework's: it counts against it.
+    Framework,
+    /// The machine's or the host's: the same may work later, and is tried until it does.
+    Host,
+}
+
+codec_enum!(Blame { Framework, Host });
 
 /// A framework to be added.
 #[derive(Clone, Debug, PartialEq, Eq)]

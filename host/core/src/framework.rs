@@ -193,6 +193,8 @@ codec_struct!(InFlight {
 pub(crate) struct Supervision {
     /// Since the last committed step.
     pub(crate) failures: u32,
+    /// Steps since the last committed one that failed through no fault of the framework's.
+    pub(crate) prevented: u32,
     /// Failures of the item (or gang) that is alone in its batch.
     pub(crate) alone: u32,
     /// Since the last committed step, with batches that could not be halved.
@@ -220,6 +222,7 @@ impl Supervision {
     /// A step was committed, or a new life begins.
     pub(crate) fn recover(&mut self) {
         self.failures = 0;
+        self.prevented = 0;
         self.alone = 0;
         self.stuck = 0;
         self.rows_max = None;

@@ -63,7 +63,7 @@ pub use config::{Allocation, CoreConfig};
 pub use constraint::constraints_admit;
 pub use downtime::AgentsAwaited;
 pub use event::{
-    AgentChange, ConnectionId, Event, FrameworkChange, FrameworkUpgrade, HoldingChange,
+    AgentChange, Blame, ConnectionId, Event, FrameworkChange, FrameworkUpgrade, HoldingChange,
     NewFramework, Play, PolicyIdentity, ReservationChange, Ticket,
 };
 pub use explain::{AgentReason, DemandReport, FrameworkReport, TaskReport};

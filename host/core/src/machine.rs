@@ -18,7 +18,7 @@ use crate::allocation::AllocationState;
 use crate::book::{Ending, OpenOffer};
 use crate::config::{Allocation, CoreConfig, ID_BLOCK};
 use crate::downtime::AgentsAwaited;
-use crate::event::{ConnectionId, Event, Ticket};
+use crate::event::{Blame, ConnectionId, Event, Ticket};
 use crate::feed::Feed;
 use crate::filters::Filters;
 use crate::framework::{Framework, Item};
@@ -271,13 +271,15 @@ impl Core {
                 self.step_completed(framework, step, attempt, writes, *answer);
             }
             Event::StepFailed {
+                blame,
                 framework,
                 step,
                 attempt,
                 fault,
-            } => {
-                self.step_failed(framework, step, attempt, fault);
-            }
+            } => match blame {
+                Blame::Framework => self.step_failed(framework, step, attempt, fault),
+                Blame::Host => self.step_prevented(framework, step, attempt, fault),
+            },
             event @ Event::RequestArrived { .. } => self.request_arrived(event),
             Event::TicketDropped { ticket } => self.ticket_dropped(ticket),
             Event::PolicyLoaded { identity, feeds } => self.policy_loaded(identity, feeds),

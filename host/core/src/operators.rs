@@ -113,6 +113,13 @@ impl Core {
             let text = format!("there is a framework named {} already", new.name);
             return Err(Reason::new(code::INVALID, Remedy::ChooseAnew, text));
         }
+        if self.frameworks.len() >= self.config.frameworks_max {
+            let text = format!(
+                "there are {} frameworks, as many as this host has room for; remove one",
+                self.frameworks.len()
+            );
+            return Err(Reason::new(code::LIMIT, Remedy::Retry, text));
+        }
         if new.roles.len() > ROLES_MAX {
             return Err(Reason::new(
                 code::INVALID,

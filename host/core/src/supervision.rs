@@ -75,6 +75,34 @@ impl Core {
         self.begin_trial(framework);
     }
 
+    /// A step failed through no fault of the framework's: the same events again, as often as it takes.
+    pub(crate) fn step_prevented(
+        &mut self,
+        framework: FrameworkId,
+        step: StepNumber,
+        attempt: u32,
+        fault: Reason,
+    ) {
+        let Some(in_flight) = self.take_in_flight(framework, step, attempt) else {
+            return;
+        };
+        self.forget_delivery(framework, &in_flight);
+        let Some(fw) = self.frameworks.get_mut(&framework) else {
+            return;
+        };
+        fw.counters.steps_failed += 1;
+        let supervision = &mut fw.supervision;
+        supervision.prevented = supervision.prevented.saturating_add(1);
+        supervision.last_fault = Some(fault.clone());
+        let retry_at = self.now + backoff(supervision.prevented);
+        supervision.retry_at = Some(retry_at);
+        for item in in_flight.items.into_iter().rev() {
+            fw.queue.push_front(item);
+        }
+        self.agenda.add(retry_at, Deadline::StepRetries(framework));
+        self.note(Some(framework), fault);
+    }
+
     /// A failed step leaves no trace: its framework has not seen the offers that were new in it.
     fn forget_delivery(&mut self, framework: FrameworkId, in_flight: &InFlight) {
         let kept = self.frameworks.get(&framework).map(|fw| &fw.kept);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use proffer_core::Event;
+use proffer_core::{Blame, Event};
 use proffer_model::fact::FrameworkRecord;
 use proffer_model::framework::{Batch, Context};
 use proffer_model::{FrameworkId, Reason, Remedy};
@@ -60,7 +60,7 @@ pub(crate) struct Frameworks {
     /// State that waits for its framework's first actor.
     recovered: FrameworkStates,
     /// An actor that ends gives its state to the next.
-    states: BTreeMap<FrameworkId, oneshot::Receiver<State>>,
+    states: BTreeMap<FrameworkId, oneshot::Receiver<Option<State>>>,
     tasks: JoinSet<()>,
 }
 
@@ -97,9 +97,9 @@ impl Frameworks {
         };
         self.tasks.spawn(async move {
             let state = match before {
-                // The one before ends when its step does.
-                Some(before) => before.await.unwrap_or_default(),
-                None => recovered,
+                // The one before ends when its step does. If it panicked, its state is gone with it.
+                Some(before) => before.await.ok().flatten(),
+                None => Some(recovered),
             };
             let state = actor.run(state, work).await;
             // Nobody waits for it if the framework or the host is gone.
@@ -135,46 +135,75 @@ struct Actor {
     record: FrameworkRecord,
 }
 
+/// Why a step failed, and whose fault it is.
+#[derive(Clone, Debug)]
+struct Failure {
+    blame: Blame,
+    why: Reason,
+}
+
+/// Where an actor is.
+enum Stage {
+    /// Its component could not be loaded. The next step tries again.
+    Waiting(State, Failure),
+    Running(FrameworkHandle),
+    /// A bug of the host has lost what the framework's state was; on an empty one it would undo all
+    /// that is durable.
+    Lost,
+}
+
 impl Actor {
     /// Runs steps until there will be no more; answers the state that they left.
-    async fn run(self, state: State, mut work: mpsc::Receiver<Step>) -> State {
-        let loaded = match self.load().await {
-            Ok(loaded) => self.spawn(loaded, state),
-            Err(why) => Err((why, state)),
+    async fn run(self, state: Option<State>, mut work: mpsc::Receiver<Step>) -> Option<State> {
+        let mut stage = match state {
+            Some(state) => self.load_over(state).await,
+            None => Stage::Lost,
         };
+        let mut first = true;
         while let Some(step) = work.recv().await {
-            let event = match &loaded {
-                Ok(handle) => self.step(handle, step).await,
-                Err((why, _)) => self.failed(&step, why.clone()),
+            if let Stage::Waiting(state, _) = &mut stage
+                && !first
+            {
+                stage = self.load_over(std::mem::take(state)).await;
+            }
+            first = false;
+            let event = match &stage {
+                Stage::Running(handle) => self.step(handle, step).await,
+                Stage::Waiting(_, failure) => self.failed(&step, failure.clone()),
+                Stage::Lost => self.failed(&step, lost()),
             };
             if self.parts.handle.send(Input::Event(event)).await.is_err() {
                 break;
             }
         }
-        match loaded {
-            Ok(handle) => handle.take_state().unwrap_or_default(),
-            Err((_, state)) => state,
+        match stage {
+            Stage::Running(handle) => handle.take_state(),
+            Stage::Waiting(state, _) => Some(state),
+            Stage::Lost => None,
         }
     }
 
-    async fn load(&self) -> Result<LoadedPlugin, Reason> {
+    async fn load_over(&self, state: State) -> Stage {
+        match self.load().await {
+            Ok(loaded) => self.spawn(loaded, state),
+            Err(failure) => Stage::Waiting(state, failure),
+        }
+    }
+
+    async fn load(&self) -> Result<LoadedPlugin, Failure> {
         let digest = self.record.digest.clone();
         let components = self.parts.components.clone();
         let read = tokio::task::spawn_blocking(move || components.get(&digest)).await;
         let bytes = match read {
             Ok(Ok(bytes)) => bytes,
-            Ok(Err(error)) => return Err(fault(error.to_string())),
-            Err(error) => return Err(fault(error.to_string())),
+            Ok(Err(error)) => return Err(Failure::new(Blame::Host, error.to_string())),
+            Err(error) => return Err(Failure::new(Blame::Host, error.to_string())),
         };
         let loaded = self.parts.plugins.load(bytes, Kind::Framework).await;
-        loaded.map_err(|error| fault(error.to_string()))
+        loaded.map_err(|error| Failure::new(blame(error.blame()), error.to_string()))
     }
 
-    fn spawn(
-        &self,
-        loaded: LoadedPlugin,
-        state: State,
-    ) -> Result<FrameworkHandle, (Reason, State)> {
+    fn spawn(&self, loaded: LoadedPlugin, state: State) -> Stage {
         let limits = FrameworkLimits::asked_by(loaded.manifest());
         self.parts
             .limits
@@ -199,12 +228,17 @@ impl Actor {
             loaded,
             context,
             framework: self.record.framework,
-            state: state.clone(),
+            state,
             limits,
             seed: self.parts.seed,
         };
-        let spawned = self.parts.plugins.spawn_framework(init);
-        spawned.map_err(|error| (fault(error.to_string()), state))
+        match self.parts.plugins.spawn_framework(init) {
+            Ok(handle) => Stage::Running(handle),
+            Err(init) => {
+                let text = "the component was loaded as a framework and is none: a bug of the host";
+                Stage::Waiting(init.state, Failure::new(Blame::Host, text))
+            }
+        }
     }
 
     async fn step(&self, handle: &FrameworkHandle, step: Step) -> Event {
@@ -228,6 +262,7 @@ impl Actor {
                 }
             }
             Err(problem) => Event::StepFailed {
+                blame: blame(problem.blame()),
                 framework,
                 step: number,
                 attempt,
@@ -236,8 +271,9 @@ impl Actor {
         }
     }
 
-    fn failed(&self, step: &Step, why: Reason) -> Event {
+    fn failed(&self, step: &Step, Failure { blame, why }: Failure) -> Event {
         Event::StepFailed {
+            blame,
             framework: self.record.framework,
             step: step.batch.step,
             attempt: step.attempt,
@@ -246,6 +282,111 @@ impl Actor {
     }
 }
 
+impl Failure {
+    fn new(blame: Blame, text: impl Into<String>) -> Self {
+        Self {
+            blame,
+            why: fault(text),
+        }
+    }
+}
+
+fn lost() -> Failure {
+    let text = "its state was lost in this process by a bug of the host; restart the host, which has \
+                it durably";
+    Failure::new(Blame::Host, text)
+}
+
+/// A busy machine, a full pool and our own bugs do not count against a framework.
+fn blame(blame: proffer_plugin::Blame) -> Blame {
+    match blame {
+        proffer_plugin::Blame::Plugin => Blame::Framework,
+        proffer_plugin::Blame::Environment
+        | proffer_plugin::Blame::Caller
+        | proffer_plugin::Blame::Host => Blame::Host,
+    }
+}
+
 fn fault(text: impl Into<String>) -> Reason {
     Reason::new("plugin-fault", Remedy::Mend, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use proffer_model::fact::FrameworkStanding;
+    use proffer_model::{RoleName, StepNumber, Timestamp};
+    use proffer_plugin::PluginHostConfig;
+
+    use super::*;
+
+    const FRAMEWORK: FrameworkId = FrameworkId(1);
+
+    fn frameworks(recovered: FrameworkStates) -> (Frameworks, mpsc::Receiver<Input>) {
+        let (inputs, events) = mpsc::channel(4);
+        let parts = ActorParts {
+            plugins: PluginHost::new(PluginHostConfig::default()).unwrap(),
+            components: Components::new("/nonexistent".into()),
+            handle: LoopHandle::new(inputs),
+            metrics: Arc::default(),
+            limits: Arc::default(),
+            cluster: String::new(),
+            region: String::new(),
+            seed: 0,
+        };
+        (Frameworks::new(parts, recovered), events)
+    }
+
+    /// Starts an actor and has it try a step; answers whose fault it is that it failed, and why.
+    async fn failed_step(
+        frameworks: &mut Frameworks,
+        events: &mut mpsc::Receiver<Input>,
+    ) -> (Blame, String) {
+        frameworks.start(FrameworkRecord {
+            framework: FRAMEWORK,
+            name: "f".into(),
+            version: String::new(),
+            digest: "sha256:0".to_owned(),
+            roles: vec![RoleName::star()],
+            config: String::new(),
+            gpus: false,
+            standing: FrameworkStanding::Active,
+            step: StepNumber(0),
+        });
+        let batch = Batch {
+            step: StepNumber(1),
+            now: Timestamp(0),
+            agents: Vec::new(),
+            events: Vec::new(),
+        };
+        frameworks.step(FRAMEWORK, 1, batch);
+        match events.recv().await {
+            Some(Input::Event(Event::StepFailed { blame, fault, .. })) => (blame, fault.text),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_framework_whose_component_cannot_be_read_keeps_its_state_and_is_not_to_blame() {
+        let state: State = [("key".to_owned(), Arc::from(*b"value"))].into();
+        let (mut frameworks, mut events) = frameworks([(FRAMEWORK, state.clone())].into());
+        let (blame, text) = failed_step(&mut frameworks, &mut events).await;
+        assert_eq!(blame, Blame::Host, "{text}");
+        frameworks.stop(FRAMEWORK);
+        let left = frameworks.states.remove(&FRAMEWORK).unwrap();
+        assert_eq!(left.await, Ok(Some(state)));
+    }
+
+    #[tokio::test]
+    async fn no_framework_goes_on_with_less_state_than_is_durable() {
+        let (mut frameworks, mut events) = frameworks(FrameworkStates::default());
+        // The actor before ended without leaving its state: it panicked.
+        let (_, left) = oneshot::channel();
+        frameworks.states.insert(FRAMEWORK, left);
+        let (blame, text) = failed_step(&mut frameworks, &mut events).await;
+        assert_eq!(blame, Blame::Host);
+        assert!(text.starts_with("its state was lost"), "{text}");
+        frameworks.stop(FRAMEWORK);
+        let left = frameworks.states.remove(&FRAMEWORK).unwrap();
+        assert_eq!(left.await, Ok(None));
+    }
 }

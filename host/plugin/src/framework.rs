@@ -5,9 +5,11 @@
 //! it is left and the instance is thrown away. A new instance is made, and `start` is called in it,
 //! when the next step needs one.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use proffer_model::framework::{Answer, Batch, Context, MetricWrite, StateWrite};
 use proffer_model::state::{Access, Overlay, StateEntries, StateMap};
 use proffer_model::{FrameworkId, StepNumber, StepRandom};
@@ -17,7 +19,7 @@ use wasmtime::Store;
 use crate::bindings::framework::Framework;
 use crate::executor::{Habit, Lane};
 use crate::fault::{Call, PluginFault};
-use crate::guest::{CallBudget, Common, StoreLimits, call, make_store};
+use crate::guest::{CallBudget, Common, StoreLimits, call, make_store, panic_text};
 use crate::host::{HostShared, Metering, PLUGIN_MEMORY_BYTES_MAX, PluginHost};
 use crate::load::{Code, Loaded, LoadedPlugin};
 use crate::log::{LogTail, PluginLog};
@@ -171,7 +173,8 @@ struct Actor {
     framework: FrameworkId,
     limits: FrameworkLimits,
     seed: u64,
-    state: Arc<StateMap>,
+    /// None after a panic while writes were made part of it: nobody may go on with half of them.
+    state: Option<Arc<StateMap>>,
     instance: Option<Instance>,
     /// Of the last instance.
     memory_bytes: u64,
@@ -199,15 +202,15 @@ impl PluginHost {
     /// Makes a framework's actor. No instance is made before its first step.
     ///
     /// # Errors
-    /// If the plug-in is no framework, which is the caller's bug.
-    pub fn spawn_framework(&self, init: FrameworkInit) -> Result<FrameworkHandle, PluginFault> {
-        let loaded = init.loaded.shared;
-        if !matches!(loaded.code, Code::Framework(_)) {
-            return Err(PluginFault::Protocol {
-                call: Call::Instantiate,
-                problem: format!("{} is a policy", loaded.described.manifest.name),
-            });
+    /// If the plug-in is no framework, which is the caller's bug: what was given comes back.
+    pub fn spawn_framework(
+        &self,
+        init: FrameworkInit,
+    ) -> Result<FrameworkHandle, Box<FrameworkInit>> {
+        if !matches!(init.loaded.shared.code, Code::Framework(_)) {
+            return Err(Box::new(init));
         }
+        let loaded = init.loaded.shared;
         let log = Arc::new(PluginLog::new(&init.context.name));
         let actor = Actor {
             loaded,
@@ -215,7 +218,7 @@ impl PluginHost {
             framework: init.framework,
             limits: init.limits,
             seed: init.seed,
-            state: Arc::new(StateMap::new(init.state)),
+            state: Some(Arc::new(StateMap::new(init.state))),
             instance: None,
             memory_bytes: 0,
         };
@@ -251,7 +254,7 @@ impl FrameworkHandle {
                     log: &slot.log,
                     meter: &slot.meter,
                 };
-                let outcome = actor.step(&stage, batch).await;
+                let outcome = actor.step_or_bug(&stage, batch).await;
                 // Whoever gets the outcome may call again at once.
                 slot.put(actor);
                 if send.send(outcome).is_err() {
@@ -287,27 +290,29 @@ impl FrameworkHandle {
             .is_some()
     }
 
-    /// Its committed state; none while a step is under way.
+    /// Its committed state; none while a step is under way, or after a bug of ours that lost it.
     #[must_use]
     pub fn state(&self) -> Option<StateEntries> {
-        self.slot.with(|actor| actor.state.entries().clone())
+        let state = self.slot.with(|actor| actor.state.clone())??;
+        Some(state.entries().clone())
     }
 
-    /// Takes its state away, for a successor of another version; none while a step is under way.
+    /// Takes its state away, for a successor; none while a step is under way, or after a bug of ours
+    /// that lost it. It takes no steps any more.
     #[must_use]
     pub fn take_state(&self) -> Option<StateEntries> {
-        self.slot.with(|actor| {
+        let state = self.slot.with(|actor| {
             actor.instance = None;
-            let state = std::mem::take(&mut actor.state);
-            Arc::unwrap_or_clone(state).into_entries()
-        })
+            actor.state.take()
+        })??;
+        Some(Arc::unwrap_or_clone(state).into_entries())
     }
 
-    /// Keys, and bytes of keys and values, of its committed state; none while a step is under way.
+    /// Keys, and bytes of keys and values, of its committed state; none as for [`Self::state`].
     #[must_use]
     pub fn state_size(&self) -> Option<(usize, u64)> {
-        self.slot
-            .with(|actor| (actor.state.entries().len(), actor.state.bytes()))
+        let state = self.slot.with(|actor| actor.state.clone())??;
+        Some((state.entries().len(), state.bytes()))
     }
 
     /// What it wrote to its log lately.
@@ -349,6 +354,19 @@ impl Slot {
 }
 
 impl Actor {
+    /// A panic that comes out of the actor itself is a bug of ours. It costs this step and the
+    /// instance; the state is as it was, unless writes were just made part of it.
+    async fn step_or_bug(&mut self, stage: &Stage<'_>, batch: Batch) -> StepOutcome {
+        let stepped = AssertUnwindSafe(self.step(stage, batch)).catch_unwind();
+        stepped.await.unwrap_or_else(|panic| {
+            self.instance = None;
+            StepOutcome::failed(PluginFault::HostBug {
+                call: Call::Step,
+                problem: panic_text(panic.as_ref()),
+            })
+        })
+    }
+
     async fn step(&mut self, stage: &Stage<'_>, batch: Batch) -> StepOutcome {
         let before = stage.meter.spent();
         let _ticking = stage.host.ticker.as_ref().map(|ticker| ticker.ticking());
@@ -382,7 +400,7 @@ impl Actor {
             let instance = self.make_instance(stage, step).await?;
             self.instance = Some(instance);
         }
-        let scope = self.scope(Access::Write, step);
+        let scope = self.scope(Access::Write, step)?;
         let Some(Instance { store, guest }) = &mut self.instance else {
             return Err(PluginFault::NoInstance { call: Call::Step });
         };
@@ -421,8 +439,10 @@ impl Actor {
         })?;
         let writes = scope.state.finish();
         if !writes.is_empty() {
+            let mut state = self.state.take().ok_or_else(no_state)?;
             // The overlay was the other holder and is gone: nothing is copied.
-            Arc::make_mut(&mut self.state).apply(&writes);
+            Arc::make_mut(&mut state).apply(&writes);
+            self.state = Some(state);
         }
         Ok(CommittedStep {
             answer,
@@ -432,11 +452,12 @@ impl Actor {
         })
     }
 
-    fn scope(&self, access: Access, step: StepNumber) -> StepScope {
-        StepScope::new(
-            Overlay::new(Arc::clone(&self.state), access, self.limits.state_bytes),
+    fn scope(&self, access: Access, step: StepNumber) -> Result<StepScope, PluginFault> {
+        let state = self.state.clone().ok_or_else(no_state)?;
+        Ok(StepScope::new(
+            Overlay::new(state, access, self.limits.state_bytes),
             StepRandom::new(self.seed, self.framework, step),
-        )
+        ))
     }
 
     async fn make_instance(
@@ -466,7 +487,7 @@ impl Actor {
             code.instantiate_async(store)
         })
         .await?;
-        store.data_mut().step = Some(self.scope(Access::Read, step));
+        store.data_mut().step = Some(self.scope(Access::Read, step)?);
         let context = outward::context(&self.context);
         let budget = (Call::Start, self.limits.start);
         let started = call(&mut store, stage.host, stage.meter, budget, |store| {
@@ -479,6 +500,14 @@ impl Actor {
             Ok(()) => Ok(Instance { store, guest }),
             Err(text) => Err(PluginFault::refused(Call::Start, &text)),
         }
+    }
+}
+
+fn no_state() -> PluginFault {
+    PluginFault::HostBug {
+        call: Call::Step,
+        problem: "its state was taken away, or lost in a bug; a restart of the host has it"
+            .to_owned(),
     }
 }
 

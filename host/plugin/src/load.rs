@@ -8,6 +8,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use wasmparser::{Chunk, Encoding, Parser, Payload};
 
+use crate::fault::Blame;
 use crate::manifest::{self, Manifest};
 
 /// The version of the contract that this host speaks. Until 0.1.0 it matches exactly.
@@ -142,6 +143,17 @@ pub enum LoadPluginError {
         /// What.
         problem: String,
     },
+}
+
+impl LoadPluginError {
+    /// Whose fault it is: the same file may load later only if it is the environment's.
+    #[must_use]
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Host { .. } => Blame::Environment,
+            _ => Blame::Plugin,
+        }
+    }
 }
 
 /// A plug-in as far as its bytes tell, before it is compiled.

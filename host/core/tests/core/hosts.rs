@@ -1,9 +1,9 @@
 //! Fencing, removal, heartbeats, back-pressure and failing steps: behaviours 34, 36, 38 and 39.
 
-use proffer_core::{CoreConfig, Event, Reply};
-use proffer_model::TaskState;
+use proffer_core::{Blame, CoreConfig, Event, NewFramework, Reply};
 use proffer_model::fact::FrameworkStanding;
 use proffer_model::framework::{Answer, Command, Finish};
+use proffer_model::{RoleName, TaskState, code};
 
 use super::cluster::Cluster;
 use super::words::{accept, respond, task, timer, want_anything};
@@ -231,6 +231,46 @@ fn an_event_that_cannot_be_dropped_leads_to_quarantine_and_out_again() {
     assert_eq!(cluster.answer("f", vec![]), ["started Resumed"]);
     assert_eq!(cluster.answer("f", vec![]), ["t failed #2"]);
     assert_eq!(cluster.inbox("a1"), ["ack 2 #2"]);
+}
+
+#[test]
+fn a_step_that_the_host_prevents_comes_again_whole_and_blames_nobody() {
+    let mut cluster = Cluster::new();
+    cluster.framework("f", "*");
+    cluster.command("f", vec![timer("t1", 100), timer("t2", 100)]);
+    cluster.advance(100);
+    for _ in 0..20 {
+        assert_eq!(cluster.fail_by(Blame::Host, "f"), ["timer t1", "timer t2"]);
+        // The longest wait between two tries.
+        cluster.advance(60_000);
+    }
+    assert_eq!(cluster.standing("f"), FrameworkStanding::Active);
+    assert_eq!(cluster.answer("f", vec![]), ["timer t1", "timer t2"]);
+}
+
+#[test]
+fn a_host_has_room_for_so_many_frameworks() {
+    let mut cluster = Cluster::with(CoreConfig {
+        frameworks_max: 1,
+        ..CoreConfig::default()
+    });
+    cluster.framework("f", "*");
+    let ticket = cluster.ticket();
+    cluster.event(Event::FrameworkAdded {
+        ticket,
+        framework: Box::new(NewFramework {
+            name: "g".into(),
+            version: "1".to_owned(),
+            digest: "sha256:0".to_owned(),
+            roles: vec![RoleName::star()],
+            config: String::new(),
+            gpus: false,
+        }),
+    });
+    let Some(Reply::Refused(why)) = cluster.replies.get(&ticket) else {
+        panic!("{:?}", cluster.replies);
+    };
+    assert_eq!(why.code, code::LIMIT);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proffer_core::{ConnectionId, Event, NewFramework, Reply, Ticket};
+use proffer_core::{Blame, ConnectionId, Event, NewFramework, Reply, Ticket};
 use proffer_model::agent::{KnownLaunch, Registration};
 use proffer_model::fact::{FrameworkOptions, FrameworkStanding};
 use proffer_model::framework::{Answer, Command, Event as Told};
@@ -202,6 +202,12 @@ impl Cluster {
     /// The step fails; answers what it had been told.
     #[track_caller]
     pub(crate) fn fail(&mut self, name: &str) -> Vec<String> {
+        self.fail_by(Blame::Framework, name)
+    }
+
+    /// The same, and whose fault it is.
+    #[track_caller]
+    pub(crate) fn fail_by(&mut self, blame: Blame, name: &str) -> Vec<String> {
         let told = self.told(name);
         let framework = self.framework_id(name);
         let step = self
@@ -209,6 +215,7 @@ impl Cluster {
             .remove(&framework)
             .expect("the framework is in a step");
         self.event(Event::StepFailed {
+            blame,
             framework,
             step: step.batch.step,
             attempt: step.attempt,
