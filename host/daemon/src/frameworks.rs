@@ -111,6 +111,7 @@ impl Frameworks {
     pub(crate) fn forget_gone(&mut self, exists: impl Fn(FrameworkId) -> bool) {
         self.states.retain(|framework, _| exists(*framework));
         self.recovered.retain(|framework, _| exists(*framework));
+        self.parts.metrics.forget_gone(&exists);
         let mut limits = self.parts.limits.table();
         limits.retain(|framework, _| exists(*framework));
     }
@@ -250,9 +251,11 @@ impl Actor {
             .observe(outcome.cpu.as_secs_f64());
         match outcome.result {
             Ok(committed) => {
-                self.parts
-                    .metrics
-                    .framework_metrics(&self.record.name, &committed.metrics);
+                self.parts.metrics.framework_metrics(
+                    (framework, &self.record.name),
+                    &committed.metrics,
+                    committed.metrics_dropped,
+                );
                 Event::StepCompleted {
                     framework,
                     step: number,

@@ -1,12 +1,13 @@
 //! The host's metrics, in Prometheus's text format.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use proffer_core::Core;
-use proffer_model::Amount;
 use proffer_model::framework::{MetricValue, MetricWrite};
+use proffer_model::{Amount, FrameworkId};
 use proffer_record::RecordingTally;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -55,8 +56,44 @@ pub(crate) struct Metrics {
     policy_failures: Gauge,
     effects_held: Gauge,
     recording: RecordingGauges,
-    /// What frameworks say of themselves: name and labels, as they are printed, to a value.
-    frameworks: Mutex<BTreeMap<String, f64>>,
+    frameworks: Mutex<BTreeMap<FrameworkId, FrameworkSeries>>,
+}
+
+/// What a framework says of itself.
+#[derive(Debug, Default)]
+struct FrameworkSeries {
+    name: String,
+    /// Name and labels, as they are printed, to a value.
+    values: BTreeMap<String, f64>,
+    /// Writes that were malformed or too many.
+    dropped: u64,
+}
+
+impl FrameworkSeries {
+    fn write(&mut self, write: &MetricWrite) {
+        match write.value {
+            // Counters of this size are exact in a float.
+            #[expect(clippy::cast_precision_loss, reason = "metrics are floats")]
+            MetricValue::Count(by) => self.change(write, "_total", |value| value + by as f64),
+            MetricValue::Gauge(to) => self.change(write, "", |_| to),
+            MetricValue::Observe(seen) => {
+                self.change(write, "_sum", |value| value + seen);
+                self.change(write, "_count", |value| value + 1.0);
+            }
+        }
+    }
+
+    fn change(&mut self, write: &MetricWrite, suffix: &str, change: impl Fn(f64) -> f64) {
+        let key = series(&self.name, &write.name, suffix, &write.labels);
+        let room = self.values.len() < FRAMEWORK_SERIES_MAX;
+        match self.values.entry(key) {
+            Entry::Occupied(mut value) => *value.get_mut() = change(*value.get()),
+            Entry::Vacant(place) if room => {
+                place.insert(change(0.0));
+            }
+            Entry::Vacant(_) => self.dropped += 1,
+        }
+    }
 }
 
 impl Default for Metrics {
@@ -179,39 +216,37 @@ impl Metrics {
         gauges.checkpoints_skipped.set(skipped);
     }
 
-    /// What a committed step wrote. Histograms are kept as sum and count.
-    pub(crate) fn framework_metrics(&self, framework: &str, writes: &[MetricWrite]) {
-        if writes.is_empty() {
+    /// What a committed step wrote, and how much of it was dropped. Histograms are kept as sum and
+    /// count.
+    pub(crate) fn framework_metrics(
+        &self,
+        (id, name): (FrameworkId, &str),
+        writes: &[MetricWrite],
+        dropped: u32,
+    ) {
+        if writes.is_empty() && dropped == 0 {
             return;
         }
         let mut all = self
             .frameworks
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let prefix = format!("proffer_framework_{{framework=\"{framework}\",");
+        let own = all.entry(id).or_insert_with(|| FrameworkSeries {
+            name: name.to_owned(),
+            ..FrameworkSeries::default()
+        });
+        own.dropped += u64::from(dropped);
         for write in writes {
-            let of_framework = all
-                .range(prefix.clone()..)
-                .take_while(|(k, _)| k.starts_with(&prefix))
-                .count();
-            let mut add = |suffix: &str, change: &dyn Fn(f64) -> f64| {
-                let key = series(framework, &write.name, suffix, &write.labels);
-                if all.contains_key(&key) || of_framework < FRAMEWORK_SERIES_MAX {
-                    let value = all.entry(key).or_default();
-                    *value = change(*value);
-                }
-            };
-            match write.value {
-                // Counters of this size are exact in a float.
-                #[expect(clippy::cast_precision_loss, reason = "metrics are floats")]
-                MetricValue::Count(by) => add("_total", &|value| value + by as f64),
-                MetricValue::Gauge(to) => add("", &|_| to),
-                MetricValue::Observe(seen) => {
-                    add("_sum", &|value| value + seen);
-                    add("_count", &|value| value + 1.0);
-                }
-            }
+            own.write(write);
         }
+    }
+
+    /// Drops the series of frameworks that are gone.
+    pub(crate) fn forget_gone(&self, exists: impl Fn(FrameworkId) -> bool) {
+        self.frameworks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|framework, _| exists(*framework));
     }
 
     /// The page.
@@ -227,8 +262,15 @@ impl Metrics {
             .frameworks
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        for (series, value) in all.iter() {
-            text.push_str(&format!("{series} {value}\n"));
+        for own in all.values() {
+            for (series, value) in &own.values {
+                text.push_str(&format!("{series} {value}\n"));
+            }
+        }
+        for FrameworkSeries { name, dropped, .. } in all.values() {
+            text.push_str(&format!(
+                "proffer_framework_writes_dropped{{framework=\"{name}\"}} {dropped}\n"
+            ));
         }
         text.push_str(end);
         text
@@ -263,10 +305,9 @@ mod tests {
             labels: vec![("kind".to_owned(), "a\"b".to_owned())],
             value,
         };
-        metrics.framework_metrics(
-            "mr",
-            &[write(MetricValue::Count(2)), write(MetricValue::Count(3))],
-        );
+        let mr = (FrameworkId(1), "mr");
+        metrics.framework_metrics(mr, &[write(MetricValue::Count(2))], 0);
+        metrics.framework_metrics(mr, &[write(MetricValue::Count(3))], 2);
         let text = metrics.text();
         assert!(
             text.contains(
@@ -274,6 +315,26 @@ mod tests {
             ),
             "{text}"
         );
+        assert!(text.contains("proffer_framework_writes_dropped{framework=\"mr\"} 2\n"));
         assert!(text.ends_with("# EOF\n"));
+        metrics.forget_gone(|_| false);
+        assert!(!metrics.text().contains("mr"));
+    }
+
+    #[test]
+    fn a_frameworks_series_are_bounded_and_what_is_dropped_is_counted() {
+        let metrics = Metrics::default();
+        let write = |n: usize| MetricWrite {
+            name: format!("m{n}"),
+            labels: Vec::new(),
+            value: MetricValue::Gauge(1.0),
+        };
+        let writes: Vec<MetricWrite> = (0..FRAMEWORK_SERIES_MAX + 5).map(write).collect();
+        metrics.framework_metrics((FrameworkId(1), "one"), &writes, 0);
+        metrics.framework_metrics((FrameworkId(2), "two"), &writes[..1], 0);
+        let text = metrics.text();
+        let of = |name: &str| text.matches(&format!("{{framework=\"{name}\",")).count();
+        assert_eq!((of("one"), of("two")), (FRAMEWORK_SERIES_MAX, 1));
+        assert!(text.contains("proffer_framework_writes_dropped{framework=\"one\"} 5\n"));
     }
 }

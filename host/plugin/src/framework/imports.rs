@@ -52,9 +52,7 @@ impl StepScope {
             && self.metrics.len() < METRICS_MAX
             && labels.len() <= METRIC_LABELS_MAX
             && is_metric_name(&name)
-            && labels.iter().all(|(label, value)| {
-                is_metric_name(label) && value.len() <= METRIC_TEXT_BYTES_MAX
-            });
+            && are_labels(&labels);
         if good {
             self.metrics.push(MetricWrite {
                 name,
@@ -65,6 +63,20 @@ impl StepScope {
             self.metrics_dropped = self.metrics_dropped.saturating_add(1);
         }
     }
+}
+
+/// Labels that the host sets itself.
+const METRIC_LABELS_RESERVED: [&str; 2] = ["framework", "metric"];
+
+/// What Prometheus takes as labels of one series: a page with others is refused as a whole.
+fn are_labels(labels: &[(String, String)]) -> bool {
+    labels.iter().enumerate().all(|(index, (label, value))| {
+        is_metric_name(label)
+            && !label.starts_with("__")
+            && !METRIC_LABELS_RESERVED.contains(&label.as_str())
+            && !labels[..index].iter().any(|(before, _)| before == label)
+            && value.len() <= METRIC_TEXT_BYTES_MAX
+    })
 }
 
 fn is_metric_name(name: &str) -> bool {

@@ -464,7 +464,7 @@ async fn metrics_are_part_of_the_step_and_bad_ones_are_counted() {
     let step = case.good(started()).await;
     assert_eq!(step.metrics.len(), 1);
     assert_eq!(step.metrics[0].name, "good");
-    assert_eq!(step.metrics_dropped, 2);
+    assert_eq!(step.metrics_dropped, 6);
 }
 
 #[tokio::test]

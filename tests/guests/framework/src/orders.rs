@@ -288,5 +288,10 @@ fn meter() -> Vec<Command> {
     metrics::count("good", &[("label".to_owned(), "value".to_owned())], 2);
     metrics::gauge("bad name", &[], 1.0);
     metrics::observe("nan", &[], f64::NAN);
+    let label = |name: &str| (name.to_owned(), "x".to_owned());
+    metrics::count("reserved", &[label("framework")], 1);
+    metrics::count("reserved", &[label("metric")], 1);
+    metrics::count("reserved", &[label("__name__")], 1);
+    metrics::count("twice", &[label("a"), label("a")], 1);
     Vec::new()
 }
