@@ -1,6 +1,6 @@
 //! Processor time of a plug-in's calls, as its own threads' clocks measure it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -28,6 +28,8 @@ pub(crate) struct Meter {
     ticks: AtomicU64,
     /// What `spent` was when a function of ours last counted an epoch.
     within_ns: AtomicU64,
+    /// Whether the last call was stopped.
+    overran: AtomicBool,
     made: Instant,
     /// After `made`.
     wall_until_ns: AtomicU64,
@@ -43,6 +45,7 @@ impl Meter {
             cpu_limit_ns: AtomicU64::new(u64::MAX),
             ticks: AtomicU64::new(0),
             within_ns: AtomicU64::new(0),
+            overran: AtomicBool::new(false),
             made: Instant::now(),
             wall_until_ns: AtomicU64::new(u64::MAX),
             wall_limit_ns: AtomicU64::new(u64::MAX),
@@ -76,6 +79,7 @@ impl Meter {
         let now = nanos(self.made.elapsed());
         self.cpu_limit_ns.store(cpu, Ordering::Relaxed);
         self.ticks.store(0, Ordering::Relaxed);
+        self.overran.store(false, Ordering::Relaxed);
         let spent = self.spent_ns();
         self.within_ns.store(spent, Ordering::Relaxed);
         self.cpu_until_ns
@@ -91,6 +95,17 @@ impl Meter {
     /// its clock thread was halted too. So a budget counts as spent only if half of it was seen in
     /// epochs, or if it was overdrawn so far that the clock thread must have starved.
     pub(crate) fn check(&self) -> Result<(), Overran> {
+        let checked = self.within_budget();
+        self.overran.store(checked.is_err(), Ordering::Relaxed);
+        checked
+    }
+
+    /// Whether a budget stopped the last call.
+    pub(crate) fn overran(&self) -> bool {
+        self.overran.load(Ordering::Relaxed)
+    }
+
+    fn within_budget(&self) -> Result<(), Overran> {
         let seen_ns = (self.ticks.fetch_add(1, Ordering::Relaxed) + 1).saturating_mul(TICK_NS);
         let limit = self.cpu_limit_ns.load(Ordering::Relaxed);
         let until = self.cpu_until_ns.load(Ordering::Relaxed);
