@@ -3,6 +3,8 @@
 //! `cargo bench -p proffer-plugin`: the time to make an instance, a framework's step with 1, 100 and
 //! 1,000 offers, and the 99th percentile of a good framework's step alone and beside sixteen
 //! frameworks and a policy that spin. Figures are of the machine as it is; compare only within a run.
+//! What else runs there shows as run-queue delay: how long the threads that ran the good steps were
+//! ready and had no processor, as the kernel counts it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -149,8 +151,68 @@ async fn steps(host: &PluginHost, loaded: &LoadedPlugin) {
     }
 }
 
-/// The good framework's steps: from call to answer, sorted.
-async fn measure(good: &FrameworkHandle, offers: u64) -> Vec<Duration> {
+/// What steps took.
+#[derive(Default)]
+struct Measured {
+    /// From call to answer.
+    walls: Vec<Duration>,
+    /// The quick threads' run-queue delay.
+    delay: Duration,
+    /// Processor time of the threads of heavy calls.
+    heavy: Duration,
+    /// From beginning to end.
+    took: Duration,
+}
+
+impl Measured {
+    fn add(&mut self, more: Self) {
+        self.walls.extend(more.walls);
+        self.delay += more.delay;
+        self.heavy += more.heavy;
+        self.took += more.took;
+    }
+
+    fn print(&mut self, name: &str) {
+        self.walls.sort_unstable();
+        let steps = u32::try_from(self.walls.len()).unwrap_or(u32::MAX).max(1);
+        println!(
+            "a good step {name}: median {:?}, 99th percentile {:?}, longest {:?}; run-queue delay {:?} a step; heavy calls used {:.0} % of a processor",
+            percentile(&self.walls, 50),
+            percentile(&self.walls, 99),
+            percentile(&self.walls, 100),
+            self.delay / steps,
+            100.0 * self.heavy.as_secs_f64() / self.took.as_secs_f64(),
+        );
+    }
+}
+
+/// Time on a processor and time ready without one, of this process's threads of these names; zero
+/// where the kernel does not count it.
+fn scheduled(names: &[&str]) -> (Duration, Duration) {
+    let mut sum = (Duration::ZERO, Duration::ZERO);
+    let Ok(threads) = std::fs::read_dir("/proc/self/task") else {
+        return sum;
+    };
+    for thread in threads.flatten() {
+        let read = |file| std::fs::read_to_string(thread.path().join(file)).unwrap_or_default();
+        if !names.contains(&read("comm").trim()) {
+            continue;
+        }
+        let counted = read("schedstat");
+        let mut nanos = counted
+            .split_whitespace()
+            .map(|text| text.parse().unwrap_or(0));
+        sum.0 += Duration::from_nanos(nanos.next().unwrap_or(0));
+        sum.1 += Duration::from_nanos(nanos.next().unwrap_or(0));
+    }
+    sum
+}
+
+/// The good framework's steps.
+async fn measure(good: &FrameworkHandle, offers: u64) -> Measured {
+    let quick = || scheduled(&["proffer-quick"]).1;
+    let heavy = || scheduled(&["proffer-slow", "proffer-policy"]).0;
+    let (began, quick_before, heavy_before) = (Instant::now(), quick(), heavy());
     let mut walls = Vec::new();
     for step in 1..=STEPS {
         let outcome = good.step(batch(step, offers)).await;
@@ -158,33 +220,30 @@ async fn measure(good: &FrameworkHandle, offers: u64) -> Vec<Duration> {
         walls.push(outcome.wall);
         tokio::time::sleep(PAUSE).await;
     }
-    walls.sort_unstable();
-    walls
+    Measured {
+        walls,
+        delay: quick().saturating_sub(quick_before),
+        heavy: heavy().saturating_sub(heavy_before),
+        took: began.elapsed(),
+    }
 }
 
 async fn fairness(host: &PluginHost, framework: &LoadedPlugin, policy: &LoadedPlugin) {
     let good = spawn(host, framework, 3, "good");
     measure(&good, 10).await;
-    let mut alone = Vec::new();
-    let mut beside = Vec::new();
+    let mut alone = Measured::default();
+    let mut beside = Measured::default();
     for _ in 0..ROUNDS {
-        alone.extend(measure(&good, 10).await);
+        alone.add(measure(&good, 10).await);
         let spun = Spinning::start(host, framework, policy);
-        beside.extend(measure(&good, 10).await);
+        beside.add(measure(&good, 10).await);
         let (steps, cycles) = spun.stop().await;
         println!("  a round beside {steps} steps and {cycles} cycles that ran out of time");
     }
-    alone.sort_unstable();
-    beside.sort_unstable();
-    for (name, walls) in [("alone", &alone), ("beside spinners", &beside)] {
-        println!(
-            "a good step {name}: median {:?}, 99th percentile {:?}, longest {:?}",
-            percentile(walls, 50),
-            percentile(walls, 99),
-            percentile(walls, 100)
-        );
-    }
-    let ratio = percentile(&beside, 99).as_secs_f64() / percentile(&alone, 99).as_secs_f64();
+    alone.print("alone");
+    beside.print("beside spinners");
+    let p99 = |measured: &Measured| percentile(&measured.walls, 99).as_secs_f64();
+    let ratio = p99(&beside) / p99(&alone);
     println!(
         "99th percentile beside {SPINNERS} spinning frameworks and a spinning policy: {ratio:.2} times that alone (aim: at most 2)"
     );
