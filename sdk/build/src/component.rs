@@ -5,6 +5,7 @@ use wasi_preview1_component_adapter_provider::{
 };
 use wit_component::ComponentEncoder;
 
+use crate::exit_status::{keep_exit_status, push_leb128};
 use crate::inspect::{InspectError, Inspection, World, WrongWorld, inspect};
 use crate::manifest::{
     Learnt, MANIFEST_SECTION, Manifest, ManifestDraft, ManifestError, PluginWorld,
@@ -57,9 +58,11 @@ pub enum FinishError {
 /// Makes a WASI 0.2 command of a preview-1 module; a component is only checked.
 pub fn finish_task(wasm: &[u8]) -> Result<Vec<u8>, FinishError> {
     let component = if wasmparser::Parser::is_core_wasm(wasm) {
+        let module =
+            keep_exit_status(wasm).map_err(|reason| FinishError::Componentize { reason })?;
         let mut encoder = ComponentEncoder::default();
         encoder
-            .module(wasm)
+            .module(&module)
             .and_then(|encoder| {
                 encoder.adapter(
                     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME,
@@ -182,20 +185,12 @@ fn imports_with_functions(inspection: &Inspection) -> Vec<String> {
 fn append_section(wasm: &mut Vec<u8>, name: &str, content: &[u8]) {
     const CUSTOM_SECTION_ID: u8 = 0;
     let mut body = Vec::with_capacity(name.len() + content.len() + 5);
-    append_leb128(&mut body, name.len());
+    push_leb128(&mut body, name.len());
     body.extend_from_slice(name.as_bytes());
     body.extend_from_slice(content);
     wasm.push(CUSTOM_SECTION_ID);
-    append_leb128(wasm, body.len());
+    push_leb128(wasm, body.len());
     wasm.extend_from_slice(&body);
-}
-
-fn append_leb128(bytes: &mut Vec<u8>, mut value: usize) {
-    while value >= 0x80 {
-        bytes.push((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
 }
 
 #[cfg(test)]

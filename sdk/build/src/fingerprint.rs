@@ -18,7 +18,7 @@ use crate::package::Package;
 use crate::toolchain::Toolchain;
 
 /// Raised when this crate makes other components of the same modules.
-const BUILD_REVISION: u32 = 1;
+const BUILD_REVISION: u32 = 2;
 
 /// Directories that are no sources: cargo's outputs and node's packages. Hidden ones are none either.
 const SKIPPED_DIRS: [&str; 2] = ["target", "node_modules"];

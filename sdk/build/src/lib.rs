@@ -30,6 +30,8 @@ mod manifest;
 
 mod inspect;
 
+mod exit_status;
+
 mod component;
 
 mod package;
