@@ -14,14 +14,17 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use wasmtime::component::{Component, Linker, ResourceTable};
-use wasmtime::{Config, Engine, Store, Trap, UpdateDeadline};
+use wasmtime::{
+    Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, Trap,
+    UpdateDeadline,
+};
 use wasmtime_wasi::cli::OutputFile;
 use wasmtime_wasi::p2::bindings::{Command, CommandPre};
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use crate::cache::{self, OpenCacheError};
-use crate::compiled::CompiledCommands;
-use crate::memory::{MemoryExceeded, MemoryLimiter};
+use crate::compiled::Compiled;
+use crate::memory::{MemoryExceeded, MemoryLimiter, TABLE_ELEMENTS_MAX};
 use crate::ticker::Ticker;
 
 /// How often a running task looks whether it is to be killed. A task may run for hours: it should
@@ -34,6 +37,24 @@ const HOSTCALL_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Open files, streams and other handles of one task.
 const HANDLES_MAX: usize = 4_096;
 
+/// Tasks of one engine at once; more wait for one to end.
+pub const TASKS_AT_ONCE_MAX: usize = 512;
+
+/// Core instances of one component: a Python component has 38.
+const CORE_INSTANCES_EACH: u32 = 64;
+
+/// Tables of one component, on average: most have two.
+const TABLES_EACH: u32 = 8;
+
+/// What a 32-bit memory can be; the task's own limit is below.
+const MEMORY_BYTES_MAX: usize = 4 << 30;
+
+/// An instance's own tables and descriptors: more than any known program's.
+const INSTANCE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Memory that stays with a slot of the pool between two tasks.
+const KEEP_RESIDENT_BYTES: usize = 256 * 1024;
+
 /// Compiles and runs tasks. Cheap to clone; clones share what is compiled.
 #[derive(Clone)]
 pub struct CommandRunner {
@@ -44,7 +65,7 @@ struct Shared {
     engine: Engine,
     linker: Linker<TaskState>,
     ticker: Ticker,
-    compiled: CompiledCommands,
+    compiled: Compiled<CommandPre<TaskState>>,
 }
 
 /// One task to run.
@@ -245,10 +266,12 @@ impl CommandRunner {
         };
         let mut config = Config::new();
         config.epoch_interruption(true);
+        // WASI 0.2 needs no asynchronous components; without them a call costs less.
+        config.concurrency_support(false);
         if let Some(cache) = cache {
             config.cache(Some(cache::open(&cache)?));
         }
-        let engine = Engine::new(&config).map_err(failed)?;
+        let engine = engine(config).map_err(failed)?;
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(failed)?;
         let ticker = Ticker::start(&engine, TICK)?;
@@ -257,7 +280,7 @@ impl CommandRunner {
                 engine,
                 linker,
                 ticker,
-                compiled: CompiledCommands::default(),
+                compiled: Compiled::default(),
             }),
         })
     }
@@ -330,13 +353,12 @@ impl Shared {
         &self,
         component: &CommandComponent,
     ) -> Result<CommandPre<TaskState>, RunCommandError> {
-        let component = self.compiled.get(&self.engine, component)?;
-        self.linker
-            .instantiate_pre(&component)
-            .and_then(CommandPre::new)
-            .map_err(|error| RunCommandError::NotACommand {
-                problem: format!("{error:#}"),
-            })
+        self.compiled.get(component, |bytes| {
+            Component::new(&self.engine, bytes)
+                .and_then(|component| self.linker.instantiate_pre(&component))
+                .and_then(CommandPre::new)
+                .map_err(|error| format!("{error:#}"))
+        })
     }
 
     fn store(&self, config: CommandConfig) -> Result<Store<TaskState>, RunCommandError> {
@@ -403,6 +425,42 @@ impl Shared {
     }
 }
 
+/// An engine whose instances come from a pool, if there is address space for one: what a small task
+/// costs is mostly the memory maps of its instance.
+fn engine(mut config: Config) -> wasmtime::Result<Engine> {
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
+    match Engine::new(&config) {
+        Ok(engine) => return Ok(engine),
+        Err(error) => tracing::warn!(
+            error = format!("{error:#}"),
+            "no pool for tasks' instances; each is made by itself, which is slower"
+        ),
+    }
+    config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+    Engine::new(&config)
+}
+
+fn pool() -> PoolingAllocationConfig {
+    let tasks = u32::try_from(TASKS_AT_ONCE_MAX).unwrap_or(u32::MAX);
+    let mut pool = PoolingAllocationConfig::default();
+    pool.total_component_instances(tasks)
+        .total_core_instances(tasks.saturating_mul(CORE_INSTANCES_EACH))
+        .total_memories(tasks.saturating_mul(2))
+        .total_tables(tasks.saturating_mul(TABLES_EACH))
+        .total_stacks(tasks)
+        .max_core_instances_per_component(CORE_INSTANCES_EACH)
+        .max_tables_per_component(CORE_INSTANCES_EACH)
+        .max_memories_per_component(8)
+        .max_memory_size(MEMORY_BYTES_MAX)
+        .max_core_instance_size(INSTANCE_BYTES_MAX)
+        .max_component_instance_size(INSTANCE_BYTES_MAX)
+        .table_elements(TABLE_ELEMENTS_MAX)
+        // Cleared by hand rather than by the kernel: cheaper up to about so much.
+        .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
+        .table_keep_resident(KEEP_RESIDENT_BYTES);
+    pool
+}
+
 fn start_failed(error: &wasmtime::Error) -> RunCommandError {
     RunCommandError::Start {
         problem: format!("{error:#}"),
@@ -424,11 +482,4 @@ fn end_of(error: &wasmtime::Error) -> Option<CommandEnd> {
         .map(|trap| CommandEnd::Trapped {
             message: trap.to_string(),
         })
-}
-
-/// Reads a component's bytes.
-pub(crate) fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, RunCommandError> {
-    Component::new(engine, bytes).map_err(|error| RunCommandError::NotACommand {
-        problem: format!("{error:#}"),
-    })
 }

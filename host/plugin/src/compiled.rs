@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
-use wasmtime::Engine;
-use wasmtime::component::Component;
 
-use crate::command::{CommandComponent, RunCommandError, compile};
+use crate::command::{CommandComponent, RunCommandError};
 
 /// How many components are kept ready: a job has one or two kinds of task, a runner one framework.
 const KEPT_MAX: usize = 32;
@@ -19,17 +17,19 @@ const KEPT_MAX: usize = 32;
 /// The largest component of a task: several times a Python interpreter.
 const COMPONENT_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
-/// Compiled components by content; files also by what tells that they have not changed.
-#[derive(Default)]
-pub(crate) struct CompiledCommands {
-    kept: Mutex<Kept>,
+/// What was made of components, by content; files also by what tells that they have not changed.
+pub(crate) struct Compiled<T> {
+    kept: Mutex<Kept<T>>,
 }
 
-#[derive(Default)]
-struct Kept {
-    by_digest: BTreeMap<[u8; 32], Component>,
+struct Kept<T> {
+    by_digest: BTreeMap<[u8; 32], Slot<T>>,
     by_file: BTreeMap<FileIdentity, [u8; 32]>,
 }
+
+/// Filled by whoever comes first; the others wait for it rather than compile the same once more: a
+/// job's first tasks come all at once.
+type Slot<T> = Arc<OnceLock<Result<T, String>>>;
 
 /// A file that agrees in all of these has the same content.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,55 +40,69 @@ struct FileIdentity {
     changed: Option<SystemTime>,
 }
 
-impl CompiledCommands {
-    /// The compiled component. Blocks while it is read and compiled.
+impl<T> Default for Compiled<T> {
+    fn default() -> Self {
+        Self {
+            kept: Mutex::new(Kept {
+                by_digest: BTreeMap::new(),
+                by_file: BTreeMap::new(),
+            }),
+        }
+    }
+}
+
+impl<T: Clone> Compiled<T> {
+    /// What `make` makes, or has made, of the component's bytes. Blocks while they are read and
+    /// compiled.
     pub(crate) fn get(
         &self,
-        engine: &Engine,
         component: &CommandComponent,
-    ) -> Result<Component, RunCommandError> {
+        make: impl FnOnce(&[u8]) -> Result<T, String>,
+    ) -> Result<T, RunCommandError> {
         match component {
-            CommandComponent::Bytes(bytes) => self.by_content(engine, bytes).map(|(_, c)| c),
-            CommandComponent::File(path) => self.by_file(engine, path),
+            CommandComponent::Bytes(bytes) => self.by_content(bytes, make).map(|(_, made)| made),
+            CommandComponent::File(path) => self.by_file(path, make),
         }
     }
 
-    fn by_file(&self, engine: &Engine, path: &Path) -> Result<Component, RunCommandError> {
+    fn by_file(
+        &self,
+        path: &Path,
+        make: impl FnOnce(&[u8]) -> Result<T, String>,
+    ) -> Result<T, RunCommandError> {
         let failed = |source| RunCommandError::Read {
             path: path.to_owned(),
             source,
         };
         let file = File::open(path).map_err(failed)?;
         let identity = identity_of(&file).map_err(failed)?;
-        {
-            let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(component) = kept
-                .by_file
-                .get(&identity)
-                .and_then(|digest| kept.by_digest.get(digest))
-            {
-                return Ok(component.clone());
-            }
+        let known = {
+            let kept = self.kept();
+            let digest = kept.by_file.get(&identity);
+            digest.and_then(|digest| kept.by_digest.get(digest).cloned())
+        };
+        if let Some(Ok(made)) = known.as_ref().and_then(|slot| slot.get()) {
+            return Ok(made.clone());
         }
         let mut bytes = Vec::new();
         // One byte more than allowed tells that there is more.
         file.take(COMPONENT_BYTES_MAX + 1)
             .read_to_end(&mut bytes)
             .map_err(failed)?;
-        let (digest, component) = self.by_content(engine, &bytes)?;
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let (digest, made) = self.by_content(&bytes, make)?;
+        let mut kept = self.kept();
         if kept.by_file.len() >= KEPT_MAX {
             kept.by_file.clear();
         }
         kept.by_file.insert(identity, digest);
-        Ok(component)
+        Ok(made)
     }
 
     fn by_content(
         &self,
-        engine: &Engine,
         bytes: &[u8],
-    ) -> Result<([u8; 32], Component), RunCommandError> {
+        make: impl FnOnce(&[u8]) -> Result<T, String>,
+    ) -> Result<([u8; 32], T), RunCommandError> {
         if bytes.len() as u64 > COMPONENT_BYTES_MAX {
             return Err(RunCommandError::TooLarge {
                 bytes: bytes.len() as u64,
@@ -96,20 +110,25 @@ impl CompiledCommands {
             });
         }
         let digest: [u8; 32] = Sha256::digest(bytes).into();
-        {
-            let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(component) = kept.by_digest.get(&digest) {
-                return Ok((digest, component.clone()));
+        let slot = {
+            let mut kept = self.kept();
+            if kept.by_digest.len() >= KEPT_MAX && !kept.by_digest.contains_key(&digest) {
+                kept.by_digest.clear();
             }
+            Arc::clone(kept.by_digest.entry(digest).or_default())
+        };
+        // Not under the lock: who compiles something else does not wait.
+        match slot.get_or_init(|| make(bytes)) {
+            Ok(made) => Ok((digest, made.clone())),
+            Err(problem) => Err(RunCommandError::NotACommand {
+                problem: problem.clone(),
+            }),
         }
-        // Not under the lock: two that come at once compile twice, and nobody waits for another's.
-        let component = compile(engine, bytes)?;
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.by_digest.len() >= KEPT_MAX {
-            kept.by_digest.clear();
-        }
-        kept.by_digest.insert(digest, component.clone());
-        Ok((digest, component))
+    }
+
+    /// A panic while it was held cannot have left it half changed.
+    fn kept(&self) -> MutexGuard<'_, Kept<T>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
