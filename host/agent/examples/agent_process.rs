@@ -1,4 +1,4 @@
-//! An agent as a program: `agent_process DATA HOST:PORT TOKEN-FILE [FILES-DIR]`, and, as it starts it
+//! An agent as a program: `agent_process DATA HOST:PORT TOKEN-FILE FILES-DIR [--disk-is-low]`, and, as it starts it
 //! itself, its runner. It waits less than a real one, so that tests need not wait either.
 
 use std::path::{Path, PathBuf};
@@ -33,13 +33,18 @@ fn main() -> ExitCode {
 }
 
 fn agent(data: PathBuf, words: &[String]) -> Result<(), Box<dyn std::error::Error>> {
-    let [host, token, files @ ..] = words else {
-        return Err("usage: agent_process DATA HOST:PORT TOKEN-FILE [FILES-DIR]".into());
+    let [host, token, files, rest @ ..] = words else {
+        return Err(
+            "usage: agent_process DATA HOST:PORT TOKEN-FILE FILES-DIR [--disk-is-low]".into(),
+        );
     };
     let token = Token::read(Path::new(token))?;
     let mut config = AgentConfig::new(data, host.parse()?, token)?;
     config.resources = Some("cpus:4;mem:1024;disk:1024;ports:[31000-31009]".parse()?);
-    config.files = files.iter().map(PathBuf::from).collect();
+    config.files = vec![PathBuf::from(files)];
+    if rest == ["--disk-is-low"] {
+        config.disk_free_min_bytes = u64::MAX;
+    }
     config.runner_idle = Duration::from_secs(5);
     config.timings = Timings {
         resend_first: proffer_model::Duration(200),

@@ -1,11 +1,16 @@
 //! Making a sandbox: fetching inputs, checking them, sealing them.
 //!
-//! Every input is copied, never linked: what a task sees does not change under it. `cache` is not
-//! heeded yet, each launch fetches for itself.
+//! Every input is copied: what a task sees does not change under it. One that is marked `cache` is copied
+//! once, and linked into the sandboxes of later tasks ([`kept`]).
+//!
+//! Inputs that are lost are all looked for, so that whoever makes them again learns of all at once.
 
 mod http;
+mod kept;
+mod lost;
 mod place;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,13 +18,16 @@ use std::sync::Arc;
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use proffer_model::agent::{Launch, Origin, ResolvedInput, SandboxFile};
-use proffer_model::{Executor, Reason, Remedy, code};
+use proffer_model::{Executor, FrameworkId, Reason, Remedy, code};
 use proffer_rpc::data::{DataClient, FetchError, FetchFile, FetchRefused, SandboxStore};
 use tokio::sync::Semaphore;
 
 use crate::files::{Files, open_regular};
-use crate::sandbox::Sandboxes;
+use crate::logic::Unprepared;
+use crate::sandbox::{Sandbox, Sandboxes};
 
+use kept::{Kept, Key};
+use lost::{Lost, name_of};
 use place::{Place, PlaceError};
 
 /// Sandboxes that are made at once; each holds a few files and a connection.
@@ -45,6 +53,7 @@ struct Shared {
     allowed: Vec<PathBuf>,
     bytes_max: u64,
     slots: Semaphore,
+    kept: Kept,
 }
 
 /// What a preparer needs.
@@ -60,9 +69,9 @@ pub(crate) struct PreparerParts {
 /// Why a sandbox could not be made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PrepareError {
-    /// The source is no longer there: made again, it would be.
-    #[error("input '{path}': {problem}")]
-    Lost { path: String, problem: String },
+    /// Sources are no longer there: made again, they would be.
+    #[error("{0}")]
+    Lost(Lost),
     /// Anything else about an input.
     #[error("input '{path}': {problem}")]
     Failed { path: String, problem: String },
@@ -72,22 +81,38 @@ pub(crate) enum PrepareError {
 }
 
 impl PrepareError {
-    /// As a task's reason.
-    pub(crate) fn reason(&self) -> Reason {
+    /// As what the task is told.
+    pub(crate) fn unprepared(&self) -> Unprepared {
         let (code, remedy) = match self {
             Self::Lost { .. } => (code::INPUT_LOST, Remedy::ChooseAnew),
             Self::Failed { .. } => (code::INPUT_FAILED, Remedy::Retry),
             Self::Sandbox(_) => (code::LAUNCH_FAILED, Remedy::Retry),
         };
-        Reason::new(code, remedy, self.to_string())
+        Unprepared {
+            why: Reason::new(code, remedy, self.to_string()),
+            lost: match self {
+                Self::Lost(lost) => lost.names(),
+                _ => Vec::new(),
+            },
+        }
     }
 }
 
 /// What went wrong with one input, before its path is known.
 #[derive(Debug)]
 enum Problem {
+    /// Its source has it no more.
     Lost(String),
+    /// Its source cannot be reached: nothing else there can be had either.
+    Away(String),
     Failed(String),
+}
+
+/// An input, and what its framework calls its source.
+struct Wanted<'a> {
+    framework: FrameworkId,
+    input: &'a ResolvedInput,
+    name: &'a str,
 }
 
 impl From<PlaceError> for Problem {
@@ -115,51 +140,87 @@ impl Preparer {
                 allowed,
                 bytes_max,
                 slots: Semaphore::new(PREPARING_MAX),
+                kept: Kept::default(),
             }),
         }
     }
 
     /// Makes the sandbox of a launch, with all its inputs in place.
-    pub(crate) async fn prepare(&self, launch: &Launch) -> Result<(), PrepareError> {
+    pub(crate) async fn prepare(&self, launch: &Arc<Launch>) -> Result<(), PrepareError> {
         let shared = &self.shared;
         let _slot = shared
             .slots
             .acquire()
             .await
             .map_err(std::io::Error::other)?;
-        let sandboxes = Arc::clone(&shared.sandboxes);
         let (framework, number) = (launch.framework, launch.number);
-        let sandbox = blocking(move || sandboxes.create(framework, number)).await?;
         let is_wasm = matches!(launch.task.template.executor, Executor::Wasm(_));
-        for (index, input) in launch.inputs.iter().enumerate() {
-            let is_component = is_wasm && index == 0;
-            let (dir, path) = if is_component {
-                (&sandbox.dir, COMPONENT)
-            } else {
-                (&sandbox.inputs, input.path.as_str())
-            };
-            let placed = shared.place(dir, path, input).await;
-            placed.map_err(|problem| match problem {
-                Problem::Lost(problem) => PrepareError::Lost {
-                    path: input.path.clone(),
-                    problem,
-                },
-                Problem::Failed(problem) => PrepareError::Failed {
-                    path: input.path.clone(),
-                    problem,
-                },
-            })?;
-        }
-        blocking(move || {
-            if is_wasm {
-                sandbox.link_for_component()?;
-            } else {
-                sandbox.link_for_process()?;
+        let (here, all) = (Arc::clone(shared), Arc::clone(launch));
+        let begun = blocking(move || {
+            let sandbox = here.sandboxes.create(framework, number)?;
+            let left = here.link_kept(&sandbox, &all)?;
+            if left.is_empty() {
+                complete(&sandbox, is_wasm)?;
             }
-            sandbox.seal()
-        })
-        .await?;
+            Ok((sandbox, left))
+        });
+        let (sandbox, left) = begun.await?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        let mut lost = Lost::default();
+        for (index, input) in launch.inputs.iter().enumerate() {
+            if !left.contains(&index) {
+                continue;
+            }
+            let to = target(&sandbox, launch, index, input);
+            let what = Wanted {
+                framework,
+                input,
+                name: name_of(launch, input),
+            };
+            match shared.place_and_keep(to, &what, &mut lost).await {
+                Ok(()) => {}
+                Err(Problem::Lost(text) | Problem::Away(text)) => {
+                    lost.add(&input.path, what.name, &text);
+                }
+                Err(Problem::Failed(problem)) => {
+                    return Err(PrepareError::Failed {
+                        path: input.path.clone(),
+                        problem,
+                    });
+                }
+            }
+        }
+        if !lost.is_empty() {
+            return Err(PrepareError::Lost(lost));
+        }
+        blocking(move || complete(&sandbox, is_wasm)).await?;
         Ok(())
+    }
+}
+
+/// All inputs are there: shows them to the task, and takes the right to write.
+fn complete(sandbox: &Sandbox, is_wasm: bool) -> std::io::Result<()> {
+    if is_wasm {
+        sandbox.link_for_component()?;
+    } else {
+        sandbox.link_for_process()?;
+    }
+    sandbox.seal()
+}
+
+/// Where an input goes.
+fn target<'a>(
+    sandbox: &'a Sandbox,
+    launch: &'a Launch,
+    index: usize,
+    input: &'a ResolvedInput,
+) -> (&'a Dir, &'a str) {
+    let is_wasm = matches!(launch.task.template.executor, Executor::Wasm(_));
+    match is_wasm && index == 0 {
+        true => (&sandbox.dir, COMPONENT),
+        false => (&sandbox.inputs, input.path.as_str()),
     }
 }
 
@@ -173,56 +234,141 @@ async fn blocking<T: Send + 'static>(
 }
 
 impl Shared {
-    async fn place(&self, dir: &Dir, path: &str, input: &ResolvedInput) -> Result<(), Problem> {
+    /// Links what is kept into a new sandbox; which inputs are left to be fetched.
+    fn link_kept(&self, sandbox: &Sandbox, launch: &Launch) -> std::io::Result<BTreeSet<usize>> {
+        let mut left: BTreeSet<usize> = (0..launch.inputs.len()).collect();
+        for (index, input) in launch.inputs.iter().enumerate() {
+            let Some(key) = self.key_of(input) else {
+                continue;
+            };
+            let (dir, path) = target(sandbox, launch, index, input);
+            let kept = self.sandboxes.kept(launch.framework)?;
+            if let Some((parent, _)) = path.rsplit_once('/') {
+                dir.create_dir_all(parent)?;
+            }
+            if self.kept.link(launch.framework, &key, &kept, (dir, path)) {
+                left.remove(&index);
+            }
+        }
+        Ok(left)
+    }
+
+    /// By what an input is known again; none if it is not to be kept, or cannot be had.
+    fn key_of(&self, input: &ResolvedInput) -> Option<Key> {
+        if !input.marks.cache {
+            return None;
+        }
+        let Origin::File(source) = &input.from else {
+            return Key::of_other(input);
+        };
+        // Whatever is wrong with it is told when it is fetched.
+        let file = self.open_allowed(source).ok()?;
+        Key::of_file(input, source, &file).ok()
+    }
+
+    /// Puts an input into its place, and keeps it for later tasks if it is to be.
+    async fn place_and_keep(
+        &self,
+        to: (&Dir, &str),
+        what: &Wanted<'_>,
+        lost: &mut Lost,
+    ) -> Result<(), Problem> {
+        let key = self.key_of(what.input);
+        let lost_before = lost.count();
+        self.place(to, what, lost).await?;
+        if let Some(key) = key
+            && lost.count() == lost_before
+        {
+            let kept = self.sandboxes.kept(what.framework);
+            self.kept
+                .keep(what.framework, key, &kept.map_err(PlaceError::from)?, to);
+        }
+        Ok(())
+    }
+
+    async fn place(
+        &self,
+        (dir, path): (&Dir, &str),
+        what: &Wanted<'_>,
+        lost: &mut Lost,
+    ) -> Result<(), Problem> {
+        let input = what.input;
         let place = |path: &str| {
             let dir = dir.try_clone().map_err(PlaceError::from)?;
             Place::new(dir, path, input, self.bytes_max)
         };
         match &input.from {
-            Origin::File(source) => self.copy_allowed(source, place(path)?).await,
+            Origin::File(source) => {
+                let (file, place) = (self.open_allowed(source)?, place(path)?);
+                on_a_thread(move || Ok(place.copy(file)?)).await
+            }
             Origin::Http(url) => {
                 let (url, place) = (url.clone(), place(path)?);
                 on_a_thread(move || http::download(&url, place)).await
             }
-            Origin::Sandbox(file) => self.fetch(file, place(path)?).await,
+            Origin::Sandbox(file) => {
+                let wanted = (file, what.name);
+                self.fetch_or_lose(wanted, input, place(path)?, lost).await
+            }
             Origin::Sandboxes(_) if !input.digest.is_empty() => Err(Problem::Failed(
                 "a directory of several files has no digest; leave it out".to_owned(),
             )),
             Origin::Sandboxes(files) => {
                 dir.create_dir_all(path).map_err(PlaceError::from)?;
                 for (name, file) in files {
-                    self.fetch(file, place(&format!("{path}/{name}"))?).await?;
+                    let place = place(&format!("{path}/{name}"))?;
+                    self.fetch_or_lose((file, name), input, place, lost).await?;
                 }
                 Ok(())
             }
         }
     }
 
-    /// Copies a file of this machine, if it is below a directory that was allowed. Links inside of
-    /// that directory are followed, links out of it are refused.
-    async fn copy_allowed(&self, source: &str, place: Place) -> Result<(), Problem> {
+    /// Fetches a file; if it is no more, that is noted, so that the others are looked for as well.
+    async fn fetch_or_lose(
+        &self,
+        (file, name): (&SandboxFile, &str),
+        input: &ResolvedInput,
+        place: Place,
+        lost: &mut Lost,
+    ) -> Result<(), Problem> {
+        if lost.is_away(&file.address) {
+            let text = format!("{} cannot be reached", file.address);
+            lost.add(&input.path, name, &text);
+            return Ok(());
+        }
+        match self.fetch(file, place).await {
+            Err(Problem::Lost(text)) => lost.add(&input.path, name, &text),
+            Err(Problem::Away(text)) => {
+                lost.add_away(&file.address);
+                lost.add(&input.path, name, &text);
+            }
+            done => return done,
+        }
+        Ok(())
+    }
+
+    /// Opens a file of this machine, if it is below a directory that was allowed. Links inside of that
+    /// directory are followed, links out of it are refused.
+    fn open_allowed(&self, source: &str) -> Result<File, Problem> {
         let allowed = self.allowed.iter().find_map(|allowed| {
             let below = std::path::Path::new(source).strip_prefix(allowed).ok()?;
-            Some((allowed.clone(), below.to_str()?.to_owned()))
+            Some((allowed, below.to_str()?))
         });
         let Some((allowed, below)) = allowed else {
             return Err(Problem::Failed(format!(
                 "'{source}' is below no directory that this agent may read inputs from; start it with --files DIR"
             )));
         };
-        let source = source.to_owned();
-        on_a_thread(move || {
-            let opened = Dir::open_ambient_dir(&allowed, ambient_authority())
-                .and_then(|dir| open_regular(&dir, &below));
-            match opened {
-                Ok(file) => Ok(place.copy(file)?),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    Err(Problem::Lost(format!("there is no file '{source}'")))
-                }
-                Err(error) => Err(Problem::Failed(format!("'{source}': {error}"))),
+        let opened = Dir::open_ambient_dir(allowed, ambient_authority())
+            .and_then(|dir| open_regular(&dir, below));
+        match opened {
+            Ok(file) => Ok(file),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(Problem::Lost(format!("there is no file '{source}'")))
             }
-        })
-        .await
+            Err(error) => Err(Problem::Failed(format!("'{source}': {error}"))),
+        }
     }
 
     async fn fetch(&self, file: &SandboxFile, mut place: Place) -> Result<(), Problem> {
@@ -274,7 +420,7 @@ fn fetch_failed(error: FetchError) -> Problem {
     match error {
         FetchError::Refused { why, .. } => refused(why),
         FetchError::Connect(error @ proffer_rpc::ConnectError::Unreachable { .. }) => {
-            Problem::Lost(error.to_string())
+            Problem::Away(error.to_string())
         }
         error => Problem::Failed(error.to_string()),
     }

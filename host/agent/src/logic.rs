@@ -26,7 +26,7 @@ use proffer_model::agent::{FromAgent, Launch, ToAgent};
 use proffer_model::{AgentId, AgentInfo, Bundle, Duration, FrameworkId, LaunchNumber, Timestamp};
 
 pub use cleaning::Cleaning;
-pub use launch::{End, Found, Outcome};
+pub use launch::{End, Found, Outcome, Unprepared};
 pub use record::{Record, StopCause};
 pub use recovery::Recovered;
 
@@ -49,6 +49,8 @@ pub struct Logic {
     identity: Identity,
     link: Link,
     launches: BTreeMap<LaunchNumber, LaunchState>,
+    /// How many of them have not ended.
+    active: usize,
     forgotten: BTreeSet<LaunchNumber>,
     /// Every number up to this one that is not in `launches` counts as forgotten.
     forgotten_up_to: LaunchNumber,
@@ -127,7 +129,7 @@ pub enum Input {
         /// Which launch's.
         launch: LaunchNumber,
         /// Why not.
-        outcome: Result<(), proffer_model::Reason>,
+        outcome: Result<(), Unprepared>,
     },
     /// What a runner, or what is left of it, says of a launch.
     Runner {
@@ -308,10 +310,7 @@ impl Logic {
     /// How many launches have not ended.
     #[must_use]
     pub fn active(&self) -> usize {
-        let active = self.launches.values();
-        active
-            .filter(|launch| !matches!(launch.phase, Phase::Ended { .. }))
-            .count()
+        self.active
     }
 
     /// Every launch whose sandbox is kept: number, framework, and whether it finished (none: it runs).

@@ -1,13 +1,13 @@
 //! From a launch to what its runner is told.
 
-use std::io;
+use std::collections::BTreeSet;
 
-use proffer_model::agent::Launch;
+use proffer_model::agent::{Launch, Origin};
 use proffer_model::{Executor, ports_of};
 
 use crate::fetch::COMPONENT;
 use crate::runner::protocol::{Program, StartTask};
-use crate::sandbox::{Sandbox, path_of};
+use crate::sandbox::path_of;
 
 /// What a program finds when nothing else is said; the agent's own environment is not passed on.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -15,17 +15,20 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 const MIB: u64 = 1024 * 1024;
 
 /// What to start. The sandbox is made.
-pub(crate) fn start_task(launch: &Launch, sandbox: &Sandbox) -> io::Result<StartTask> {
+///
+/// # Errors
+/// Why it cannot be started here.
+pub(crate) fn start_task(launch: &Launch) -> Result<StartTask, String> {
     let path = path_of(launch.number);
     Ok(StartTask {
         launch: launch.number.0,
         work: format!("{path}/work"),
-        program: program(launch, sandbox, &path)?,
+        program: program(launch, &path)?,
         env: env(launch),
     })
 }
 
-fn program(launch: &Launch, sandbox: &Sandbox, path: &str) -> io::Result<Program> {
+fn program(launch: &Launch, path: &str) -> Result<Program, String> {
     let task = &launch.task;
     let argv = match &task.template.executor {
         Executor::Process(argv) => {
@@ -45,23 +48,34 @@ fn program(launch: &Launch, sandbox: &Sandbox, path: &str) -> io::Result<Program
         }
         Executor::Wasm(component) => {
             let mem = u64::try_from(task.resources.total().mem.milli()).unwrap_or_default();
-            let inputs = sandbox.tops()?.into_iter().filter(|(_, is_dir)| *is_dir);
             let mut args = vec![component.path.clone()];
             args.extend(task.args.iter().cloned());
             return Ok(Program::Wasm {
                 component: format!("{path}/{COMPONENT}"),
                 args,
                 memory_bytes: mem.saturating_mul(MIB) / 1_000,
-                inputs: inputs
-                    .map(|(name, _)| (format!("{path}/inputs/{name}"), name))
+                inputs: directories(launch)
+                    .map(|name| (format!("{path}/inputs/{name}"), name.to_owned()))
                     .collect(),
             });
         }
         // Refused when the launch came.
-        Executor::Container(_) => return Err(io::Error::other("agents do not run containers yet")),
+        Executor::Container(_) => return Err("agents do not run containers yet".to_owned()),
     };
     let argv = argv.into_iter().chain(task.args.iter().cloned()).collect();
     Ok(Program::Process { argv })
+}
+
+/// The directories at the top of a component's inputs, in order. The first input is the component.
+fn directories(launch: &Launch) -> impl Iterator<Item = &str> {
+    let tops = launch.inputs.iter().skip(1).filter_map(|input| {
+        let is_directory = matches!(input.from, Origin::Sandboxes(_));
+        match input.path.split_once('/') {
+            Some((top, _)) => Some(top),
+            None => is_directory.then_some(input.path.as_str()),
+        }
+    });
+    tops.collect::<BTreeSet<_>>().into_iter()
 }
 
 /// The whole environment: ours first, so that template and task can say otherwise. Of one name the

@@ -8,8 +8,8 @@
 //!
 //! # Its directory
 //! - `run/control`: a socket. `run` is its user's alone; both ends check whose process the other is.
-//! - `run/status/N`: what became of launch N. Written before anything is said of it: if the runner dies,
-//!   the agent reads it there. A file that says `Starting` means that the task may have run.
+//! - `run/status`: a log of what became of launches. Written before anything is said of one: if the
+//!   runner dies, the agent reads it there. `Starting` as the last word means that the task may have run.
 //! - `tasks/launch-N/`: `work` (the task's directory), `inputs`, `component.wasm`; made by the agent.
 //! - `run/cache`: compiled components.
 //!
@@ -35,9 +35,10 @@ use std::ffi::OsString;
 use std::io;
 use std::time::Duration;
 
+use proffer_plugin::command::TASKS_AT_ONCE_MAX;
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 
-pub(crate) use act::{CONTROL, STATUS_DIR};
+pub(crate) use act::{CONTROL, STATUS_LOG};
 
 /// Open files of a runner with its Wasm tasks, if the system allows as many: a thousand tasks with some
 /// dozens each.
@@ -155,6 +156,8 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<(), RunnerError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // It waits for children and passes messages; Wasm tasks have threads of their own.
         .worker_threads(2)
+        // More wait their turn: the engine has room for so many.
+        .max_blocking_threads(TASKS_AT_ONCE_MAX)
         .enable_all()
         .build()
         .map_err(started("its runtime"))?;

@@ -3,7 +3,8 @@
 //! ```text
 //! DATA/runners/            agent's, closed to others
 //!   framework-3/           agent's; the runner's directory
-//!     run/                 task user's: socket, status files, compiled code
+//!     run/                 task user's: socket, status log, compiled code
+//!     kept/                agent's; inputs for later tasks
 //!     tasks/launch-17/     agent's
 //!       work/              task user's: the task's directory, its logs and outputs
 //!       inputs/            agent's; files 0444 or 0555, directories 0555
@@ -19,15 +20,17 @@
 //! The agent goes into `work` through [`Dir`] only: whatever links a task leaves there, nothing outside
 //! is read or written.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::{Mutex, PoisonError};
 
 use cap_std::fs::{Dir, DirBuilder, DirBuilderExt, MetadataExt, Permissions, PermissionsExt};
 use proffer_model::{FrameworkId, LaunchNumber};
 use rustix::fs::AtFlags;
 use rustix::process::{Gid, Uid};
 
-use crate::runner::{STATUS_DIR, TaskUser};
+use crate::runner::TaskUser;
 
 /// Directories in directories of inputs; deeper ones are a mistake.
 const DEPTH_MAX: usize = 64;
@@ -37,6 +40,8 @@ const DEPTH_MAX: usize = 64;
 pub(crate) struct Sandboxes {
     runners: Dir,
     user: Option<TaskUser>,
+    /// Frameworks whose directories this process has made or found whole.
+    made: Mutex<BTreeSet<FrameworkId>>,
 }
 
 /// One sandbox, open.
@@ -50,9 +55,17 @@ pub(crate) struct Sandbox {
     pub(crate) inputs: Dir,
 }
 
+/// The file in its directory that holds a task's own result.
+pub(crate) const RESULT: &str = "result";
+
 /// Paths relative to the runner's directory.
 pub(crate) fn path_of(launch: LaunchNumber) -> String {
     format!("tasks/{launch}")
+}
+
+/// The same, as the runner knows launches.
+pub(crate) fn sandbox_of(launch: u64) -> String {
+    path_of(LaunchNumber(launch))
 }
 
 impl Sandboxes {
@@ -61,19 +74,32 @@ impl Sandboxes {
         Ok(Self {
             runners: data.open_dir("runners")?,
             user,
+            made: Mutex::default(),
         })
     }
 
     /// The runner's directory, made if it is not there.
     pub(crate) fn runner(&self, framework: FrameworkId) -> io::Result<Dir> {
         let name = framework.to_string();
+        // A panic while it was held cannot have left it half changed.
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.contains(&framework) {
+            return self.runners.open_dir(&name);
+        }
         make(&self.runners, &name, 0o755)?;
         let dir = self.runners.open_dir(&name)?;
         make(&dir, "tasks", 0o755)?;
         if make(&dir, "run", 0o700)? {
             self.give(&dir, "run")?;
         }
+        make(&dir, "kept", 0o700)?;
+        made.insert(framework);
         Ok(dir)
+    }
+
+    /// Where inputs for later tasks of a framework are kept. On the same disk as its sandboxes.
+    pub(crate) fn kept(&self, framework: FrameworkId) -> io::Result<Dir> {
+        self.runner(framework)?.open_dir("kept")
     }
 
     /// A fresh sandbox; what was there under this number is removed.
@@ -103,7 +129,7 @@ impl Sandboxes {
         open(runner.open_dir(path_of(launch))?)
     }
 
-    /// Removes a sandbox and what its runner noted of it.
+    /// Removes a sandbox.
     pub(crate) fn remove(&self, framework: FrameworkId, launch: LaunchNumber) -> io::Result<()> {
         let runner = match self.runners.open_dir(framework.to_string()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -199,10 +225,6 @@ fn make(dir: &Dir, name: &str, mode: u32) -> io::Result<bool> {
 }
 
 fn remove(runner: &Dir, launch: LaunchNumber) -> io::Result<()> {
-    match runner.remove_file(format!("{STATUS_DIR}/{}", launch.0)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
     let path = path_of(launch);
     let dir = match runner.open_dir(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

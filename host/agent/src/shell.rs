@@ -276,7 +276,7 @@ impl Shell {
         let text = "making its sandbox failed: a bug in the agent";
         Some(Input::Prepared {
             launch,
-            outcome: Err(Reason::new(code::LAUNCH_FAILED, Remedy::Retry, text)),
+            outcome: Err(Reason::new(code::LAUNCH_FAILED, Remedy::Retry, text).into()),
         })
     }
 

@@ -77,3 +77,21 @@ fn what_replaces_a_journal_is_all_that_is_left() {
     assert_eq!(open(dir.path()).unwrap().1, numbers(7, 9));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
+
+#[test]
+fn a_full_disk_stops_the_journal_for_good() {
+    let (dir, before) = three();
+    let (mut journal, _) = open(dir.path()).unwrap();
+    let full = fs::OpenOptions::new().write(true).open("/dev/full");
+    let real = std::mem::replace(&mut journal.file, full.unwrap());
+    let error = journal.append(&numbers(4, 4)).unwrap_err();
+    let JournalError::Disk(why) = error else {
+        panic!("{error}");
+    };
+    assert_eq!(why.kind(), std::io::ErrorKind::StorageFull);
+    // Room again, but some of a record may be there: what followed it could not be read.
+    journal.file = real;
+    journal.append(&numbers(5, 5)).unwrap_err();
+    drop(journal);
+    assert_eq!(fs::read(dir.path().join(NAME)).unwrap(), before);
+}

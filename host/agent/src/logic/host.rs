@@ -52,6 +52,7 @@ impl Logic {
         for launch in &new {
             let state = LaunchState::new(Arc::clone(launch), Arc::clone(&group));
             self.launches.insert(launch.number, state);
+            self.active += 1;
         }
         let refused = new.iter().find_map(|launch| {
             let problem = check::problem_of(launch, &self.settings.total);

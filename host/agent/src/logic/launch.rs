@@ -10,6 +10,9 @@ use proffer_model::{
 
 use super::{Action, Counters, Logic, Outbox, Record, StopCause};
 
+/// Bytes that an update may carry, by the framework contract.
+const DATA_MAX: usize = 64 * 1024;
+
 /// A launch that is remembered.
 #[derive(Debug)]
 pub(super) struct LaunchState {
@@ -114,6 +117,25 @@ pub enum Outcome {
     NotStarted(String),
 }
 
+/// Why a sandbox could not be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unprepared {
+    /// For the task's framework.
+    pub why: Reason,
+    /// The outputs, by name, and the tasks, by id, whose files are no more.
+    pub lost: Vec<String>,
+}
+
+impl From<Reason> for Unprepared {
+    /// Nothing is lost.
+    fn from(why: Reason) -> Self {
+        Self {
+            why,
+            lost: Vec::new(),
+        }
+    }
+}
+
 /// What is new about a launch.
 #[derive(Clone, Debug)]
 pub(super) struct News {
@@ -180,6 +202,7 @@ impl Logic {
         state.stream.pending.push_back(update);
         if news_is_final(state) {
             state.phase = Phase::Ended { at: now };
+            self.active -= 1;
             outbox.push(Action::Publish {
                 launch: number,
                 finished: state.latest == TaskState::Finished,
@@ -281,6 +304,22 @@ impl News {
             why,
             exit: None,
             data: Vec::new(),
+        }
+    }
+
+    /// The framework contract: names one a line, as many as fit.
+    pub(super) fn unprepared(Unprepared { why, lost }: Unprepared) -> Self {
+        let mut data = Vec::new();
+        for name in lost {
+            if data.len() + name.len() + 1 > DATA_MAX {
+                break;
+            }
+            data.extend_from_slice(name.as_bytes());
+            data.push(b'\n');
+        }
+        Self {
+            data,
+            ..Self::by_agent(TaskState::Failed, why)
         }
     }
 

@@ -190,7 +190,10 @@ impl Logic {
             outbox.push(Action::Persist(Record::Identity(identity.clone())));
         }
         let random = seed_of(&identity.key);
+        let runs = |state: &&LaunchState| !state.has_ended();
+        let active = recovered.launches.values().filter(runs).count();
         let mut logic = Self {
+            active,
             settings,
             identity,
             link: Link::Waiting {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proffer_model::{LaunchNumber, Reason, Remedy, TaskState, Timestamp, UpdateSource, code};
 
 use super::host::reason_of;
-use super::launch::{Due, End, Found, News, Outcome, Phase};
+use super::launch::{Due, End, Found, News, Outcome, Phase, Unprepared};
 use super::{Action, Logic, Outbox, Record, StopCause};
 
 impl Logic {
@@ -13,7 +13,7 @@ impl Logic {
         &mut self,
         now: Timestamp,
         number: LaunchNumber,
-        outcome: Result<(), Reason>,
+        outcome: Result<(), Unprepared>,
         outbox: &mut Outbox,
     ) {
         let Some(state) = self.launches.get_mut(&number) else {
@@ -23,8 +23,8 @@ impl Logic {
         if state.phase != Phase::Preparing {
             return;
         }
-        if let Err(why) = outcome {
-            return self.end(now, number, News::by_agent(TaskState::Failed, why), outbox);
+        if let Err(unprepared) = outcome {
+            return self.end(now, number, News::unprepared(unprepared), outbox);
         }
         state.phase = Phase::Prepared;
         let group = Arc::clone(&state.group);

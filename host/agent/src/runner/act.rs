@@ -1,21 +1,25 @@
 //! The runner's own state: its tasks, and what it does when it is told something.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use proffer_plugin::command::{CommandRunner, KillSwitch};
 use rustix::process::Pid;
 use tokio::sync::mpsc;
 
+use crate::sandbox::{RESULT, sandbox_of};
+
 use super::protocol::{Ending, How, Program, StartTask, Status, ToRunner};
+use super::status::{self, StatusLog};
 use super::wasm::WasmTask;
-use super::{process, status, wasm};
+use super::{process, wasm};
 
 /// The socket's name in the runner's directory.
 pub(crate) const CONTROL: &str = "run/control";
 
-/// Where status files are.
-pub(crate) const STATUS_DIR: &str = "run/status";
+/// The status log.
+pub(crate) const STATUS_LOG: &str = "run/status";
 
 /// Where compiled components are.
 pub(super) const CACHE_DIR: &str = "run/cache";
@@ -27,6 +31,7 @@ const STOPS_QUEUE: usize = 8;
 pub(super) struct Tasks {
     tasks: BTreeMap<u64, Task>,
     ended: mpsc::Sender<(u64, Ending)>,
+    log: StatusLog,
     /// Made for the first Wasm task: a runner of processes needs no compiler.
     engine: Option<CommandRunner>,
 }
@@ -53,10 +58,11 @@ pub(super) enum Done {
 }
 
 impl Tasks {
-    pub(super) fn new(ended: mpsc::Sender<(u64, Ending)>) -> Self {
+    pub(super) fn new(ended: mpsc::Sender<(u64, Ending)>, log: StatusLog) -> Self {
         Self {
             tasks: BTreeMap::new(),
             ended,
+            log,
             engine: None,
         }
     }
@@ -101,11 +107,27 @@ impl Tasks {
         status
     }
 
-    fn note(&self, launch: u64, status: &Status) {
+    fn note(&mut self, launch: u64, status: &Status) {
         // A full disk must not end the other tasks; if this runner dies as well, the agent reports the
         // task as lost, which is then the truth.
-        if let Err(error) = status::write(launch, status) {
+        if let Err(error) = self.log.note(launch, status) {
             tracing::error!(launch, %error, "a status was not written");
+        }
+        if self.log.wants_compacting() {
+            self.compact();
+        }
+    }
+
+    /// What is of no use any more leaves the log: launches that were forgotten, or whose sandboxes are
+    /// gone.
+    fn compact(&mut self) {
+        let Self { tasks, log, .. } = self;
+        let current = tasks
+            .iter()
+            .map(|(launch, task)| (*launch, task.status.clone()));
+        let is_kept = |launch| Path::new(&sandbox_of(launch)).exists();
+        if let Err(error) = log.compact(current, is_kept) {
+            tracing::warn!(%error, "the status log was not written anew");
         }
     }
 
@@ -114,12 +136,19 @@ impl Tasks {
         if let Some(known) = self.tasks.get(&launch) {
             return Done::Tell(launch, known.status.clone());
         }
+        // A component runs in this process: there is no moment between that could be of interest.
+        let first = match task.program {
+            Program::Process { .. } => Status::Starting,
+            Program::Wasm { .. } => Status::Running(None),
+        };
         // Without this on disk the task could be started twice, so it is not started without it.
-        let (status, stop) = match status::write(launch, &Status::Starting) {
+        let (status, stop) = match self.log.note(launch, &first) {
             Ok(()) => self.start_program(task),
             Err(error) => not_started(format!("its status cannot be written: {error}")),
         };
-        self.note(launch, &status);
+        if status != first {
+            self.note(launch, &status);
+        }
         let told = status.clone();
         self.tasks.insert(launch, Task { status, stop });
         Done::Tell(launch, told)
@@ -143,7 +172,9 @@ impl Tasks {
                 let (stop, stops) = mpsc::channel(STOPS_QUEUE);
                 let ended = self.ended.clone();
                 tokio::spawn(async move {
-                    let ending = process::watch(child, pid.and_then(Pid::from_raw), stops).await;
+                    let mut ending =
+                        process::watch(child, pid.and_then(Pid::from_raw), stops).await;
+                    ending.has_result = has_result(&work);
                     // An error means that the runner is ending.
                     let _told = ended.send((launch, ending)).await.is_ok();
                 });
@@ -167,11 +198,12 @@ impl Tasks {
                     memory_bytes,
                     inputs,
                     env,
-                    work,
+                    work: work.clone(),
                 };
                 let ended = self.ended.clone();
                 tokio::spawn(async move {
-                    let ending = wasm::run(engine, task, switch).await;
+                    let mut ending = wasm::run(engine, task, switch).await;
+                    ending.has_result = has_result(&work);
                     // An error means that the runner is ending.
                     let _told = ended.send((launch, ending)).await.is_ok();
                 });
@@ -211,17 +243,20 @@ impl Tasks {
             .is_some_and(|task| matches!(task.status, Status::Ended(_)));
         if has_ended {
             self.tasks.remove(&launch);
-            if let Err(error) = status::remove(launch) {
-                tracing::warn!(launch, %error, "a status file was not removed");
-            }
         }
     }
+}
+
+/// Whether the task left a result of its own: the agent then reads it.
+fn has_result(work: &str) -> bool {
+    Path::new(work).join(RESULT).symlink_metadata().is_ok()
 }
 
 fn not_started(problem: String) -> (Status, Stop) {
     let ending = Ending {
         how: How::NotStarted(problem),
         stopped: false,
+        has_result: false,
     };
     (Status::Ended(ending), Stop::Ended)
 }

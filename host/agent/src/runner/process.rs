@@ -79,6 +79,7 @@ pub(super) async fn watch(
     Ending {
         how,
         stopped: kill_at.is_some(),
+        has_result: false,
     }
 }
 

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Another version is refused: a runner of an older program is left to finish what it runs, told by
-/// its status files.
-pub(crate) const VERSION: u32 = 1;
+/// its status log.
+pub(crate) const VERSION: u32 = 2;
 
 /// Arguments and environment of a task are at most 1 MiB; status lists are small.
 const FRAME_MAX: usize = 16 * 1024 * 1024;
@@ -64,6 +64,8 @@ pub(crate) struct ProcessMark {
 pub(crate) struct Ending {
     pub(crate) how: How,
     pub(crate) stopped: bool,
+    /// Whether it left a result of its own in its directory.
+    pub(crate) has_result: bool,
 }
 
 /// In which way a task ended.

@@ -6,14 +6,15 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
-use tokio::io::BufReader;
+use tokio::io::{AsyncWriteExt, BufReader, BufWriter};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
 use super::RunnerError;
-use super::act::{CACHE_DIR, CONTROL, Done, STATUS_DIR, Tasks};
+use super::act::{CACHE_DIR, CONTROL, Done, Tasks};
 use super::protocol::{FromRunner, ToRunner, VERSION, read_frame, write_frame};
+use super::status::StatusLog;
 
 /// Ends of tasks that wait to be written down. The tasks' watchers wait if it is full.
 const ENDED_QUEUE: usize = 256;
@@ -27,7 +28,9 @@ const WRITE_WITHIN: Duration = Duration::from_secs(10);
 /// The attached agent.
 struct Attached {
     number: u64,
-    to_agent: OwnedWriteHalf,
+    to_agent: BufWriter<OwnedWriteHalf>,
+    /// Something was written that has not gone out.
+    is_pending: bool,
 }
 
 /// What the socket brings.
@@ -38,11 +41,11 @@ enum FromSocket {
 
 pub(super) async fn serve(idle: Duration) -> Result<(), RunnerError> {
     let started = |what| move |source: io::Error| RunnerError::Start { what, source };
-    for dir in [STATUS_DIR, CACHE_DIR] {
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700);
-        builder.create(dir).map_err(started("its directories"))?;
-    }
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    builder
+        .create(CACHE_DIR)
+        .map_err(started("its directories"))?;
     let _lock = lock()
         .map_err(started("its lock"))?
         .ok_or(RunnerError::Taken)?;
@@ -51,9 +54,10 @@ pub(super) async fn serve(idle: Duration) -> Result<(), RunnerError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(started("the socket of the runner before")(error)),
     }
+    let log = StatusLog::open().map_err(started("its status log"))?;
     let listener = UnixListener::bind(CONTROL).map_err(started("its socket"))?;
     say_ready().map_err(started("saying that it is ready"))?;
-    run(listener, idle).await;
+    run(listener, log, idle).await;
     Ok(())
 }
 
@@ -76,13 +80,17 @@ fn say_ready() -> io::Result<()> {
     out.flush()
 }
 
-async fn run(listener: UnixListener, idle: Duration) {
+async fn run(listener: UnixListener, log: StatusLog, idle: Duration) {
     let (ended, mut endings) = mpsc::channel(ENDED_QUEUE);
     let (from_socket, mut commands) = mpsc::channel(COMMANDS_QUEUE);
-    let mut tasks = Tasks::new(ended);
+    let mut tasks = Tasks::new(ended, log);
     let mut attached: Option<Attached> = None;
     let mut connections = 0;
     loop {
+        // What there is to say goes out in one piece as soon as nothing more comes.
+        if endings.is_empty() && commands.is_empty() {
+            flush(&mut attached).await;
+        }
         let is_idle = attached.is_none() && !tasks.any_runs();
         tokio::select! {
             Some((launch, ending)) = endings.recv() => {
@@ -108,7 +116,11 @@ async fn run(listener: UnixListener, idle: Duration) {
                     connections += 1;
                     let (read, to_agent) = stream.into_split();
                     tokio::spawn(listen(connections, read, from_socket.clone()));
-                    attached = Some(Attached { number: connections, to_agent });
+                    attached = Some(Attached {
+                        number: connections,
+                        to_agent: BufWriter::new(to_agent),
+                        is_pending: false,
+                    });
                     let hello = FromRunner::Hello { version: VERSION, launches: tasks.list() };
                     tell(&mut attached, hello).await;
                 }
@@ -135,8 +147,20 @@ fn is_allowed(stream: &UnixStream) -> bool {
 
 async fn tell(attached: &mut Option<Attached>, message: FromRunner) {
     let Some(agent) = attached else { return };
+    agent.is_pending = true;
     let written = tokio::time::timeout(WRITE_WITHIN, write_frame(&mut agent.to_agent, &message));
     if !matches!(written.await, Ok(Ok(()))) {
+        *attached = None;
+    }
+}
+
+async fn flush(attached: &mut Option<Attached>) {
+    let Some(agent) = attached else { return };
+    if !std::mem::take(&mut agent.is_pending) {
+        return;
+    }
+    let flushed = tokio::time::timeout(WRITE_WITHIN, agent.to_agent.flush());
+    if !matches!(flushed.await, Ok(Ok(()))) {
         *attached = None;
     }
 }

@@ -40,6 +40,7 @@ pub(super) async fn run(engine: CommandRunner, task: WasmTask, kill: KillSwitch)
     Ending {
         how,
         stopped: kill.is_used(),
+        has_result: false,
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod attach;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -16,20 +16,19 @@ use super::{Command, RunnerNews, RunnerSetup, not_started};
 use crate::files::open_regular;
 use crate::logic::{End, Found, Outcome};
 use crate::program;
-use crate::runner::STATUS_DIR;
+use crate::runner::STATUS_LOG;
 use crate::runner::protocol::{Ending, FromRunner, How, ProcessMark, Status, ToRunner};
 use crate::runner::status;
+use crate::sandbox::RESULT;
 
 use attach::{Attached, Known};
 
 /// A task's own result, as the framework contract promises.
 const DATA_MAX: u64 = 64 * 1024;
 
-/// The file that holds it.
-const RESULT: &str = "result";
-
-/// A status file is a few dozen bytes and perhaps a message.
-const STATUS_BYTES_MAX: u64 = 1024 * 1024;
+/// A status log is written anew past twice what is current; a hundred thousand launches are some
+/// megabytes.
+const STATUS_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 struct Link {
     setup: RunnerSetup,
@@ -55,6 +54,10 @@ pub(super) async fn run(
         handed: BTreeSet::new(),
     };
     loop {
+        // Commands that come together go out together.
+        if commands.is_empty() {
+            link.flush().await;
+        }
         let said = async {
             match &mut link.attached {
                 Some(attached) => attached.receive().await,
@@ -106,13 +109,8 @@ impl Link {
     }
 
     async fn try_start(&mut self, launch: Arc<Launch>) -> Result<(), String> {
-        let sandboxes = Arc::clone(&self.setup.sandboxes);
         let (framework, number) = (self.framework, launch.number);
-        let task = blocking(move || {
-            let sandbox = sandboxes.existing(framework, number)?;
-            program::start_task(&launch, &sandbox)
-        });
-        let task = task.await.map_err(|error| error.to_string())?;
+        let task = program::start_task(&launch)?;
         if self.attached.is_none() {
             let started = Attached::start(&self.setup, framework).await;
             let (attached, known) = started.map_err(|error| format!("its runner: {error}"))?;
@@ -121,6 +119,15 @@ impl Link {
         self.handed.insert(number);
         self.send(ToRunner::Start(Box::new(task))).await;
         Ok(())
+    }
+
+    async fn flush(&mut self) {
+        if let Some(attached) = &mut self.attached
+            && let Err(error) = attached.flush().await
+        {
+            tracing::warn!(framework = %self.framework, %error, "a runner does not listen");
+            self.on_lost().await;
+        }
     }
 
     /// A runner that is gone needs no commands: what became of its launches is found out.
@@ -147,9 +154,7 @@ impl Link {
                 self.send(ToRunner::Forget { launch }).await;
             }
         }
-        for launch in asked {
-            self.find_out(launch).await;
-        }
+        self.find_out(asked).await;
     }
 
     async fn on_message(&mut self, message: FromRunner) {
@@ -176,50 +181,61 @@ impl Link {
 
     async fn on_lost(&mut self) {
         self.attached = None;
-        for launch in std::mem::take(&mut self.handed) {
-            self.find_out(launch).await;
+        let handed = std::mem::take(&mut self.handed);
+        self.find_out(handed).await;
+    }
+
+    /// What the status log of a dead runner says of launches.
+    async fn find_out(&mut self, launches: BTreeSet<LaunchNumber>) {
+        if launches.is_empty() {
+            return;
+        }
+        let sandboxes = Arc::clone(&self.setup.sandboxes);
+        let framework = self.framework;
+        let read = blocking(move || read_log(&sandboxes.runner(framework)?)).await;
+        let log = read.unwrap_or_else(|error| {
+            tracing::error!(%framework, %error, "a runner's status log cannot be read");
+            StatusRead {
+                statuses: BTreeMap::new(),
+                is_whole: false,
+            }
+        });
+        for launch in launches {
+            let found = match log.statuses.get(&launch.0) {
+                None if log.is_whole => Found::NeverStarted,
+                // What is cut short or unreadable may have been its beginning.
+                None => Found::Lost,
+                Some(status) => self.found_of(launch, status.clone()).await,
+            };
+            self.tell(launch, found).await;
         }
     }
 
-    /// What the status file of a dead runner says. A process that still runs is ended: nobody could
-    /// learn its exit status any more, and its resources are to be free.
-    async fn find_out(&mut self, launch: LaunchNumber) {
-        let sandboxes = Arc::clone(&self.setup.sandboxes);
-        let framework = self.framework;
-        let read = blocking(move || {
-            let runner = sandboxes.runner(framework)?;
-            read_status(&runner, launch)
-        });
-        let found = match read.await {
-            Ok(None) => Found::NeverStarted,
-            Ok(Some(Status::Ended(ending))) => Found::Ended(self.end_of(launch, ending).await),
-            Ok(Some(Status::Running(mark))) => {
+    /// A process that still runs is ended: nobody could learn its exit status any more, and its
+    /// resources are to be free.
+    async fn found_of(&self, launch: LaunchNumber, status: Status) -> Found {
+        match status {
+            Status::Ended(ending) => Found::Ended(self.end_of(launch, ending).await),
+            Status::Running(mark) => {
                 if let Some(mark) = mark {
                     end_orphan(launch, mark);
                 }
                 Found::Lost
             }
-            Ok(Some(Status::Starting)) => Found::Lost,
-            Err(error) => {
-                tracing::error!(%launch, %error, "a status file cannot be read");
-                Found::Lost
-            }
-        };
-        self.tell(launch, found).await;
+            Status::Starting => Found::Lost,
+        }
     }
 
     async fn end_of(&self, launch: LaunchNumber, ending: Ending) -> End {
-        let sandboxes = Arc::clone(&self.setup.sandboxes);
-        let framework = self.framework;
-        let data = blocking(move || {
-            let sandbox = sandboxes.existing(framework, launch)?;
-            read_result(&sandbox.work)
-        });
-        let data = data.await.unwrap_or_else(|error| {
-            tracing::warn!(%launch, %error, "a task's result was left out");
-            Vec::new()
-        });
-        let Ending { how, stopped } = ending;
+        let Ending {
+            how,
+            stopped,
+            has_result,
+        } = ending;
+        let data = match has_result {
+            true => self.result_of(launch).await,
+            false => Vec::new(),
+        };
         let outcome = match how {
             How::Exited(status) => Outcome::Exited(status),
             How::Signalled(signal) => Outcome::Signalled(signal),
@@ -232,6 +248,19 @@ impl Link {
             stopped,
             data,
         }
+    }
+
+    async fn result_of(&self, launch: LaunchNumber) -> Vec<u8> {
+        let sandboxes = Arc::clone(&self.setup.sandboxes);
+        let framework = self.framework;
+        let data = blocking(move || {
+            let sandbox = sandboxes.existing(framework, launch)?;
+            read_result(&sandbox.work)
+        });
+        data.await.unwrap_or_else(|error| {
+            tracing::warn!(%launch, %error, "a task's result was left out");
+            Vec::new()
+        })
     }
 
     async fn tell(&self, launch: LaunchNumber, found: Found) {
@@ -266,17 +295,27 @@ fn read_result(work: &Dir) -> io::Result<Vec<u8>> {
     Ok(data)
 }
 
-fn read_status(runner: &Dir, launch: LaunchNumber) -> io::Result<Option<Status>> {
-    let file = match open_regular(runner, &format!("{STATUS_DIR}/{}", launch.0)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file?,
-    };
+/// What a runner's status log says.
+struct StatusRead {
+    statuses: BTreeMap<u64, Status>,
+    /// Nothing of it is cut short or damaged.
+    is_whole: bool,
+}
+
+fn read_log(runner: &Dir) -> io::Result<StatusRead> {
     let mut content = Vec::new();
-    file.take(STATUS_BYTES_MAX).read_to_end(&mut content)?;
-    match status::parse(&content) {
-        Some(status) => Ok(Some(status)),
-        None => Err(io::Error::other("it is damaged")),
+    match open_regular(runner, STATUS_LOG) {
+        // No runner was ever started.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        file => {
+            file?.take(STATUS_BYTES_MAX).read_to_end(&mut content)?;
+        }
     }
+    Ok(StatusRead {
+        statuses: status::parse(&content),
+        is_whole: status::whole(&content) == content.len()
+            && (content.len() as u64) < STATUS_BYTES_MAX,
+    })
 }
 
 /// Ends the process group of a task whose runner is gone, if that is still the same process.
@@ -290,5 +329,32 @@ fn end_orphan(launch: LaunchNumber, mark: ProcessMark) {
     tracing::warn!(%launch, pid = mark.pid, "a process whose runner died is ended");
     if let Err(error) = kill_process_group(group, Signal::KILL) {
         tracing::warn!(%launch, %error, "it was not ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::{CommandExt, ExitStatusExt};
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_has_a_tasks_old_pid_is_left_alone() {
+        let mut child = Command::new("sleep")
+            .arg("1000")
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let mark = status::mark_of(pid).unwrap();
+        let earlier = ProcessMark {
+            started: mark.started - 1,
+            ..mark
+        };
+        end_orphan(LaunchNumber(1), earlier);
+        assert_eq!(status::mark_of(pid), Some(mark));
+        end_orphan(LaunchNumber(1), mark);
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
     }
 }

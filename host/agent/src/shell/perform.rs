@@ -91,7 +91,7 @@ impl Shell {
         let events = self.events.clone();
         let preparing = self.work.spawn(async move {
             let outcome = preparer.prepare(&launch).await;
-            let outcome = outcome.map_err(|error| error.reason());
+            let outcome = outcome.map_err(|error| error.unprepared());
             let input = Input::Prepared {
                 launch: number,
                 outcome,

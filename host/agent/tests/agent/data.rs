@@ -1,11 +1,11 @@
 //! Outputs that go from agent to agent.
 
 use proffer_model::agent::{Origin, SandboxFile};
-use proffer_model::{AgentId, LaunchNumber, TaskState, code};
+use proffer_model::{AgentId, Input, InputMarks, LaunchNumber, TaskState, code};
 use proffer_rpc::data::{DataClient, FetchError, FetchFile, FetchRefused};
 use proffer_rpc::{Tls, Token};
 
-use super::stage::{Host, input, shell, wait_until};
+use super::stage::{Host, input, shell, wait_until, with};
 
 fn file(address: &str, launch: u64, path: &str) -> SandboxFile {
     SandboxFile {
@@ -72,6 +72,53 @@ async fn an_output_that_is_gone_is_a_lost_input() {
         assert_eq!(last.update.state, TaskState::Failed);
         assert_eq!(last.update.why.code, code::INPUT_LOST, "{last:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_lost_outputs_are_named_and_only_those() {
+    let mut host = Host::start().await;
+    let first = host.agent("a");
+    let one = host.registered(AgentId(1)).await;
+    let _second = host.agent("b");
+    let two = host.registered(AgentId(2)).await;
+    let (away, here) = (
+        one.registration.data_address.clone(),
+        two.registration.data_address.clone(),
+    );
+    for (agent, number) in [(&one, 1), (&two, 2)] {
+        agent.launch(shell(number, "printf one > part"));
+        host.end_of(agent, number).await;
+    }
+    first.kill();
+    let several = vec![
+        ("job.m0".to_owned(), file(&away, 1, "part")),
+        ("job.m1".to_owned(), file(&here, 2, "part")),
+        ("job.m2".to_owned(), file(&away, 7, "part")),
+        ("job.m3".to_owned(), file(&here, 9, "part")),
+    ];
+    let mut reading = with(shell(3, "true"), |task| {
+        let source = |source: &str, path: &str| Input {
+            source: source.to_owned(),
+            path: path.to_owned(),
+            digest: String::new(),
+            marks: InputMarks::default(),
+        };
+        task.inputs = vec![
+            source("output:job.m*/part", "parts"),
+            source("task:job.m4.a0/part", "single"),
+        ];
+    });
+    reading.inputs = vec![
+        input("parts", Origin::Sandboxes(several)),
+        input("single", Origin::Sandbox(file(&away, 5, "part"))),
+    ];
+    two.launch(reading);
+    let (_, last) = host.end_of(&two, 3).await;
+    assert_eq!(last.update.why.code, code::INPUT_LOST, "{last:?}");
+    let named = String::from_utf8(last.update.data).unwrap();
+    assert_eq!(named, "job.m0\njob.m2\njob.m3\njob.m4.a0\n");
+    let text = last.update.why.text;
+    assert!(text.ends_with("(and 3 more)"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

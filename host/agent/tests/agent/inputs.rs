@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use proffer_model::agent::{Launch, Origin};
 use proffer_model::{AgentId, Executor, TaskState, code};
@@ -122,4 +123,33 @@ async fn inputs_come_from_web_servers_too() {
     let (_, last) = host.end_of(&agent, 2).await;
     assert_eq!(last.update.why.code, code::INPUT_LOST, "{last:?}");
     server.join().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_input_is_one_file_until_its_source_changes() {
+    let mut host = Host::start().await;
+    let process = host.agent("a");
+    let agent = host.registered(AgentId(1)).await;
+    let source = host.dir.path().join("files/text");
+    let mut inodes = Vec::new();
+    for (number, content) in [(1, "abc"), (2, "abc"), (3, "abcd"), (4, "abcd")] {
+        if number % 2 == 1 {
+            std::fs::write(&source, content).unwrap();
+        }
+        let from = Origin::File(source.to_str().unwrap().to_owned());
+        let mut launched = with_input(shell(number, "cat in/text"), "in/text", from);
+        launched.inputs[0].marks.cache = true;
+        agent.launch(launched);
+        host.end_of(&agent, number).await;
+        let work = process.work(number);
+        assert_eq!(
+            std::fs::read_to_string(work.join("stdout")).unwrap(),
+            content
+        );
+        let metadata = std::fs::metadata(work.join("in/text")).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o777, 0o444);
+        inodes.push(metadata.ino());
+    }
+    assert_eq!((inodes[0], inodes[2]), (inodes[1], inodes[3]));
+    assert_ne!(inodes[1], inodes[2]);
 }

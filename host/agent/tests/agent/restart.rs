@@ -13,11 +13,11 @@ async fn an_exit_while_the_agent_is_dead_is_told_after_its_restart() {
     host.until(&agent, 1, TaskState::Running).await;
     let data = process.data.clone();
     process.kill();
+    let log = runner(&data).join("run/status");
+    let written = || std::fs::metadata(&log).unwrap().len();
+    let before = written();
     std::fs::write(work(&data, 1).join("go"), "").unwrap();
-    let status = runner(&data).join("run/status/1");
-    // The third kind of status is the end.
-    let ended = || std::fs::read(&status).is_ok_and(|status| status.first() == Some(&2));
-    wait_until("the runner notes the exit", ended).await;
+    wait_until("the runner notes the exit", || written() > before).await;
 
     let _process = host.agent("a");
     let agent = host.registered(AgentId(5)).await;
@@ -103,4 +103,26 @@ async fn a_task_whose_runner_was_killed_is_reported_lost_and_runs_no_more() {
             .map_or(true, |stat| stat.contains(") Z "))
     };
     wait_until("the process is gone", gone).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_oldest_sandboxes_go_when_disk_is_low() {
+    let mut host = Host::start().await;
+    let process = host.agent("a");
+    let agent = host.registered(AgentId(5)).await;
+    for number in 1..=4 {
+        agent.launch(shell(number, "echo done"));
+        host.end_of(&agent, number).await;
+    }
+    let data = process.data.clone();
+    // The last acknowledgement is journalled before this is answered.
+    agent.launch(shell(5, "true"));
+    host.until(&agent, 5, TaskState::Running).await;
+    process.kill();
+    let _process = host.agent_with("a", &["--disk-is-low"]);
+    host.registered(AgentId(5)).await;
+    wait_until("the oldest is gone", || !work(&data, 1).exists()).await;
+    for number in 2..=5 {
+        assert!(work(&data, number).exists(), "{number}");
+    }
 }

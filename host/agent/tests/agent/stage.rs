@@ -63,6 +63,11 @@ impl Host {
 
     /// Starts an agent with a data directory of this name.
     pub(crate) fn agent(&self, name: &str) -> AgentProcess {
+        self.agent_with(name, &[])
+    }
+
+    /// The same, with further arguments.
+    pub(crate) fn agent_with(&self, name: &str, args: &[&str]) -> AgentProcess {
         let data = self.dir.path().join(name);
         let files = self.dir.path().join("files");
         std::fs::create_dir_all(&files).unwrap();
@@ -76,6 +81,7 @@ impl Host {
             .arg(&self.address)
             .arg(self.dir.path().join("token"))
             .arg(files)
+            .args(args)
             .stdin(Stdio::null())
             .stderr(log)
             .spawn()

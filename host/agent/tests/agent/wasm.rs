@@ -123,9 +123,23 @@ async fn a_component_reaches_its_sandbox_and_nothing_else() {
         &["connect", "127.0.0.1:1"],
     ] {
         let (last, stdout) = stage.run(args).await;
-        // Without `exit-with-code` every failure is a 1.
         assert_eq!(last.update.exit, Some(1), "{args:?}: {last:?} {stdout}");
         assert!(stdout.starts_with("refused"), "{args:?}: {stdout}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_components_exit_status_arrives_as_it_is() {
+    let Some(component) = component() else { return };
+    let mut stage = Stage::new(&component).await;
+    for (status, state) in [
+        (0, TaskState::Finished),
+        (7, TaskState::Failed),
+        (255, TaskState::Failed),
+    ] {
+        let (last, _) = stage.run(&["exit", &status.to_string()]).await;
+        assert_eq!(last.update.exit, Some(status), "{last:?}");
+        assert_eq!(last.update.state, state, "{last:?}");
     }
 }
 

@@ -33,7 +33,7 @@ fn one_that_cannot_be_prepared_drops_its_group() {
     script.prepared(2);
     let out = script.give(Input::Prepared {
         launch: LaunchNumber(1),
-        outcome: Err(Reason::new("input-lost", Remedy::ChooseAnew, "test")),
+        outcome: Err(Reason::new("input-lost", Remedy::ChooseAnew, "test").into()),
     });
     expect![[r#"
           durable: 1 #1 failed input-lost exit None

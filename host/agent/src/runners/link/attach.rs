@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 use proffer_model::FrameworkId;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, BufWriter};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::process::{Child, Command};
@@ -36,7 +36,9 @@ pub(super) type Known = Vec<(u64, Status)>;
 /// A runner that listens.
 #[derive(Debug)]
 pub(super) struct Attached {
-    write: OwnedWriteHalf,
+    write: BufWriter<OwnedWriteHalf>,
+    /// Something was written that has not gone out.
+    is_pending: bool,
     messages: mpsc::Receiver<FromRunner>,
     reader: AbortHandle,
 }
@@ -88,9 +90,21 @@ impl Attached {
     }
 
     pub(super) async fn send(&mut self, command: &ToRunner) -> io::Result<()> {
+        self.is_pending = true;
         let written = write_frame(&mut self.write, command);
         match tokio::time::timeout(ANSWER_WITHIN, written).await {
             Ok(written) => written,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// What was sent goes out.
+    pub(super) async fn flush(&mut self) -> io::Result<()> {
+        if !std::mem::take(&mut self.is_pending) {
+            return Ok(());
+        }
+        match tokio::time::timeout(ANSWER_WITHIN, self.write.flush()).await {
+            Ok(flushed) => flushed,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }
     }
@@ -135,7 +149,8 @@ async fn connect(setup: &RunnerSetup, dir: &Dir) -> io::Result<(Attached, Known)
         }
     });
     let attached = Attached {
-        write,
+        write: BufWriter::new(write),
+        is_pending: false,
         messages: received,
         reader: reader.abort_handle(),
     };
