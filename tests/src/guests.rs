@@ -11,7 +11,8 @@ use proffer_build::{BuildError, BuildOptions, build};
 /// # Panics
 /// If the guest does not build: there is nothing to test then.
 pub fn component(dir: &str) -> Option<PathBuf> {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    // Without "..": agents compare paths of inputs with what they may read.
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
     let dirs = [repository.join(dir)];
     let options = BuildOptions {
         target_dir: Some(repository.join("target/guests")),

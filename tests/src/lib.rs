@@ -1,3 +1,4 @@
 //! Whole-system tests, misbehaving guests, benchmarks and tidy checks.
 
+pub mod cluster;
 pub mod guests;

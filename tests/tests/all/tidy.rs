@@ -27,7 +27,7 @@ const SLEEPERS: [(&str, &str); 2] = [
 ];
 
 /// Which of our crates each may depend on, directly. Development dependencies are free.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 20] = [
     ("proffer-model", &[]),
     ("proffer-codec", &["proffer-model"]),
     ("proffer-core", &["proffer-codec", "proffer-model"]),
@@ -99,7 +99,11 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ("proffer-drf", &["proffer-policy", "proffer-sdk"]),
     ("proffer-mapreduce", &["proffer-model", "proffer-sdk"]),
     ("proffer-wordcount", &[]),
-    ("proffer-tests", &["proffer-build"]),
+    ("proffer-noop-framework", &["proffer-sdk"]),
+    (
+        "proffer-tests",
+        &["proffer-build", "proffer-model", "proffer-rpc"],
+    ),
 ];
 
 /// Crates that may be in no dependency tree of the core or of policies: they wait, or touch the world.
