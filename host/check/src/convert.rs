@@ -19,7 +19,10 @@ pub(crate) fn roles_of(names: &[String]) -> Result<Vec<RoleName>, String> {
     names.iter().map(|name| role_of(name)).collect()
 }
 
-pub(crate) fn uses_of(used: &[UseThere]) -> Result<Vec<((String, RoleName), Resources)>, String> {
+/// What is in use, by framework and role.
+type Uses = Vec<((String, RoleName), Resources)>;
+
+pub(crate) fn uses_of(used: &[UseThere]) -> Result<Uses, String> {
     let row = |used: &UseThere| {
         let role = role_of(&used.role)?;
         Ok(((used.framework.clone(), role), used.resources.0.clone()))
