@@ -59,6 +59,7 @@ impl Cluster {
                 roles: vec![RoleName::star()],
                 config: String::new(),
                 gpus: false,
+                options: proffer_model::fact::FrameworkOptions::default(),
             }),
         });
         Self {
@@ -297,6 +298,7 @@ fn registration(number: u64) -> Event {
                 attributes: Vec::new(),
             }),
             total: "cpus:16;mem:65536;ports:[31000-32000]".parse().unwrap(),
+            special: proffer_model::Resources::none(),
             data_address: String::new(),
             launches: Vec::new(),
         }),

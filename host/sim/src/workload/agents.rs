@@ -30,6 +30,7 @@ pub(super) fn registration(number: usize, machine: &Machine) -> Event {
                 attributes: attributes.collect(),
             }),
             total: machine.total.clone(),
+            special: proffer_model::Resources::none(),
             data_address: String::new(),
             launches: Vec::new(),
         }),

@@ -172,6 +172,7 @@ impl<'w, 'p> Run<'w, 'p> {
                     roles: vec![role],
                     config: String::new(),
                     gpus: about.gpus,
+                    options: proffer_model::fact::FrameworkOptions::default(),
                 }),
             });
         }
