@@ -142,7 +142,7 @@ fn a_quarantined_framework_names_its_event_and_an_upgrade_leads_out() {
     for (config, why) in [
         ("start-refuse", "I do not like this configuration"),
         ("error", "I would rather not"),
-        ("spin", "CPU"),
+        ("spin", "took more than its"),
     ] {
         let refused = cluster.upgrade(name, &hostile, config);
         assert_eq!(refused.status, USAGE, "{}", refused.stderr);
