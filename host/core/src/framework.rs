@@ -210,6 +210,7 @@ pub(crate) struct Supervision {
 
 codec_struct!(Supervision {
     failures,
+    prevented,
     alone,
     stuck,
     rows_max,

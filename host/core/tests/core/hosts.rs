@@ -1,7 +1,7 @@
 //! Fencing, removal, heartbeats, back-pressure and failing steps: behaviours 34, 36, 38 and 39.
 
 use proffer_core::{Blame, CoreConfig, Event, NewFramework, Reply};
-use proffer_model::fact::FrameworkStanding;
+use proffer_model::fact::{FrameworkOptions, FrameworkStanding};
 use proffer_model::framework::{Answer, Command, Finish};
 use proffer_model::{RoleName, TaskState, code};
 
@@ -265,6 +265,7 @@ fn a_host_has_room_for_so_many_frameworks() {
             roles: vec![RoleName::star()],
             config: String::new(),
             gpus: false,
+            options: FrameworkOptions::default(),
         }),
     });
     let Some(Reply::Refused(why)) = cluster.replies.get(&ticket) else {
