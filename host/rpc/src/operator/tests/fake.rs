@@ -15,8 +15,8 @@ use crate::operator::{
     FrameworkDetail, FrameworkName, FrameworkQuery, FrameworkRequest, FrameworkResponse,
     FrameworkState, FrameworkUsage, InspectComponent, KillTask, Limit, Offer, OfferCounts,
     OfferQuery, Operator, OperatorError, Paged, PlanRemoval, Plugin, Policy, PolicyQuery,
-    ReasonCount, RemovalPlan, RemoveFramework, ResumeFramework, Role, RoleQuery, SetRole,
-    SkipEvent, SkippedEvent, Status, StatusQuery, Subject, Task, TaskLogs, TaskQuery,
+    ReasonCount, RemovalPlan, RemoveFramework, Reserve, ResumeFramework, Role, RoleQuery, SetQuota,
+    SetRole, SkipEvent, SkippedEvent, Status, StatusQuery, Subject, Task, TaskLogs, TaskQuery,
     UpgradeFramework, UpgradeOutcome, UpgradedFramework, Usage, UsageQuery,
 };
 
@@ -162,6 +162,12 @@ pub(super) fn role() -> Role {
         frameworks: vec!["mapreduce".into()],
         used: bundle("cpus:1"),
         share_milli: 12,
+        quotas: vec![proffer_model::KindQuota {
+            kind: "cpus".into(),
+            guarantee: Amount::ONE,
+            limit: Some(Amount::ZERO),
+        }],
+        reserved: bundle("mem:64"),
     }
 }
 
