@@ -63,7 +63,7 @@ fn encoding_of_this_format_is_fixed() {
     }
     assert_eq!(
         hex::encode(hash.finalize()),
-        "2817653fd8ad705c22df2cc0514312c430f5a8b30b790ff3060f48a98da6268e",
+        "03fc838dee538910b620b6a87ab2b6370c864afa2475f40f07dbf5d6c15428ac",
         "the stored form of facts has changed: raise FORMAT, keep the old types for reading, and \
          only then change this digest"
     );
