@@ -296,6 +296,9 @@ impl Core {
         }
         let frameworks: Vec<FrameworkId> = self.frameworks.keys().copied().collect();
         for framework in frameworks {
+            // What is wanted follows from all facts together: a demand may have been set while its
+            // role was suppressed, and the role revived after.
+            self.demands_changed(framework);
             let Some(fw) = self.frameworks.get(&framework) else {
                 continue;
             };

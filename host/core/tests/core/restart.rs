@@ -6,7 +6,7 @@ use proffer_model::framework::Command;
 use proffer_model::{Amount, StepNumber, TaskState, Timestamp};
 
 use super::cluster::Cluster;
-use super::words::{accept, task, want_anything};
+use super::words::{accept, task, want, want_anything};
 
 impl Cluster {
     /// Facts that a crash now leaves.
@@ -185,4 +185,21 @@ fn ports_of_a_task_that_ended_unacknowledged_belong_to_the_later_one() {
     assert_eq!(cluster.free("a1"), "cpus:3;mem:99;ports:[3-4]");
     cluster.update("a1", "new", 1, TaskState::Finished);
     assert_eq!(cluster.free("a1"), "cpus:4;mem:100;ports:[1-4]");
+}
+
+/// Found by the simulator: what is wanted was read from the facts before the role was revived, and
+/// nothing was offered to the framework after a restart.
+#[test]
+fn demand_that_was_set_while_its_role_was_suppressed_is_served_after_a_restart() {
+    let mut cluster = Cluster::new();
+    cluster.framework("f", "*");
+    cluster.command("f", vec![Command::Suppress(Vec::new())]);
+    cluster.command(
+        "f",
+        vec![want("cpus:1;mem:64", 1), Command::Revive(Vec::new())],
+    );
+    cluster.restart();
+    cluster.answer("f", vec![]);
+    cluster.agent("a1", "cpus:4;mem:128");
+    assert_eq!(cluster.offers(), ["f a1 cpus:1;mem:64"]);
 }
