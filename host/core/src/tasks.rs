@@ -209,6 +209,8 @@ impl Core {
         // agent would forget the end.
         if update.sequence <= task.queued || task.queued_state.is_final() {
             fw.counters.updates_repeated += 1;
+            // Repeated, but the newest word with it may be the end that a removal waits for.
+            self.finish_removals();
             return;
         }
         task.queued = update.sequence;

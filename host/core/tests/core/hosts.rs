@@ -52,6 +52,21 @@ fn b34_late_answers_and_old_connections_are_nobodys() {
     assert!(cluster.core.agents(None).next().unwrap().active);
 }
 
+/// Found by the simulator: an update that nobody takes any more is repeated for ever, and with it, at
+/// last, the newest word that the task has ended.
+#[test]
+fn a_removed_framework_goes_when_the_end_comes_with_a_repeated_update() {
+    let mut cluster = Cluster::running("cpus:4;mem:100", vec![task("t", "cpus:1;mem:10")]);
+    cluster.remove("f");
+    cluster.update("a1", "t", 2, TaskState::Killing);
+    assert!(cluster.core.framework_named("f").is_some());
+    cluster.update_with("a1", "t", 2, TaskState::Killing, |update| {
+        update.latest = TaskState::Killed;
+    });
+    assert!(cluster.core.framework_named("f").is_none());
+    assert_eq!(cluster.free("a1"), "cpus:4;mem:100");
+}
+
 #[test]
 fn b36_a_removed_framework_goes_when_its_tasks_have_ended() {
     let mut cluster = Cluster::running("cpus:4;mem:100", vec![task("t", "cpus:1;mem:10")]);
