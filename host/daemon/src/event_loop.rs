@@ -13,8 +13,8 @@ use proffer_model::fact::Fact;
 use proffer_model::{FrameworkId, Reason};
 use proffer_record::Recorder;
 use proffer_rpc::agent::{AgentConnectionEvent, ToAgentSender};
-use proffer_store::WriteStoreError;
 use proffer_store::etcd::Authority;
+use proffer_store::{JournalLimit, WriteStoreError};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::Clock;
@@ -28,9 +28,6 @@ use crate::usage::{SAMPLE_EVERY, UsageSeries};
 /// Facts that may wait for the store. At a kilobyte each it is a hundred megabytes; a store that is
 /// so far behind will not catch up by being given more.
 const FACTS_WAITING_MAX: usize = 100_000;
-
-/// A journal so many times its limit makes the loop wait for a quiet moment to replace it.
-const JOURNAL_OVERDUE: u64 = 4;
 
 /// Inputs handled before the loop looks at its other duties.
 const INPUTS_AT_ONCE: usize = 256;
@@ -57,8 +54,8 @@ pub(crate) struct EventLoop {
     /// Whether effects may leave this host.
     pub(crate) authority: Authority,
     pub(crate) journal_len: u64,
-    /// Facts in the journal after which a snapshot replaces it at the next quiet moment.
-    pub(crate) journal_max: u64,
+    /// When a snapshot replaces the journal, at the next quiet moment.
+    pub(crate) journal_limit: JournalLimit,
     pub(crate) frameworks: Frameworks,
     pub(crate) policies: PolicySeats,
     pub(crate) recorder: Recorder,
@@ -284,7 +281,7 @@ impl EventLoop {
             self.metrics.facts.inc_by(facts.len() as u64);
             self.waiting.writing_seq = Some(self.waiting.facts_seq);
             self.persister.give(Job::Append(facts));
-        } else if self.journal_len >= self.journal_max && self.core.held_effects() == 0 {
+        } else if self.journal_limit.is_reached(self.journal_len) && self.core.held_effects() == 0 {
             // Nothing waits and nothing is held back: all that the core knows is durable.
             let facts = self.core.snapshot();
             tracing::info!(
@@ -293,13 +290,14 @@ impl EventLoop {
                 "a snapshot replaces the journal"
             );
             self.journal_len = facts.len() as u64;
+            self.journal_limit.replaced(self.journal_len);
             self.persister.give(Job::Snapshot(facts));
         }
     }
 
     fn must_wait_for_store(&self) -> bool {
         let behind = self.waiting.facts.len() >= FACTS_WAITING_MAX;
-        let overdue = self.journal_len >= self.journal_max.saturating_mul(JOURNAL_OVERDUE);
+        let overdue = self.journal_limit.is_overdue(self.journal_len);
         self.persister.is_busy() && (behind || overdue)
     }
 }

@@ -16,7 +16,9 @@ use proffer_rpc::data::DataClient;
 use proffer_rpc::serve::Server;
 use proffer_rpc::{BindError, Bound, Tls, Token, TokenError};
 use proffer_store::etcd::{Authority, OpenClusterError};
-use proffer_store::{Components, FrameworkStates, OpenStoreError, Recovered, Store, open};
+use proffer_store::{
+    Components, FrameworkStates, JournalLimit, OpenStoreError, Recovered, Store, open,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -340,7 +342,7 @@ impl Term {
             persister,
             authority,
             journal_len,
-            journal_max: config.journal_max,
+            journal_limit: JournalLimit::new(config.journal_max),
             frameworks: Frameworks::new(actor_parts, states),
             policies,
             recorder,

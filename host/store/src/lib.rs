@@ -37,6 +37,7 @@ mod embedded;
 mod error;
 pub mod etcd;
 pub mod leadership;
+mod limit;
 mod memory;
 mod store;
 mod wire;
@@ -44,6 +45,7 @@ mod wire;
 pub use components::{COMPONENT_BYTES_MAX, Components};
 pub use embedded::{Embedded, open};
 pub use error::{ComponentError, OpenStoreError, WriteStoreError};
+pub use limit::JournalLimit;
 pub use memory::Memory;
 pub use store::{FrameworkStates, Recovered, Store};
 
