@@ -146,7 +146,7 @@ impl Journal {
         } else {
             let rest = content.strip_prefix(HEADER);
             let rest = rest.ok_or(JournalError::Foreign)?;
-            let (records, good) = read(rest)?;
+            let (records, good) = decode(rest)?;
             (records, HEADER.len() + good)
         };
         let bytes = good as u64;
@@ -167,10 +167,7 @@ impl Journal {
     /// # Errors
     /// If the disk fails. Nothing that depends on them may happen then.
     pub(crate) fn append(&mut self, records: &[Record]) -> Result<(), JournalError> {
-        let mut content = Vec::new();
-        for record in records {
-            frame(record, &mut content)?;
-        }
+        let content = encode(records)?;
         if self.is_broken {
             return Err(io::Error::other("a write failed before").into());
         }
@@ -193,10 +190,7 @@ impl Journal {
     /// # Errors
     /// If the disk fails; the old file is then still there.
     pub(crate) fn replace(&mut self, records: &[Record]) -> Result<(), JournalError> {
-        let mut content = HEADER.to_vec();
-        for record in records {
-            frame(record, &mut content)?;
-        }
+        let content = [HEADER, &encode(records)?].concat();
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true);
         let draft = self.dir.open_with(DRAFT, &options)?;
@@ -213,6 +207,18 @@ impl Journal {
     }
 }
 
+/// What is appended to the file for these records.
+///
+/// # Errors
+/// If a record cannot be encoded.
+pub fn encode(records: &[Record]) -> Result<Vec<u8>, JournalError> {
+    let mut content = Vec::new();
+    for record in records {
+        frame(record, &mut content)?;
+    }
+    Ok(content)
+}
+
 fn frame(record: &Record, content: &mut Vec<u8>) -> Result<(), JournalError> {
     let stored = postcard::to_stdvec(&to_stored(record)).map_err(io::Error::other)?;
     let length = u32::try_from(stored.len()).map_err(io::Error::other)?;
@@ -222,8 +228,11 @@ fn frame(record: &Record, content: &mut Vec<u8>) -> Result<(), JournalError> {
     Ok(())
 }
 
-/// The records, and how many bytes of them are whole.
-fn read(content: &[u8]) -> Result<(Vec<Record>, usize), JournalError> {
+/// The records of what was appended, and how many bytes of it are whole: the end may be cut short.
+///
+/// # Errors
+/// If a record before the last is damaged.
+pub fn decode(content: &[u8]) -> Result<(Vec<Record>, usize), JournalError> {
     let mut records = Vec::new();
     let mut at = 0;
     while let Some((head, rest)) = content[at..].split_at_checked(FRAME) {

@@ -13,7 +13,7 @@ mod config;
 pub mod detect;
 mod fetch;
 mod files;
-mod journal;
+pub mod journal;
 pub mod logic;
 mod program;
 pub mod runner;
