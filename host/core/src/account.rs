@@ -133,6 +133,12 @@ impl Account {
         self.came_back(client, what);
     }
 
+    /// A planted bug's.
+    #[cfg(feature = "planted")]
+    pub(crate) fn free_again(&mut self, what: &Resources) {
+        self.free.add(what);
+    }
+
     fn came_back(&mut self, client: ClientId, what: &Resources) {
         self.forget_if_empty(client);
         if self.deficit.is_empty() && !what.has_shared() {

@@ -148,6 +148,10 @@ impl Core {
         refused: Resources,
         refuse: Option<Duration>,
     ) {
+        #[cfg(feature = "planted")]
+        if crate::planted::Planted::FilterForgotten.is_planted() {
+            return;
+        }
         let asked = refuse.unwrap_or(REFUSE_DEFAULT);
         if asked > REFUSE_MAX {
             self.note(

@@ -45,6 +45,8 @@ mod machine;
 mod operators;
 mod options;
 mod outputs;
+#[cfg(feature = "planted")]
+mod planted;
 mod play;
 mod presence;
 mod quarantine;
@@ -72,6 +74,8 @@ pub use invariants::InvariantBroken;
 pub use inverse::InverseView;
 pub use machine::Core;
 pub use operators::weight_is_valid;
+#[cfg(feature = "planted")]
+pub use planted::Planted;
 pub use presence::GoneView;
 pub use recovery::{RecoverError, Replica};
 pub use view::{AgentView, Counters, FrameworkView, OfferView, PolicyView, Pool, TaskView};

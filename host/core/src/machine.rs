@@ -335,6 +335,12 @@ impl Core {
     }
 
     fn fire(&mut self, at: Timestamp, deadline: Deadline) {
+        #[cfg(feature = "planted")]
+        if crate::planted::Planted::LeaseIgnored.is_planted()
+            && matches!(deadline, Deadline::OfferExpires(_))
+        {
+            return;
+        }
         match deadline {
             Deadline::OfferExpires(id) => self.end_offer(id, &Ending::Expired),
             Deadline::FilterEnds(handle) => self.filter_ends(handle),
@@ -363,6 +369,10 @@ impl Core {
 
     /// An effect that waits until all facts so far are durable.
     pub(crate) fn emit_durable(&mut self, action: Action) {
+        #[cfg(feature = "planted")]
+        if crate::planted::Planted::EffectBeforeFact.is_planted() {
+            return self.emit(action);
+        }
         self.gate.actions.push((true, action));
     }
 

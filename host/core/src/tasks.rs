@@ -225,6 +225,10 @@ impl Core {
             agent: Some(agent),
             ..update
         });
+        #[cfg(feature = "planted")]
+        if crate::planted::Planted::AckBeforeWrite.is_planted() {
+            self.acknowledge(connection, launch, update.sequence);
+        }
         self.enqueue(framework, Item::Update { launch, update });
         self.finish_removals();
     }
@@ -277,6 +281,10 @@ impl Core {
         self.with_account(agent, client, |account| {
             account.release(client, &spec.resources)
         });
+        #[cfg(feature = "planted")]
+        if crate::planted::Planted::FreedTwice.is_planted() {
+            self.with_account(agent, client, |account| account.free_again(&spec.resources));
+        }
         self.agent_has_more(agent);
     }
 

@@ -202,6 +202,24 @@ fn foreign_vocabularies_stay_in_their_crates() {
 }
 
 #[test]
+fn planted_bugs_are_for_tests_alone() {
+    for package in metadata().workspace_packages() {
+        let default = package.features.get("default");
+        let planted = "planted".to_owned();
+        assert!(default.is_none_or(|features| !features.contains(&planted)));
+        for dependency in &package.dependencies {
+            let test = dependency.kind == DependencyKind::Development;
+            assert!(
+                test || !dependency.features.contains(&planted),
+                "{} plants bugs in {} outside of tests",
+                package.name,
+                dependency.name
+            );
+        }
+    }
+}
+
+#[test]
 fn the_core_and_policies_are_pure_to_the_last_dependency() {
     let metadata = metadata();
     let resolve = metadata.resolve.as_ref().unwrap();
