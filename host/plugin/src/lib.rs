@@ -45,6 +45,6 @@ pub use host::{
     MakePluginHostError, Metering, PLUGIN_MEMORY_BYTES_MAX, PluginHost, PluginHostConfig,
 };
 pub use load::{CONTRACT_VERSION, Kind, LoadPluginError, LoadedPlugin, PLUGIN_BYTES_MAX};
-pub use log::{LogLevel, LogLine, LogTail};
+pub use log::{LogLevel, LogLine, LogTail, printable};
 pub use manifest::{AskedLimits, Manifest};
 pub use policy::{PolicyHandle, PolicyLimits, PolicyOutcome};

@@ -129,7 +129,8 @@ impl PluginLog {
 }
 
 /// A guest's text as it may be shown: no control characters but newlines and tabs, cut.
-pub(crate) fn printable(text: &str, characters_max: usize) -> String {
+#[must_use]
+pub fn printable(text: &str, characters_max: usize) -> String {
     let mut shown: String = text
         .chars()
         .take(characters_max)

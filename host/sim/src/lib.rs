@@ -1,8 +1,26 @@
 //! The deterministic simulator: the host's own state machines, with clock, network, disk and process
 //! start simulated in one thread, all from one seed.
 //!
-//! What decides is the real code: the core, the agent's logic, plug-ins. What is simulated is only
-//! what they run on. The same seed gives the same run, event by event.
+//! What decides is the real code: the core, the agent's logic and journal, plug-ins. What is simulated
+//! is only what they run on. The same seed gives the same run, event by event.
+//!
+//! - [`Run`] is a seed: a storm of faults, then calm, in which everything must come to rest;
+//! - [`sweep()`] runs many;
+//! - [`Invariant`] is what is checked on the way, and [`Tally`] how often.
 
+mod bindings;
+mod check;
 pub mod dice;
+pub mod framework;
+mod leaders;
+mod log;
+pub mod restless;
+mod run;
+mod scenario;
+mod sweep;
 pub mod workload;
+mod world;
+
+pub use check::{Invariant, Tally, Violation};
+pub use run::{Outcome, Run};
+pub use sweep::{Summary, sweep};

@@ -1,0 +1,3 @@
+//! What the shared conversions need of the host's log.
+
+pub(crate) use proffer_plugin::printable;

@@ -1,0 +1,117 @@
+//! What goes wrong, and when.
+
+use super::network::Cut;
+use super::{Checked, Occurrence, World, delay};
+
+/// Longest stand-still of the host.
+const STALL_MAX: u64 = 40_000;
+/// Longest time that an agent is cut off.
+const CUT_MAX: u64 = 60_000;
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FaultKind {
+    HostDies,
+    HostStalls,
+    AgentDies,
+    MachineDies,
+    RunnerDies,
+    LinkBreaks,
+    Cut,
+    FrameworkIll,
+}
+
+const ALL: [FaultKind; 8] = [
+    FaultKind::HostDies,
+    FaultKind::HostStalls,
+    FaultKind::AgentDies,
+    FaultKind::MachineDies,
+    FaultKind::RunnerDies,
+    FaultKind::LinkBreaks,
+    FaultKind::Cut,
+    FaultKind::FrameworkIll,
+];
+
+impl World {
+    pub(super) fn begin_faults(&mut self) {
+        for kind in ALL {
+            self.strikes_later(kind);
+        }
+    }
+
+    fn mean(&self, kind: FaultKind) -> u64 {
+        let faults = self.scenario.faults;
+        match kind {
+            FaultKind::HostDies => faults.host_dies,
+            FaultKind::HostStalls => faults.host_stalls,
+            FaultKind::AgentDies => faults.agent_dies,
+            FaultKind::MachineDies => faults.machine_dies,
+            FaultKind::RunnerDies => faults.runner_dies,
+            FaultKind::LinkBreaks => faults.link_breaks,
+            FaultKind::Cut => faults.cut,
+            FaultKind::FrameworkIll => faults.framework_ill,
+        }
+    }
+
+    fn strikes_later(&mut self, kind: FaultKind) {
+        let mean = self.mean(kind);
+        if mean > 0 {
+            let wait = self.dice.fault.between(1, 2 * mean);
+            self.after(wait, Occurrence::Strikes(kind));
+        }
+    }
+
+    pub(super) fn strikes(&mut self, kind: FaultKind) -> Checked {
+        if self.calm {
+            return Ok(());
+        }
+        self.strikes_later(kind);
+        let now = self.now;
+        let agent = self.dice.fault.index(self.agents.len());
+        match kind {
+            FaultKind::HostDies => return self.host_dies(),
+            FaultKind::HostStalls => {
+                self.host.stalled_until = now + delay(&mut self.dice.fault, STALL_MAX);
+            }
+            FaultKind::AgentDies => self.agent_dies(agent, false),
+            FaultKind::MachineDies => self.agent_dies(agent, true),
+            FaultKind::RunnerDies => {
+                let running = self.agents[agent].machine.running();
+                if let Some(framework) = self.dice.fault.pick(&running).copied() {
+                    self.runner_dies(agent, framework);
+                }
+            }
+            FaultKind::LinkBreaks => {
+                let links = self.open_links();
+                if let Some(link) = self.dice.fault.pick(&links).copied() {
+                    self.break_link(link);
+                }
+            }
+            FaultKind::Cut => {
+                let until = now + delay(&mut self.dice.fault, CUT_MAX);
+                let which = self.dice.fault.below(3);
+                self.agents[agent].cut = Cut {
+                    up: if which == 1 { now } else { until },
+                    down: if which == 2 { now } else { until },
+                };
+            }
+            FaultKind::FrameworkIll => {
+                let ill = self.dice.fault.between(1_000, 30_000);
+                self.client.make_ill(agent, now + ill);
+            }
+        }
+        Ok(())
+    }
+
+    /// No faults from here on.
+    pub(super) fn calm_begins(&mut self) -> Checked {
+        self.calm = true;
+        self.note(|| "calm".to_owned());
+        self.host.stalled_until = self.now;
+        for node in &mut self.agents {
+            node.cut = Cut::default();
+        }
+        self.client.calm_begins(self.now);
+        self.host_recounts()
+    }
+}
