@@ -251,6 +251,9 @@ impl Core {
             let ending = std::mem::take(&mut self.allocation.filters_ending);
             return self.end_filters(ending);
         }
+        if self.waits_for_agents() {
+            return;
+        }
         let seat = self.seat();
         let feeds = match (seat, &self.allocation.loaded) {
             (PolicySeat::Loaded, Some(loaded)) => loaded.feeds,

@@ -102,6 +102,12 @@ impl Core {
         }
     }
 
+    /// Whether nothing is offered yet: with a quota, what roles hold is known when enough agents are
+    /// back, and a limit could be broken before.
+    pub(crate) fn waits_for_agents(&self) -> bool {
+        self.awaiting.is_some() && self.handles.roles.with_quota().next().is_some()
+    }
+
     /// One of the agents known from facts has registered.
     pub(crate) fn agent_is_back(&mut self) {
         let Some(awaiting) = &mut self.awaiting else {

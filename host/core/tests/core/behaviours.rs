@@ -38,7 +38,7 @@ const TABLE: &[(u32, &str)] = &[
     (20, "weights outlive the host"),
     (
         21,
-        "after a restart agents are awaited: 80 % of them, or 10 minutes",
+        "after a restart with a quota offers wait for 80 % of the agents, or 10 minutes",
     ),
     (22, "cycles are coalesced; a failed policy stops nothing"),
     (

@@ -314,6 +314,35 @@ fn b21_after_a_restart_agents_are_awaited_to_four_fifths_or_for_ten_minutes() {
     assert_eq!(back(&cluster), Some((0, 10)));
     cluster.advance(1);
     assert_eq!(back(&cluster), None);
+
+    // With a quota nothing is offered before that.
+    let mut cluster = Cluster::new();
+    for n in 0..5 {
+        cluster.agent(&format!("a{n}"), "cpus:1;mem:10");
+    }
+    cluster.framework("f", "eng");
+    let ticket = cluster.ticket();
+    cluster.event(Event::QuotaSet {
+        ticket,
+        role: proffer_model::RoleName::new("eng").unwrap(),
+        quotas: vec![proffer_model::KindQuota {
+            kind: "cpus".to_owned(),
+            guarantee: proffer_model::Amount::ZERO,
+            limit: Some(proffer_model::Amount::from_units(4)),
+        }],
+        force: false,
+    });
+    assert_eq!(cluster.reply(ticket), "done");
+    let demand = super::words::want_as("d", "eng", "cpus:1;mem:1", 1, |_| {});
+    cluster.command("f", vec![demand]);
+    assert_eq!(cluster.offers().len(), 1);
+    cluster.restart();
+    assert_eq!(cluster.answer("f", vec![]), ["started Resumed"]);
+    for n in 0..4 {
+        assert_eq!(cluster.offers(), Vec::<String>::new(), "{n} of 5 are back");
+        cluster.reconnect(&format!("a{n}"), &[]);
+    }
+    assert_eq!(cluster.offers().len(), 1);
 }
 
 #[test]
