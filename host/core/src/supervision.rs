@@ -86,6 +86,12 @@ impl Core {
         let Some(in_flight) = self.take_in_flight(framework, step, attempt) else {
             return;
         };
+        let fw = self.frameworks.get(&framework);
+        if fw.is_some_and(Framework::is_on_trial) {
+            // Whoever is to blame: the version before can go on meanwhile.
+            self.counters_mut(framework).steps_failed += 1;
+            return self.trial_failed(framework, &fault);
+        }
         self.forget_delivery(framework, &in_flight);
         let Some(fw) = self.frameworks.get_mut(&framework) else {
             return;
@@ -101,6 +107,7 @@ impl Core {
         }
         self.agenda.add(retry_at, Deadline::StepRetries(framework));
         self.note(Some(framework), fault);
+        self.begin_trial(framework);
     }
 
     /// A failed step leaves no trace: its framework has not seen the offers that were new in it.

@@ -1,6 +1,6 @@
 //! Another version of a component, and the ways out of quarantine: behaviours 32 and 55.
 
-use proffer_core::{Event, FrameworkUpgrade, Reply, Ticket};
+use proffer_core::{Blame, Event, FrameworkUpgrade, Reply, Ticket};
 use proffer_model::TaskState;
 use proffer_model::fact::FrameworkStanding;
 use proffer_model::framework::{Command, Finish};
@@ -139,6 +139,22 @@ fn a_version_that_fails_in_its_first_step_leaves_the_one_before() {
         .iter()
         .any(|why| why.text == "the upgrade to 2 was turned down, 1 goes on: it trapped");
     assert!(said, "{:?}", report.general);
+}
+
+/// A step that the host prevents is not the framework's fault; all the same an upgrade does not wait
+/// behind it, and a version that cannot be run leaves the one before.
+#[test]
+fn what_the_host_prevents_keeps_no_version_from_running() {
+    let mut cluster = Cluster::running("cpus:4;mem:100", vec![task("t", "cpus:1;mem:10")]);
+    cluster.request("f", "/busy");
+    let ticket = cluster.upgrade("f", "2");
+    cluster.fail_by(Blame::Host, "f");
+    assert_eq!(cluster.told("f"), ["started Upgraded(\"1\")"]);
+    cluster.fail_by(Blame::Host, "f");
+    assert!(cluster.reply(ticket).contains("2 did not start"));
+    cluster.advance(400);
+    assert_eq!(cluster.told("f").len(), 1, "the request comes again, to 1");
+    assert_eq!(cluster.version("f"), "1");
 }
 
 #[test]
