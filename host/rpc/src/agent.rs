@@ -16,7 +16,9 @@ use std::fmt;
 
 use proffer_model::agent::FromAgent;
 
-pub use client::{HostConnectionLost, HostReceiver, HostSender, connect, connect_to_leader};
+pub use client::{
+    HostChannel, HostConnectionLost, HostReceiver, HostSender, connect, connect_to_leader,
+};
 pub use record::{
     RecordError, launch_from_record, launch_to_record, update_from_record, update_to_record,
 };

@@ -10,7 +10,7 @@ use crate::leader::find;
 use crate::proto::agent::v0 as wire;
 use crate::proto::agent::v0::agent_service_client::AgentServiceClient;
 use crate::token::Token;
-use crate::transport::{self, ConnectError, MESSAGE_MAX, PeerAddress, Tls};
+use crate::transport::{self, ConnectError, MESSAGE_MAX, PeerAddress, Tls, TokenChannel};
 
 /// Messages that wait for the network. An agent has one update in flight per launch, so this is
 /// many launches' worth; past it the connection is as good as dead.
@@ -50,17 +50,70 @@ pub async fn connect(
     token: &Token,
     tls: &Tls,
 ) -> Result<(HostSender, HostReceiver), ConnectError> {
-    let channel = transport::connect(address, token, tls).await?;
-    let mut client = AgentServiceClient::new(channel)
-        .max_decoding_message_size(MESSAGE_MAX)
-        .max_encoding_message_size(MESSAGE_MAX);
-    let (to_host, queue) = mpsc::channel(TO_HOST_QUEUE);
-    let messages = ReceiverStream::new(queue).map(|message| wire::FromAgent::from(&message));
-    let response = client
-        .connect(messages)
+    HostChannel::open(address, token, tls)
+        .await?
+        .connect()
         .await
-        .map_err(|status| transport::failure(address, &status))?;
-    Ok((HostSender(to_host), HostReceiver(response.into_inner())))
+}
+
+/// A connection to a host that several agents share, in tests and benchmarks of many; a host takes
+/// 256 on each. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct HostChannel {
+    channel: TokenChannel,
+    address: PeerAddress,
+}
+
+impl HostChannel {
+    /// Opens one.
+    ///
+    /// # Errors
+    /// If the host cannot be reached.
+    pub async fn open(
+        address: &PeerAddress,
+        token: &Token,
+        tls: &Tls,
+    ) -> Result<Self, ConnectError> {
+        Ok(Self {
+            channel: transport::connect(address, token, tls).await?,
+            address: address.clone(),
+        })
+    }
+
+    /// Opens one to the host that leads, of several that may.
+    ///
+    /// # Errors
+    /// As [`connect_to_leader`].
+    pub async fn to_leader(
+        hosts: &[PeerAddress],
+        token: &Token,
+        tls: &Tls,
+    ) -> Result<Self, ConnectError> {
+        find(hosts, |address| async move {
+            let channel = Self::open(&address, token, tls).await?;
+            // A stream that says nothing: who does not lead refuses it.
+            let _stream = channel.connect().await?;
+            Ok(channel)
+        })
+        .await
+    }
+
+    /// An agent's stream on it. Registering is the caller's first message.
+    ///
+    /// # Errors
+    /// As [`connect`].
+    pub async fn connect(&self) -> Result<(HostSender, HostReceiver), ConnectError> {
+        let mut client = AgentServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(MESSAGE_MAX)
+            .max_encoding_message_size(MESSAGE_MAX);
+        let (to_host, queue) = mpsc::channel(TO_HOST_QUEUE);
+        let messages = ReceiverStream::new(queue).map(|message| wire::FromAgent::from(&message));
+        let response = client
+            .connect(messages)
+            .await
+            .map_err(|status| transport::failure(&self.address, &status))?;
+        Ok((HostSender(to_host), HostReceiver(response.into_inner())))
+    }
 }
 
 /// Connects to the host that leads, of several that may. Asks again while hosts answer that nobody

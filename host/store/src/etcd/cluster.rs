@@ -129,6 +129,16 @@ impl Cluster {
         String::from_utf8(kept).map_err(|_| self.damaged(&self.keys.name("token"), "it is no text"))
     }
 
+    /// One put of a key below `bench/`, without a fence: what benchmarks compare commits with.
+    ///
+    /// # Errors
+    /// If etcd does not take it.
+    pub async fn put_unfenced(&self, key: &str, value: Vec<u8>) -> Result<(), EtcdError> {
+        let op = put(self.keys.name(&format!("bench/{key}")).into_bytes(), value);
+        let request = txn(Vec::new(), vec![op], Vec::new());
+        self.client.txn(request).await.map(drop)
+    }
+
     pub(super) fn damaged(&self, key: &str, why: impl Into<String>) -> OpenClusterError {
         OpenClusterError::Damaged {
             endpoints: self.client.endpoints().to_owned(),

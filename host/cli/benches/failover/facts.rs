@@ -1,0 +1,145 @@
+//! What a store is filled with: agents, and a framework in quarantine with its tasks, all running.
+
+use std::sync::Arc;
+
+use anyhow::bail;
+use proffer_model::fact::{
+    AgentRecord, Effect, Fact, FrameworkRecord, FrameworkStanding, LaunchRecord, StepRecord,
+};
+use proffer_model::{
+    AgentId, AgentInfo, Executor, FrameworkId, LaunchNumber, Reason, Remedy, Resources, RoleName,
+    StepNumber, TaskId, TaskSpec, TaskState, Template, Timestamp,
+};
+use proffer_store::Store;
+use proffer_store::etcd::{Cluster, Election, EtcdAddress, EtcdStore, Follower, Role};
+
+use crate::{FACTS_PER_COMMIT, LEASE};
+
+pub(crate) fn total() -> proffer_model::Bundle {
+    "cpus:64;mem:262144".parse().expect("resources")
+}
+
+pub(crate) fn info(agent: usize) -> Arc<AgentInfo> {
+    Arc::new(AgentInfo {
+        hostname: format!("node-{agent:06}").into(),
+        region: "".into(),
+        zone: "".into(),
+        attributes: Vec::new(),
+    })
+}
+
+pub(crate) fn task_id(task: usize) -> TaskId {
+    TaskId::new(format!("service-with-a-usual-name.replica-{task:07}").as_str())
+        .expect("a word is a task id")
+}
+
+pub(crate) async fn fill_etcd(store: &str, agents: usize, tasks: usize) -> anyhow::Result<()> {
+    let address: EtcdAddress = store.parse()?;
+    let cluster = Cluster::open(address, tokio::runtime::Handle::current()).await?;
+    let election = Election::start(cluster.clone(), LEASE, "filling".to_owned());
+    let mut role = election.role();
+    let leads = role
+        .wait_for(|role| matches!(role, Role::Leading(_)))
+        .await?
+        .clone();
+    let Role::Leading(fence) = leads else {
+        bail!("it does not lead");
+    };
+    let (follower, recovered) = Follower::load(cluster).await?;
+    let authority = election.authority();
+    let mut store = EtcdStore::lead(follower, recovered.states, fence, authority).await?;
+    tokio::task::spawn_blocking(move || fill(&mut store, agents, tasks)).await??;
+    election.resign().await;
+    Ok(())
+}
+
+/// Agents, a framework in quarantine, and its tasks, all running.
+pub(crate) fn fill(store: &mut dyn Store, agents: usize, tasks: usize) -> anyhow::Result<()> {
+    let mut facts = vec![Fact::IdsReserved {
+        offers_below: tasks as u64 + 1_000,
+        requests_below: 1_000,
+    }];
+    for agent in 0..agents {
+        facts.push(Fact::AgentSet(Box::new(AgentRecord {
+            agent: AgentId(agent as u32),
+            key: format!("key-{agent}"),
+            boot: "boot".to_owned(),
+            info: info(agent),
+            total: total(),
+            data_address: "http://127.0.0.1:1".to_owned(),
+        })));
+    }
+    facts.push(Fact::FrameworkSet(Box::new(FrameworkRecord {
+        framework: FrameworkId(1),
+        name: "services".into(),
+        version: "1".to_owned(),
+        digest: format!("sha256:{}", "0".repeat(64)),
+        roles: vec![RoleName::star()],
+        config: String::new(),
+        gpus: false,
+        standing: FrameworkStanding::Quarantined(Reason::new("bench", Remedy::Mend, "not run")),
+        step: StepNumber(0),
+    })));
+    let template = template();
+    for task in 0..tasks {
+        facts.push(launched(task, agents, &template));
+        if facts.len() >= FACTS_PER_COMMIT {
+            store.append(&facts)?;
+            facts.clear();
+        }
+    }
+    Ok(store.append(&facts)?)
+}
+
+fn template() -> Template {
+    Template {
+        name: "service".into(),
+        executor: Executor::Process(vec!["bin/serve".into()]),
+        env: Vec::new(),
+        inputs: Vec::new(),
+        checks: Vec::new(),
+        grace: proffer_model::Duration::from_secs(5),
+        longest: None,
+        group: String::new(),
+        labels: Vec::new(),
+        options: Vec::new(),
+    }
+}
+
+fn launched(task: usize, agents: usize, template: &Template) -> Fact {
+    let spec = TaskSpec {
+        id: task_id(task),
+        template: template.clone(),
+        resources: Resources::plain("cpus:0.1;mem:16".parse().expect("resources")),
+        args: Vec::new(),
+        env: Vec::new(),
+        inputs: Vec::new(),
+        mounts: Vec::new(),
+        output: String::new(),
+        priority: 0,
+    };
+    let launch = LaunchNumber(task as u64 + 1);
+    let at = Timestamp(1_700_000_000_000);
+    let record = LaunchRecord {
+        launch,
+        agent: AgentId((task % agents) as u32),
+        role: RoleName::star(),
+        task: Arc::new(spec),
+        group: launch,
+        at,
+    };
+    let acknowledged = Effect::TaskAcknowledged {
+        task: task_id(task),
+        sequence: 1,
+        state: TaskState::Running,
+        why: Reason::new("running", Remedy::Retry, ""),
+        exit: None,
+        at,
+    };
+    Fact::StepCommitted(Box::new(StepRecord {
+        framework: FrameworkId(1),
+        step: StepNumber(task as u64 + 1),
+        writes: Vec::new(),
+        effects: vec![Effect::TaskLaunched(Box::new(record)), acknowledged],
+    }))
+}

@@ -1,0 +1,187 @@
+//! How long a cluster is without a leader's work when its leader is killed, and what a restart costs.
+//!
+//! `cargo bench --workspace --bench failover -- AGENTS TASKS [restart]`, or `-- job`
+//!
+//! Real: etcd, two host processes of the built command, gRPC, what agents say when they register.
+//! Simulated: the agents, in this process, two hundred on a connection, and their tasks, which run
+//! nowhere; their facts are put into the store before the hosts start, with a framework that is
+//! quarantined, so that none of its steps runs. With `restart` one host on an embedded store is
+//! started on the same facts, twice: the second time on the snapshot of the first. `job`: nothing is
+//! simulated; three hosts, three agents, and a MapReduce job that wants more than there is: until the
+//! next leader's first offer.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use proffer_rpc::operator::{OperatorClient, StatusQuery};
+use proffer_rpc::{PeerAddress, Tls, Token};
+
+mod agents;
+#[path = "../../../store/testing/etcd_server.rs"]
+mod etcd_server;
+mod facts;
+mod host;
+mod job;
+
+use agents::{Group, registration};
+use etcd_server::EtcdServer;
+use facts::{fill, fill_etcd};
+use host::Host;
+
+/// Agents on one connection; a host takes 256 streams on each.
+const AGENTS_PER_CONNECTION: usize = 200;
+/// Facts of one commit while the store is filled.
+pub(crate) const FACTS_PER_COMMIT: usize = 2_000;
+/// The shortest lease that etcd grants.
+pub(crate) const LEASE: proffer_model::Duration = proffer_model::Duration::from_secs(2);
+/// Everything that is waited for comes within this.
+pub(crate) const WITHIN: Duration = Duration::from_secs(600);
+
+fn main() -> anyhow::Result<()> {
+    let words: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|w| w != "--bench")
+        .collect();
+    if words.first().is_some_and(|word| word == "job") {
+        return job::failover();
+    }
+    let number = |at: usize, default: usize| -> anyhow::Result<usize> {
+        match words.get(at) {
+            Some(word) => word
+                .parse()
+                .with_context(|| format!("'{word}' is no number")),
+            None => Ok(default),
+        }
+    };
+    let (agents, tasks) = (number(0, 100)?, number(1, 1_000)?);
+    let runtime = tokio::runtime::Runtime::new()?;
+    if words.get(2).is_some_and(|word| word == "restart") {
+        return restart(&runtime, agents, tasks);
+    }
+    failover(&runtime, agents, tasks)
+}
+
+/// One host on a store of its own, started twice.
+fn restart(runtime: &tokio::runtime::Runtime, agents: usize, tasks: usize) -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    {
+        let (mut store, _) = proffer_store::open(&dir.path().join("host0/store"))?;
+        let begun = Instant::now();
+        fill(&mut store, agents, tasks)?;
+        println!("{tasks} tasks' facts written in {:.1} s", seconds(begun));
+    }
+    for round in ["the journal", "a snapshot"] {
+        let begun = Instant::now();
+        let host = Host::start(dir.path(), 0, &[])?;
+        let client = runtime.block_on(host.client(dir.path()))?;
+        let status = runtime.block_on(client.status(StatusQuery {}))?;
+        println!(
+            "restart from {round}: {:.2} s until it answers; {} agents known; resident {} MiB",
+            seconds(begun),
+            status.agents,
+            host.resident_mib()?,
+        );
+        // The snapshot is made when nothing waits.
+        std::thread::park_timeout(Duration::from_secs(20));
+        println!("  20 s later: resident {} MiB", host.resident_mib()?);
+    }
+    Ok(())
+}
+
+fn failover(runtime: &tokio::runtime::Runtime, agents: usize, tasks: usize) -> anyhow::Result<()> {
+    let Some(etcd) = EtcdServer::start(&["--quota-backend-bytes", "8589934592"]) else {
+        bail!("there is no etcd");
+    };
+    let dir = tempfile::tempdir()?;
+    let store = format!("etcd://{}", etcd.member());
+    let begun = Instant::now();
+    runtime.block_on(fill_etcd(&store, agents, tasks))?;
+    println!(
+        "{tasks} tasks' facts written to etcd in {:.1} s",
+        seconds(begun)
+    );
+    let mut hosts = Vec::new();
+    for number in 0..2 {
+        let begun = Instant::now();
+        let host = Host::start(dir.path(), number, &["--store", &store])?;
+        println!("host {number} has read them in {:.2} s", seconds(begun));
+        hosts.push(host);
+    }
+    let token = Token::read(&dir.path().join("host0/token"))?;
+    let addresses: Vec<PeerAddress> = hosts.iter().map(|host| host.address.clone()).collect();
+    let connected = Arc::new(AtomicUsize::new(0));
+    for first in (0..agents).step_by(AGENTS_PER_CONNECTION) {
+        let numbers = first..(first + AGENTS_PER_CONNECTION).min(agents);
+        let registrations = numbers
+            .map(|agent| registration(agent, agents, tasks))
+            .collect();
+        let group = Group {
+            hosts: addresses.clone(),
+            token: token.clone(),
+            registrations,
+            connected: Arc::clone(&connected),
+        };
+        runtime.spawn(group.run());
+    }
+    let client = |hosts: Vec<PeerAddress>| {
+        let token = token.clone();
+        async move { OperatorClient::connect_to_leader(&hosts, &token, &Tls::Off).await }
+    };
+    let begun = Instant::now();
+    let all_back = |begun: Instant| -> anyhow::Result<(f64, f64)> {
+        let mut first = None;
+        while begun.elapsed() < WITHIN {
+            let status = runtime.block_on(async {
+                let client = client(addresses.clone()).await.ok()?;
+                client.status(StatusQuery {}).await.ok()
+            });
+            if let Some(status) = status {
+                let answered = *first.get_or_insert_with(|| seconds(begun));
+                if status.agents_active as usize == agents {
+                    return Ok((answered, seconds(begun)));
+                }
+            }
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        bail!("{} agents are connected", connected.load(Ordering::Relaxed))
+    };
+    let (_, all) = all_back(begun)?;
+    println!("{agents} agents registered in {all:.2} s");
+    let leader = leader_of(&etcd)?;
+    let (dead, alive) = if hosts[0].address.to_string() == leader {
+        (0, 1)
+    } else {
+        (1, 0)
+    };
+    let killed = Instant::now();
+    hosts[dead].child.kill()?;
+    let (answered, all) = all_back(killed)?;
+    println!(
+        "from kill -9 (lease {LEASE}): the next leader answers after {answered:.2} s, all agents are back after {all:.2} s; its resident memory {} MiB",
+        hosts[alive].resident_mib()?
+    );
+    Ok(())
+}
+
+/// `HOST:PORT` of the leader, as etcd says it.
+pub(crate) fn leader_of(etcd: &EtcdServer) -> anyhow::Result<String> {
+    let got = Command::new("etcdctl")
+        .env("ETCDCTL_API", "3")
+        .args([
+            "--endpoints",
+            &etcd.member(),
+            "get",
+            "--print-value-only",
+            "proffer/leader",
+        ])
+        .output()?;
+    let place = String::from_utf8(got.stdout)?;
+    Ok(place.lines().next().unwrap_or_default().to_owned())
+}
+
+pub(crate) fn seconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64()
+}
