@@ -81,7 +81,8 @@ fn in_etcd() -> Result<(), Box<dyn std::error::Error>> {
         let mut number = 0;
         let bare = timed(|| {
             number += 1;
-            let put = cluster.put_unfenced(&format!("{batch}/{number}"), bytes.clone());
+            let key = format!("{batch}/{number}");
+            let put = cluster.put_unfenced(&key, bytes.clone());
             Ok(runtime.block_on(put)?)
         })?;
         print_row(batch, &ours, &bare, cpu);

@@ -71,6 +71,7 @@ pub(crate) fn registration(agent: usize, agents: usize, tasks: usize) -> Registr
         boot: "boot".to_owned(),
         info: info(agent),
         total: total(),
+        special: proffer_model::Resources::none(),
         data_address: "http://127.0.0.1:1".to_owned(),
         launches: launches.collect(),
     }

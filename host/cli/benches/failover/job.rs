@@ -31,7 +31,7 @@ pub(crate) fn failover() -> anyhow::Result<()> {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let dirs = ["plugins/frameworks/mapreduce", "plugins/tasks/wordcount"];
     let dirs: Vec<_> = dirs.iter().map(|dir| root.join(dir)).collect();
-    let guests = build(&dirs, &BuildOptions::default(), &mut |_| {})?;
+    let guests = build(&dirs, &BuildOptions::default(), &mut |_: &str| {})?;
     let guest = |name: &str| {
         let found = guests.iter().find(|guest| guest.name == name);
         found
