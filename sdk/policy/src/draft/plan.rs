@@ -63,6 +63,10 @@ impl Draft<'_> {
         if self.plan.takes.is_empty() {
             return Err(Verdict::NoFit);
         }
+        if self.round == Round::First && !counted {
+            // What is reserved or revocable meets no guarantee by itself.
+            return Err(Verdict::NoFit);
+        }
         let cut = counted && self.quotas.binds() && self.cut_to_quota(row, site)?;
         // A grant that names no piece would be one of all that is there.
         if self.plan.takes.is_empty() || !self.is_worth_an_offer(row, site) {
