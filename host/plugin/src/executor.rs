@@ -5,11 +5,9 @@
 //! long ones. Policies have a lane of their own.
 //!
 //! A call is **heavy** when it has run for long, or its plug-in has lately used up a budget (then it
-//! begins in the slow lane). Heavy calls come after the others of their lane, in turns, and they give
-//! way: whatever a slice of theirs had to wait for a processor, all heavy calls of the lane then rest
-//! for a multiple of it. On a machine with processors to spare that is never. On a busy one it is what
-//! a low priority cannot do: the system shares processors between groups of processes first, so
-//! what spinning plug-ins use would be taken from the host's share, and its short calls would wait.
+//! begins in the slow lane). Heavy calls come after the others of their lane, in turns. What a
+//! call cost does not tell against the next one: a good step that took a little more than a slice
+//! would then stand behind everybody who spins.
 //!
 //! Jobs are futures that wait for nothing: they are pending only because their slice is over. So
 //! they need no waker, and every queue is bounded by the number of plug-ins, each with one call.
@@ -22,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::meter::Meter;
 
@@ -32,14 +30,6 @@ const LIGHT: Duration = Duration::from_millis(10);
 /// For how many calls a plug-in that used up a budget is watched: a policy is configured anew, fed
 /// and asked between two decisions.
 const WATCHED_CALLS: u32 = 4;
-
-/// Heavy calls rest so many times as long as they had to wait for a processor: at three programs to
-/// a processor they leave nine tenths of what they could have.
-const REST_FACTOR: u32 = 8;
-
-/// Longest rest. A hundred milliseconds of sixteen spinning frameworks are over within half a minute
-/// on the busiest machine, long before the backstop on the wall.
-const REST_MAX: Duration = Duration::from_millis(10);
 
 /// Niceness of slow threads: they have what nobody else wants.
 const SLOW_NICE: i32 = 19;
@@ -96,16 +86,6 @@ struct Queue {
 struct Line {
     light: VecDeque<Job>,
     heavy: VecDeque<Job>,
-    /// No heavy call has a turn before this.
-    rest_until: Option<Instant>,
-}
-
-/// What a thread of a lane can do now.
-enum Turn {
-    Run(Job),
-    /// Only heavy calls wait, and they rest for so long.
-    Rest(Duration),
-    Nothing,
 }
 
 impl Line {
@@ -117,30 +97,8 @@ impl Line {
         }
     }
 
-    fn next(&mut self, now: impl FnOnce() -> Instant) -> Turn {
-        if let Some(job) = self.light.pop_front() {
-            return Turn::Run(job);
-        }
-        if self.heavy.is_empty() {
-            return Turn::Nothing;
-        }
-        let rest = self.rest_until.map_or(Duration::ZERO, |until| {
-            until.saturating_duration_since(now())
-        });
-        match self.heavy.pop_front() {
-            Some(job) if rest.is_zero() => Turn::Run(job),
-            Some(job) => {
-                self.heavy.push_front(job);
-                Turn::Rest(rest)
-            }
-            None => Turn::Nothing,
-        }
-    }
-
-    /// A slice of a heavy call had to wait so long for a processor.
-    fn rest(&mut self, now: Instant, waited: Duration) {
-        let until = now + waited.saturating_mul(REST_FACTOR).min(REST_MAX);
-        self.rest_until = self.rest_until.max(Some(until));
+    fn next(&mut self) -> Option<Job> {
+        self.light.pop_front().or_else(|| self.heavy.pop_front())
     }
 }
 
@@ -262,32 +220,23 @@ impl Shared {
             if self.closing.load(Ordering::Acquire) {
                 return None;
             }
-            line = match line.next(Instant::now) {
-                Turn::Run(job) => return Some(job),
-                Turn::Rest(rest) => {
-                    let waited = queue.more.wait_timeout(line, rest);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
+            match line.next() {
+                Some(job) => return Some(job),
+                None => {
+                    line = queue
+                        .more
+                        .wait(line)
+                        .unwrap_or_else(PoisonError::into_inner);
                 }
-                Turn::Nothing => queue
-                    .more
-                    .wait(line)
-                    .unwrap_or_else(PoisonError::into_inner),
-            };
+            }
         }
     }
 
     fn work(&self, lane: Lane) {
         let queue = self.queue(lane);
         while let Some(mut job) = self.next(queue) {
-            let began = Instant::now();
-            let Slice::Over { cpu } = poll(&mut job) else {
+            if poll(&mut job) {
                 continue;
-            };
-            if job.heavy {
-                let now = Instant::now();
-                let waited = now.saturating_duration_since(began).saturating_sub(cpu);
-                let mut line = queue.line.lock().unwrap_or_else(PoisonError::into_inner);
-                line.rest(now, waited);
             }
             match job.lane {
                 Lane::Quick => job.lane = Lane::Slow,
@@ -300,31 +249,21 @@ impl Shared {
     }
 }
 
-/// What came of a slice.
-enum Slice {
-    Done,
-    /// The call goes on; the slice took so much processor time.
-    Over {
-        cpu: Duration,
-    },
-}
-
-/// Runs a job for a slice.
-fn poll(job: &mut Job) -> Slice {
+/// Runs a job for a slice. Answers whether it is done.
+fn poll(job: &mut Job) -> bool {
     let mut context = Context::from_waker(Waker::noop());
     job.meter.begin();
     let before = job.meter.spent();
     // A panic that comes this far is a bug of ours in the actor itself. It ends that job (whoever
     // waits for it sees that its sender is gone), not the thread.
     let polled = catch_unwind(AssertUnwindSafe(|| job.future.as_mut().poll(&mut context)));
-    let cpu = job.meter.spent().saturating_sub(before);
+    job.ran += job.meter.spent().saturating_sub(before);
     job.meter.end();
-    job.ran += cpu;
     if matches!(polled, Ok(Poll::Pending)) {
-        return Slice::Over { cpu };
+        return false;
     }
     job.habit.learn(job.meter.overran());
-    Slice::Done
+    true
 }
 
 /// Lowers the priority of the calling thread. Best effort: fairness gets worse without it, not wrong.
@@ -351,40 +290,17 @@ mod tests {
         }
     }
 
-    /// What a thread that looks at this time does.
-    fn turn(line: &mut Line, now: Instant) -> &'static str {
-        match line.next(|| now) {
-            Turn::Run(job) if job.heavy => "heavy",
-            Turn::Run(_) => "light",
-            Turn::Rest(_) => "rest",
-            Turn::Nothing => "nothing",
-        }
-    }
-
     #[test]
-    fn light_calls_come_first_and_do_not_rest() {
-        let now = Instant::now();
+    fn light_calls_come_first_and_each_kind_in_turns() {
         let mut line = Line::default();
-        line.rest(now, Duration::from_millis(1));
-        for heavy in [true, true, false] {
-            line.push(job(heavy));
+        for (ran, heavy) in [(1, true), (2, false), (3, true), (4, false)] {
+            let mut job = job(heavy);
+            job.ran = Duration::from_secs(ran);
+            line.push(job);
         }
-        let turns = [0, 0, 7, 8, 8].map(|ms| turn(&mut line, now + Duration::from_millis(ms)));
-        assert_eq!(turns, ["light", "rest", "rest", "heavy", "heavy"]);
-        assert_eq!(turn(&mut line, now), "nothing");
-    }
-
-    #[test]
-    fn heavy_calls_rest_only_where_processors_are_short_and_never_long() {
-        let now = Instant::now();
-        for (waited_ms, turns) in [(0, ["heavy", "heavy"]), (1_000, ["rest", "heavy"])] {
-            let mut line = Line::default();
-            line.push(job(true));
-            line.push(job(true));
-            line.rest(now, Duration::from_millis(waited_ms));
-            let later = [now, now + REST_MAX];
-            assert_eq!(later.map(|at| turn(&mut line, at)), turns);
-        }
+        let served = std::iter::from_fn(|| line.next());
+        let served: Vec<u64> = served.map(|job| job.ran.as_secs()).collect();
+        assert_eq!(served, [2, 4, 1, 3]);
     }
 
     #[test]

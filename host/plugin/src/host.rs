@@ -47,7 +47,7 @@ pub struct PluginHostConfig {
     pub instances_max: u32,
     /// Threads for short calls; 0: one per processor, at least two.
     pub quick_threads: usize,
-    /// Threads for long calls; 0: one fewer than processors, so that those never have all; at least one.
+    /// Threads for long calls; 0: one per processor.
     pub slow_threads: usize,
 }
 
@@ -146,7 +146,7 @@ impl PluginHost {
         let or = |given: usize, default: usize| if given == 0 { default } else { given };
         let executor = Executor::start(Threads {
             quick: or(config.quick_threads, processors.max(2)),
-            slow: or(config.slow_threads, processors.saturating_sub(1).max(1)),
+            slow: or(config.slow_threads, processors),
             // The incumbent and a shadow or a successor.
             policy: 2,
         })?;
