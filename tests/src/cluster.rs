@@ -62,6 +62,8 @@ pub struct Setup {
     pub proxies: bool,
     /// What each agent has.
     pub resources: String,
+    /// Environment of the host and the agents.
+    pub env: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -73,6 +75,7 @@ impl Setup {
             agents: 3,
             proxies: false,
             resources: "cpus:2;mem:2048;disk:4096".to_owned(),
+            env: Vec::new(),
         }
     }
 }
@@ -184,6 +187,7 @@ impl Cluster {
             .args(["host", "--http", "off", "--listen", &self.address])
             .args(["--set", "host.agent-timeout=2s", "--policy"])
             .arg(&self.setup.guests.drf);
+        command.envs(self.setup.env.iter().cloned());
         self.host = Process::start(command, "host", self.dir.path());
         self.wait_for("the host says where it listens", |_| {
             std::fs::read_to_string(&recorded).is_ok_and(|text| text.ends_with('\n'))
@@ -206,7 +210,8 @@ impl Cluster {
             .arg("--files")
             .arg(self.dir.path().join("input"))
             .arg("--files")
-            .arg(components);
+            .arg(components)
+            .envs(self.setup.env.iter().cloned());
         self.agents[number] = Process::start(command, &format!("agent{number}"), self.dir.path());
     }
 

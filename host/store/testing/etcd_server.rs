@@ -1,4 +1,5 @@
-//! A real etcd for tests and benchmarks: one member, on free ports, in a directory that goes with it.
+//! A real etcd for tests and benchmarks: one member or several, on free ports, each in a directory that goes
+//! with it.
 //!
 //! Included by path where it is needed. Without an `etcd` on the machine, tests that want one say so
 //! and end, unless `PROFFER_REQUIRE_ALL=1`.
@@ -18,13 +19,29 @@ const PORTS_TRIED: usize = 5;
 pub(crate) struct EtcdServer {
     dir: tempfile::TempDir,
     child: Child,
+    arguments: Arguments,
+}
+
+/// How a member is called, where it is, and who belongs to it.
+#[derive(Clone)]
+struct Arguments {
+    name: String,
+    /// For clients and for other members.
     ports: (u16, u16),
+    /// All members, as etcd wants them named.
+    cluster: String,
     more: Vec<String>,
 }
 
 impl EtcdServer {
     /// Starts one, or says why not.
+    #[allow(dead_code, reason = "not every includer does")]
     pub(crate) fn start(more: &[&str]) -> Option<Self> {
+        Self::start_cluster(1, more)?.pop()
+    }
+
+    /// Starts members of one cluster, or says why not.
+    pub(crate) fn start_cluster(count: usize, more: &[&str]) -> Option<Vec<Self>> {
         let there = Command::new("etcd")
             .arg("--version")
             .stdout(Stdio::null())
@@ -35,27 +52,28 @@ impl EtcdServer {
             println!("skipped: there is no etcd (apt-get install etcd-server)");
             return None;
         }
-        let more: Vec<String> = more.iter().map(|word| (*word).to_owned()).collect();
         for _ in 0..PORTS_TRIED {
-            let dir = tempfile::tempdir().unwrap();
-            let ports = (free_port(), free_port());
-            let child = spawn(&dir, ports, &more);
-            let mut server = Self {
-                dir,
-                child,
-                ports,
-                more: more.clone(),
-            };
-            if server.is_ready() {
-                return Some(server);
+            // A member answers when most are there.
+            let mut members: Vec<Self> = arguments_of(count, more).map(Self::spawn).collect();
+            if members.iter_mut().all(Self::is_ready) {
+                return Some(members);
             }
         }
         panic!("etcd does not start");
     }
 
+    fn spawn(arguments: Arguments) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self {
+            child: spawn(&dir, &arguments),
+            dir,
+            arguments,
+        }
+    }
+
     /// `HOST:PORT`.
     pub(crate) fn member(&self) -> String {
-        format!("127.0.0.1:{}", self.ports.0)
+        format!("127.0.0.1:{}", self.arguments.ports.0)
     }
 
     /// Pulls the plug.
@@ -65,10 +83,18 @@ impl EtcdServer {
         self.child.wait().unwrap();
     }
 
+    /// Sends its process a signal, as `kill` names it.
+    #[allow(dead_code, reason = "not every includer does")]
+    pub(crate) fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &id]).status().unwrap();
+        assert!(sent.success());
+    }
+
     /// Starts it again, with what it has on disk.
     #[allow(dead_code, reason = "not every includer does")]
     pub(crate) fn restart(&mut self) {
-        self.child = spawn(&self.dir, self.ports, &self.more);
+        self.child = spawn(&self.dir, &self.arguments);
         assert!(self.is_ready(), "etcd does not start again");
     }
 
@@ -111,18 +137,38 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-fn spawn(dir: &tempfile::TempDir, (client, peer): (u16, u16), more: &[String]) -> Child {
+fn arguments_of(count: usize, more: &[&str]) -> impl Iterator<Item = Arguments> {
+    let more: Vec<String> = more.iter().map(|word| (*word).to_owned()).collect();
+    let ports: Vec<(u16, u16)> = (0..count).map(|_| (free_port(), free_port())).collect();
+    let name = |number: usize| format!("member{number}");
+    let peer = |(number, (_, port)): (usize, &(u16, u16))| {
+        format!("{}=http://127.0.0.1:{port}", name(number))
+    };
+    let cluster: Vec<String> = ports.iter().enumerate().map(peer).collect();
+    let cluster = cluster.join(",");
+    let member = move |(number, ports)| Arguments {
+        name: name(number),
+        ports,
+        cluster: cluster.clone(),
+        more: more.clone(),
+    };
+    ports.into_iter().enumerate().map(member)
+}
+
+fn spawn(dir: &tempfile::TempDir, arguments: &Arguments) -> Child {
+    let (client, peer) = arguments.ports;
     let client = format!("http://127.0.0.1:{client}");
     let peer = format!("http://127.0.0.1:{peer}");
     Command::new("etcd")
-        .args(["--name", "one", "--log-level", "error", "--data-dir"])
+        .args(["--name", &arguments.name])
+        .args(["--log-level", "error", "--data-dir"])
         .arg(dir.path().join("etcd"))
         .args(["--listen-client-urls", &client])
         .args(["--advertise-client-urls", &client])
         .args(["--listen-peer-urls", &peer])
         .args(["--initial-advertise-peer-urls", &peer])
-        .args(["--initial-cluster", &format!("one={peer}")])
-        .args(more)
+        .args(["--initial-cluster", &arguments.cluster])
+        .args(&arguments.more)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -1,4 +1,5 @@
-//! Several hosts on a real etcd: leaders that are killed, stopped or cut off in the middle of a job.
+//! Several hosts on a real etcd: leaders that are killed, stopped or cut off in the middle of a job; members
+//! of etcd that are killed and stand still.
 //!
 //! Everything is done through the built command, which is given all hosts and finds the one that
 //! leads. No directory is shared: each host has its own, and etcd. Needs a wasm toolchain and an `etcd`;
@@ -13,8 +14,9 @@ use std::time::{Duration, Instant};
 use proffer_build::{BuildOptions, build};
 use serde_json::{Value, json};
 
-#[path = "../../store/testing/etcd_server.rs"]
+#[path = "../../../store/testing/etcd_server.rs"]
 mod etcd_server;
+mod members;
 
 use etcd_server::EtcdServer;
 
@@ -60,15 +62,20 @@ struct Hosts {
     agents: Vec<Process>,
     addresses: Vec<String>,
     guests: BTreeMap<String, PathBuf>,
-    etcd: EtcdServer,
+    etcd: Vec<EtcdServer>,
     dir: tempfile::TempDir,
 }
 
 impl Hosts {
     /// So many hosts, and two agents that know all of them.
     fn start(count: usize) -> Option<Self> {
+        Self::start_on(1, count)
+    }
+
+    /// The same on an etcd of so many members.
+    fn start_on(members: usize, count: usize) -> Option<Self> {
         let guests = guests()?;
-        let etcd = EtcdServer::start(&[])?;
+        let etcd = EtcdServer::start_cluster(members, &[])?;
         let mut hosts = Self {
             hosts: Vec::new(),
             agents: Vec::new(),
@@ -108,7 +115,13 @@ impl Hosts {
     }
 
     fn store(&self) -> String {
-        format!("etcd://{}", self.etcd.member())
+        format!("etcd://{}", self.members())
+    }
+
+    /// All of etcd's, separated by commas.
+    fn members(&self) -> String {
+        let members: Vec<String> = self.etcd.iter().map(EtcdServer::member).collect();
+        members.join(",")
     }
 
     /// The first time on any free port, then on the same.
@@ -198,7 +211,7 @@ impl Hosts {
     fn leader(&self) -> Option<usize> {
         let got = Command::new("etcdctl")
             .env("ETCDCTL_API", "3")
-            .args(["--endpoints", &self.etcd.member()])
+            .args(["--endpoints", &self.members()])
             .args(["get", "--print-value-only", "proffer/leader"])
             .output();
         let place = String::from_utf8(got.ok()?.stdout).ok()?;
@@ -215,7 +228,12 @@ impl Hosts {
         leader.unwrap()
     }
 
+    /// A job of maps that count 512 bytes each.
     fn submit(&self) {
+        self.submit_split(512);
+    }
+
+    fn submit_split(&self, split: u32) {
         let mapreduce = self.guests["mapreduce"].display().to_string();
         let run = self.ask(&["framework", "run", "--approve", &mapreduce]);
         assert!(run.status.success(), "{run:?}");
@@ -228,7 +246,7 @@ impl Hosts {
         let function =
             json!({ "component": format!("file:{}", self.guests["wordcount"].display()) });
         let job = json!({
-            "name": "count", "inputs": inputs, "split": 512, "reducers": 2, "map": function, "reduce": function,
+            "name": "count", "inputs": inputs, "split": split, "reducers": 2, "map": function, "reduce": function,
         });
         let body = self.dir.path().join("job.json");
         std::fs::write(&body, job.to_string()).unwrap();
@@ -357,14 +375,14 @@ fn a_job_goes_on_when_etcd_is_killed_and_comes_back() {
     hosts.submit();
     hosts.wait_for_maps(3);
     let leader = hosts.wait_for_leader();
-    hosts.etcd.kill_9();
+    hosts.etcd[0].kill_9();
     hosts.wait_for("a step down", |hosts| {
         hosts.logged(leader).contains("this host leads no more")
     });
     // Nobody leads, and every host says so.
     let asked = hosts.ask(&["status"]);
     assert_eq!(asked.status.code(), Some(6), "{asked:?}");
-    hosts.etcd.restart();
+    hosts.etcd[0].restart();
     assert_eq!(hosts.result(), expected());
 }
 
@@ -413,7 +431,7 @@ fn a_host_with_another_token_and_etcd_with_other_data_are_refused() {
     let put = |key: &str, value: &str| {
         let done = Command::new("etcdctl")
             .env("ETCDCTL_API", "3")
-            .args(["--endpoints", &hosts.etcd.member(), "put", key, value])
+            .args(["--endpoints", &hosts.members(), "put", key, value])
             .output()
             .unwrap();
         assert!(done.status.success());
