@@ -43,7 +43,7 @@ fn agent(data: PathBuf, words: &[String]) -> Result<(), Box<dyn std::error::Erro
     config.resources = Some("cpus:4;mem:1024;disk:1024;ports:[31000-31009]".parse()?);
     config.files = vec![PathBuf::from(files)];
     if rest == ["--disk-is-low"] {
-        config.disk_free_min_bytes = u64::MAX;
+        config.disk_free_min_bytes = Some(u64::MAX);
     }
     config.runner_idle = Duration::from_secs(5);
     config.timings = Timings {

@@ -50,8 +50,9 @@ pub struct AgentConfig {
     pub runner_idle: Duration,
     /// Largest input.
     pub input_bytes_max: u64,
-    /// Old sandboxes are removed when less than this is free.
-    pub disk_free_min_bytes: u64,
+    /// Old sandboxes are removed when less than this is free; none: than a gibibyte, or a tenth of a
+    /// smaller disk.
+    pub disk_free_min_bytes: Option<u64>,
     /// How long it waits for what.
     pub timings: Timings,
     /// What it keeps of ended launches.
@@ -69,9 +70,6 @@ pub struct RunnerProgram {
 
 /// A gibibyte is more than a sensible input; past this a URL that never ends fills the disk.
 const INPUT_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
-
-/// Room for the logs of what runs.
-const DISK_FREE_MIN_BYTES: u64 = 1024 * 1024 * 1024;
 
 /// Long enough for an agent's restart or upgrade, after which the same runners go on.
 const RUNNER_IDLE: Duration = Duration::from_secs(60);
@@ -104,7 +102,7 @@ impl AgentConfig {
             },
             runner_idle: RUNNER_IDLE,
             input_bytes_max: INPUT_BYTES_MAX,
-            disk_free_min_bytes: DISK_FREE_MIN_BYTES,
+            disk_free_min_bytes: None,
             timings: Timings::default(),
             cleaning: Cleaning::default(),
         })

@@ -58,6 +58,13 @@ pub(crate) struct Sandbox {
 /// The file in its directory that holds a task's own result.
 pub(crate) const RESULT: &str = "result";
 
+/// Free disk below which old sandboxes go: room for the logs of what runs.
+const FREE_MIN_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// Of a smaller disk this part: otherwise it would count as low when it is empty, and outputs that
+/// other tasks still want would be removed for no gain.
+const FREE_MIN_PART: u64 = 10;
+
 /// Paths relative to the runner's directory.
 pub(crate) fn path_of(launch: LaunchNumber) -> String {
     format!("tasks/{launch}")
@@ -66,6 +73,21 @@ pub(crate) fn path_of(launch: LaunchNumber) -> String {
 /// The same, as the runner knows launches.
 pub(crate) fn sandbox_of(launch: u64) -> String {
     path_of(LaunchNumber(launch))
+}
+
+/// How full a disk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DiskRoom {
+    pub(crate) free_bytes: u64,
+    pub(crate) total_bytes: u64,
+}
+
+impl DiskRoom {
+    /// Whether less is free than there should be.
+    pub(crate) fn is_low(self, free_min_bytes: Option<u64>) -> bool {
+        let usual = || FREE_MIN_BYTES.min(self.total_bytes / FREE_MIN_PART);
+        self.free_bytes < free_min_bytes.unwrap_or_else(usual)
+    }
 }
 
 impl Sandboxes {
@@ -138,10 +160,13 @@ impl Sandboxes {
         remove(&runner, launch)
     }
 
-    /// Free bytes for tasks.
-    pub(crate) fn free_bytes(&self) -> io::Result<u64> {
+    /// The disk that tasks share.
+    pub(crate) fn disk(&self) -> io::Result<DiskRoom> {
         let disk = rustix::fs::fstatvfs(&self.runners)?;
-        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+        Ok(DiskRoom {
+            free_bytes: disk.f_bavail.saturating_mul(disk.f_frsize),
+            total_bytes: disk.f_blocks.saturating_mul(disk.f_frsize),
+        })
     }
 
     fn give(&self, dir: &Dir, name: &str) -> io::Result<()> {
@@ -259,4 +284,28 @@ fn set_modes(dir: &Dir, mode: u32, depth: usize) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_disk_is_low_when_little_of_it_is_free_and_not_always() {
+        const MIB: u64 = 1024 * 1024;
+        let is_low = |free, total, min| {
+            DiskRoom {
+                free_bytes: free * MIB,
+                total_bytes: total * MIB,
+            }
+            .is_low(min)
+        };
+        assert_eq!((is_low(3, 24, None), is_low(2, 24, None)), (false, true));
+        let large = 1_000_000;
+        assert_eq!(
+            (is_low(1_024, large, None), is_low(1_023, large, None)),
+            (false, true)
+        );
+        assert!(is_low(large, large, Some(u64::MAX)));
+    }
 }

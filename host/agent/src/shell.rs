@@ -281,8 +281,8 @@ impl Shell {
     }
 
     fn look_at_disk(&self) -> Input {
-        let disk_is_low = match self.parts.sandboxes.free_bytes() {
-            Ok(free) => free < self.parts.config.disk_free_min_bytes,
+        let disk_is_low = match self.parts.sandboxes.disk() {
+            Ok(room) => room.is_low(self.parts.config.disk_free_min_bytes),
             Err(error) => {
                 tracing::warn!(%error, "free disk cannot be told");
                 false
