@@ -314,6 +314,14 @@ codec_enum!(fact::Effect {
     DemandSet { demand, since }, DemandCleared { key }, Suppressed { roles }, Revived { roles },
     TimerSet { id, due, at }, TimerCleared { id }, EventQueued { number, event },
     EventTaken { number }, UpgradeTried(a), EventBlamed { event }, EventSkipped(a), Converted { agent, from, to },
+    OutputBound(a),
+});
+codec_struct!(fact::OutputRecord {
+    name,
+    task,
+    launch,
+    agent,
+    suspect
 });
 codec_struct!(fact::UpgradeRecord {
     from,

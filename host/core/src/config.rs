@@ -33,6 +33,8 @@ pub struct CoreConfig {
     pub batch_rows_max: usize,
     /// Ended tasks kept per framework for lists and references; the oldest go first.
     pub ended_tasks_max: usize,
+    /// Names of published sandboxes kept per framework; the oldest go first.
+    pub outputs_max: usize,
     /// Tasks that one framework may have at once.
     pub tasks_max: usize,
     /// Demands that one framework may have at once.
@@ -73,6 +75,7 @@ codec_struct!(CoreConfig {
     frameworks_max,
     batch_rows_max,
     ended_tasks_max,
+    outputs_max,
     tasks_max,
     demands_max,
     timers_max,
@@ -123,6 +126,8 @@ impl Default for CoreConfig {
             frameworks_max: 200,
             batch_rows_max: 1_024,
             ended_tasks_max: 10_000,
+            // Ten jobs of ten thousand parts each, in about 20 MiB.
+            outputs_max: 100_000,
             tasks_max: 1_000_000,
             demands_max: 1_000,
             timers_max: 10_000,

@@ -16,7 +16,7 @@ use proffer_model::{
 use crate::constraint::Constraints;
 use crate::handles::ClientId;
 use crate::options::RoleConstraints;
-use crate::outputs::Output;
+use crate::outputs::Outputs;
 use crate::quarantine::SKIPPED_MAX;
 use crate::tasks::Task;
 use crate::upgrades::Upgrade;
@@ -35,7 +35,7 @@ pub(crate) struct Framework {
     /// Ended and acknowledged, oldest first; forgotten from the front.
     pub(crate) ended: VecDeque<TaskId>,
     /// Sandboxes by the name that they were published under.
-    pub(crate) outputs: BTreeMap<String, Output>,
+    pub(crate) outputs: Outputs,
     pub(crate) demands: BTreeMap<String, StandingDemand>,
     pub(crate) suppressed: BTreeSet<RoleName>,
     pub(crate) timers: BTreeMap<String, TimerRecord>,
@@ -301,7 +301,7 @@ impl Framework {
             supervision: Supervision::default(),
             tasks: BTreeMap::new(),
             ended: VecDeque::new(),
-            outputs: BTreeMap::new(),
+            outputs: Outputs::default(),
             demands: BTreeMap::new(),
             suppressed: BTreeSet::new(),
             timers: BTreeMap::new(),
@@ -396,7 +396,8 @@ impl Framework {
             | Effect::TaskForgotten { .. }
             | Effect::DemandSet { .. }
             | Effect::DemandCleared { .. }
-            | Effect::Converted { .. } => {}
+            | Effect::Converted { .. }
+            | Effect::OutputBound(_) => {}
         }
     }
 }

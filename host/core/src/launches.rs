@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use proffer_model::agent::{Launch, Origin, ResolvedInput, SandboxFile, ToAgent};
-use proffer_model::{FrameworkId, LaunchNumber, Reason, Remedy, Source, TaskId, TaskState, code};
+use proffer_model::{
+    AgentId, FrameworkId, LaunchNumber, Reason, Remedy, Source, TaskId, TaskState, code,
+};
 
 use crate::accept::inputs_of;
 use crate::action::Action;
 use crate::framework::Framework;
 use crate::machine::Core;
-use crate::outputs::Output;
 
 /// Files that the inputs of one group may come to, globs expanded: what an agent takes, too.
 const INPUT_FILES_MAX: usize = 100_000;
@@ -125,13 +126,8 @@ impl Core {
                 let ended = task.filter(|task| task.latest.is_final());
                 let task =
                     ended.ok_or_else(|| lost(format!("{source}: there is no such ended task")))?;
-                let output = Output {
-                    task: task.spec.id.clone(),
-                    launch: task.launch,
-                    agent: task.agent,
-                    suspect: false,
-                };
-                Ok(Origin::Sandbox(self.sandbox_file(&output, path, source)?))
+                let of = (task.agent, task.launch, &task.spec.id);
+                Ok(Origin::Sandbox(self.sandbox_file(of, path, source)?))
             }
             Ok(Source::Output(glob, path)) => {
                 self.outputs_matching(fw, (glob, path), source, expanded)
@@ -155,16 +151,19 @@ impl Core {
                 .outputs
                 .get(glob)
                 .ok_or_else(|| lost(format!("{source}: there is no such output")))?;
-            return Ok(Origin::Sandbox(self.sandbox_file(output, path, source)?));
+            let of = (output.agent, output.launch, &output.task);
+            return Ok(Origin::Sandbox(self.sandbox_file(of, path, source)?));
         }
-        let matcher = globset::Glob::new(glob)
-            .map_err(|_| lost(format!("{source}: the glob is malformed")))?
-            .compile_matcher();
+        let matching = fw
+            .outputs
+            .matching(glob)
+            .map_err(|_| lost(format!("{source}: the glob is malformed")))?;
         let mut files = Vec::new();
-        for (name, output) in fw.outputs.iter().filter(|(name, _)| matcher.is_match(name)) {
-            let file = self.sandbox_file(output, path, source)?;
-            expanded.add(name.len() + file.path.len() + file.address.len())?;
-            files.push((name.clone(), file));
+        for output in matching {
+            let of = (output.agent, output.launch, &output.task);
+            let file = self.sandbox_file(of, path, source)?;
+            expanded.add(output.name.len() + file.path.len() + file.address.len())?;
+            files.push((output.name.clone(), file));
         }
         if files.is_empty() {
             return Err(lost(format!("{source}: no output matches")));
@@ -174,25 +173,19 @@ impl Core {
 
     fn sandbox_file(
         &self,
-        output: &Output,
+        (on, launch, task): (AgentId, LaunchNumber, &TaskId),
         path: &str,
         source: &str,
     ) -> Result<SandboxFile, Reason> {
-        let agent = self
-            .agents
-            .get(&output.agent)
-            .filter(|agent| agent.serves_outputs());
+        let agent = self.agents.get(&on).filter(|agent| agent.serves_outputs());
         let Some(agent) = agent else {
-            let text = format!(
-                "{source}: {} of {} is not connected",
-                output.agent, output.task
-            );
+            let text = format!("{source}: {on} of {task} is not connected");
             return Err(Reason::new(code::INPUT_LOST, Remedy::ChooseAnew, text));
         };
         Ok(SandboxFile {
-            agent: output.agent,
+            agent: on,
             address: agent.record.data_address.clone(),
-            launch: output.launch,
+            launch,
             path: path.to_owned(),
         })
     }

@@ -241,13 +241,11 @@ impl Core {
         self.finish_removals();
     }
 
-    /// Takes an agent out, with the outputs that it served; live and in recovery alike.
+    /// Takes an agent out; live and in recovery alike. The outputs that it served keep their names: they
+    /// are lost until others finish under them.
     pub(crate) fn remove_agent(&mut self, id: AgentId) -> Option<crate::agents::Agent> {
         let agent = self.agents.remove(&id)?;
         self.agent_keys.remove(&agent.record.key);
-        for fw in self.frameworks.values_mut() {
-            fw.outputs.retain(|_, output| output.agent != id);
-        }
         self.feed.forget_agent(id);
         Some(agent)
     }
@@ -332,8 +330,7 @@ impl Core {
         self.frameworks
             .iter()
             .filter(|(_, fw)| {
-                fw.clients.values().any(|client| holds_there(*client))
-                    || fw.outputs.values().any(|output| output.agent == id)
+                fw.clients.values().any(|client| holds_there(*client)) || fw.outputs.on_agent(id)
             })
             .map(|(framework, _)| *framework)
             .collect()

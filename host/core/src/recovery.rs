@@ -458,6 +458,8 @@ fn framework_effects(fw: &crate::framework::Framework) -> Vec<Effect> {
     for task in ended.chain(tasks) {
         task_effects(task, &mut effects);
     }
+    let outputs = fw.outputs.by_age();
+    effects.extend(outputs.map(|output| Effect::OutputBound(Box::new(output.clone()))));
     effects
 }
 

@@ -112,6 +112,7 @@ impl Core {
                 }
             }
             Effect::TaskForgotten { task: id } => self.forget_task(framework, id),
+            Effect::OutputBound(output) => self.apply_output(framework, output),
             _ => {}
         }
     }
@@ -138,13 +139,6 @@ impl Core {
             self.launches.remove(&task.launch);
             if let Some(agent) = self.agents.get_mut(&task.agent) {
                 agent.launches.remove(&task.launch);
-            }
-            let published = fw
-                .outputs
-                .get(&task.spec.output)
-                .is_some_and(|output| output.launch == task.launch);
-            if published {
-                fw.outputs.remove(&task.spec.output);
             }
         }
         if fw.ended.front() == Some(id) {

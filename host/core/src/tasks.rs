@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proffer_codec::codec_struct;
 use proffer_model::agent::{LaunchUpdate, ToAgent};
-use proffer_model::fact::LaunchRecord;
+use proffer_model::fact::{LaunchRecord, OutputRecord};
 use proffer_model::{
     AgentId, Duration, FrameworkId, LaunchNumber, Reason, Remedy, TaskId, TaskSpec, TaskState,
     TaskUpdate, Timestamp, UpdateSource, code,
@@ -15,7 +15,6 @@ use crate::event::ConnectionId;
 use crate::framework::Item;
 use crate::handles::ClientId;
 use crate::machine::Core;
-use crate::outputs::Output;
 
 /// A task as the core knows it.
 #[derive(Clone, Debug)]
@@ -251,14 +250,14 @@ impl Core {
         }
         task.latest = latest;
         if latest == TaskState::Finished && !task.spec.output.is_empty() {
-            let output = Output {
+            let output = OutputRecord {
+                name: task.spec.output.clone(),
                 task: id.clone(),
                 launch: task.launch,
                 agent: task.agent,
                 suspect: false,
             };
-            let name = task.spec.output.clone();
-            self.publish_output(framework, name, output);
+            self.publish_output(framework, output);
         }
         if latest.is_final() {
             self.release_task(framework, id);

@@ -45,6 +45,8 @@ pub struct Counters {
     pub requests: u64,
     /// Requests refused because too many waited.
     pub requests_refused: u64,
+    /// Names of published sandboxes dropped because there were too many.
+    pub outputs_dropped: u64,
 }
 
 codec_struct!(Counters {
@@ -60,7 +62,8 @@ codec_struct!(Counters {
     commands_rejected,
     updates_repeated,
     requests,
-    requests_refused
+    requests_refused,
+    outputs_dropped
 });
 
 /// The pool in one line.

@@ -365,6 +365,7 @@ impl Checker<'_> {
             agent_removals: self.removals(),
             request_timeout: self.span("host.request-timeout", Duration(100)),
             ended_tasks_max: self.size("host.ended-tasks-max", 0),
+            outputs_max: self.size("host.outputs-max", 1),
             tasks_max: self.size("host.tasks-max", 1),
             step_failures_max: self.small("host.step-failures-max"),
             policy_failures_max: self.small("host.policy-failures-max"),

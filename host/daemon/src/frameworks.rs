@@ -111,7 +111,7 @@ impl Frameworks {
     pub(crate) fn forget_gone(&mut self, exists: impl Fn(FrameworkId) -> bool) {
         self.states.retain(|framework, _| exists(*framework));
         self.recovered.retain(|framework, _| exists(*framework));
-        self.parts.metrics.forget_gone(&exists);
+        self.parts.metrics.frameworks.forget_gone(&exists);
         let mut limits = self.parts.limits.table();
         limits.retain(|framework, _| exists(*framework));
     }
@@ -251,7 +251,7 @@ impl Actor {
             .observe(outcome.cpu.as_secs_f64());
         match outcome.result {
             Ok(committed) => {
-                self.parts.metrics.framework_metrics(
+                self.parts.metrics.frameworks.committed(
                     (framework, &self.record.name),
                     &committed.metrics,
                     committed.metrics_dropped,

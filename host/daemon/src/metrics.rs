@@ -1,13 +1,11 @@
 //! The host's metrics, in Prometheus's text format.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+mod frameworks;
+
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use proffer_core::Core;
-use proffer_model::framework::{MetricValue, MetricWrite};
-use proffer_model::{Amount, FrameworkId};
+use proffer_model::Amount;
 use proffer_record::RecordingTally;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -15,8 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-/// Series that one framework may write: its labels are its own, and unbounded otherwise.
-const FRAMEWORK_SERIES_MAX: usize = 1_000;
+use self::frameworks::FrameworkMetrics;
 
 /// How the recording does.
 #[derive(Debug)]
@@ -56,44 +53,7 @@ pub(crate) struct Metrics {
     policy_failures: Gauge,
     effects_held: Gauge,
     recording: RecordingGauges,
-    frameworks: Mutex<BTreeMap<FrameworkId, FrameworkSeries>>,
-}
-
-/// What a framework says of itself.
-#[derive(Debug, Default)]
-struct FrameworkSeries {
-    name: String,
-    /// Name and labels, as they are printed, to a value.
-    values: BTreeMap<String, f64>,
-    /// Writes that were malformed or too many.
-    dropped: u64,
-}
-
-impl FrameworkSeries {
-    fn write(&mut self, write: &MetricWrite) {
-        match write.value {
-            // Counters of this size are exact in a float.
-            #[expect(clippy::cast_precision_loss, reason = "metrics are floats")]
-            MetricValue::Count(by) => self.change(write, "_total", |value| value + by as f64),
-            MetricValue::Gauge(to) => self.change(write, "", |_| to),
-            MetricValue::Observe(seen) => {
-                self.change(write, "_sum", |value| value + seen);
-                self.change(write, "_count", |value| value + 1.0);
-            }
-        }
-    }
-
-    fn change(&mut self, write: &MetricWrite, suffix: &str, change: impl Fn(f64) -> f64) {
-        let key = series(&self.name, &write.name, suffix, &write.labels);
-        let room = self.values.len() < FRAMEWORK_SERIES_MAX;
-        match self.values.entry(key) {
-            Entry::Occupied(mut value) => *value.get_mut() = change(*value.get()),
-            Entry::Vacant(place) if room => {
-                place.insert(change(0.0));
-            }
-            Entry::Vacant(_) => self.dropped += 1,
-        }
-    }
+    pub(crate) frameworks: FrameworkMetrics,
 }
 
 impl Default for Metrics {
@@ -170,7 +130,7 @@ impl Default for Metrics {
                 ),
             },
             registry,
-            frameworks: Mutex::default(),
+            frameworks: FrameworkMetrics::default(),
         }
     }
 }
@@ -200,6 +160,7 @@ impl Metrics {
         self.grants_invalid.set(total(policy.grants_invalid));
         self.policy_failures.set(total(policy.failed_cycles));
         self.effects_held.set(count(core.held_effects()));
+        self.frameworks.sample(core);
     }
 
     /// Looks at the recording.
@@ -216,125 +177,18 @@ impl Metrics {
         gauges.checkpoints_skipped.set(skipped);
     }
 
-    /// What a committed step wrote, and how much of it was dropped. Histograms are kept as sum and
-    /// count.
-    pub(crate) fn framework_metrics(
-        &self,
-        (id, name): (FrameworkId, &str),
-        writes: &[MetricWrite],
-        dropped: u32,
-    ) {
-        if writes.is_empty() && dropped == 0 {
-            return;
-        }
-        let mut all = self
-            .frameworks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let own = all.entry(id).or_insert_with(|| FrameworkSeries {
-            name: name.to_owned(),
-            ..FrameworkSeries::default()
-        });
-        own.dropped += u64::from(dropped);
-        for write in writes {
-            own.write(write);
-        }
-    }
-
-    /// Drops the series of frameworks that are gone.
-    pub(crate) fn forget_gone(&self, exists: impl Fn(FrameworkId) -> bool) {
-        self.frameworks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|framework, _| exists(*framework));
-    }
-
     /// The page.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
-        if encode(&mut text, &self.registry).is_err() {
-            tracing::error!("the metrics could not be written");
-        }
-        // Ours come before the end mark.
+        let mut written = encode(&mut text, &self.registry).is_ok();
+        // The frameworks' come before the end mark.
         let end = "# EOF\n";
         let mut text = text.strip_suffix(end).unwrap_or(&text).to_owned();
-        let all = self
-            .frameworks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        for own in all.values() {
-            for (series, value) in &own.values {
-                text.push_str(&format!("{series} {value}\n"));
-            }
-        }
-        for FrameworkSeries { name, dropped, .. } in all.values() {
-            text.push_str(&format!(
-                "proffer_framework_writes_dropped{{framework=\"{name}\"}} {dropped}\n"
-            ));
+        written &= self.frameworks.write_to(&mut text).is_ok();
+        if !written {
+            tracing::error!("the metrics could not be written");
         }
         text.push_str(end);
         text
-    }
-}
-
-/// `proffer_framework_{framework="f",metric="jobs_total",kind="map"}`: one family, so that no name
-/// of a framework's can clash with another's or the host's.
-fn series(framework: &str, name: &str, suffix: &str, labels: &[(String, String)]) -> String {
-    let mut text =
-        format!("proffer_framework_{{framework=\"{framework}\",metric=\"{name}{suffix}\"");
-    for (label, value) in labels {
-        let value: String = value
-            .chars()
-            .filter(|c| !matches!(c, '"' | '\\') && !c.is_control())
-            .collect();
-        text.push_str(&format!(",{label}=\"{value}\""));
-    }
-    text.push('}');
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_frameworks_write_is_on_the_page_under_their_name() {
-        let metrics = Metrics::default();
-        let write = |value| MetricWrite {
-            name: "jobs".to_owned(),
-            labels: vec![("kind".to_owned(), "a\"b".to_owned())],
-            value,
-        };
-        let mr = (FrameworkId(1), "mr");
-        metrics.framework_metrics(mr, &[write(MetricValue::Count(2))], 0);
-        metrics.framework_metrics(mr, &[write(MetricValue::Count(3))], 2);
-        let text = metrics.text();
-        assert!(
-            text.contains(
-                "proffer_framework_{framework=\"mr\",metric=\"jobs_total\",kind=\"ab\"} 5\n"
-            ),
-            "{text}"
-        );
-        assert!(text.contains("proffer_framework_writes_dropped{framework=\"mr\"} 2\n"));
-        assert!(text.ends_with("# EOF\n"));
-        metrics.forget_gone(|_| false);
-        assert!(!metrics.text().contains("mr"));
-    }
-
-    #[test]
-    fn a_frameworks_series_are_bounded_and_what_is_dropped_is_counted() {
-        let metrics = Metrics::default();
-        let write = |n: usize| MetricWrite {
-            name: format!("m{n}"),
-            labels: Vec::new(),
-            value: MetricValue::Gauge(1.0),
-        };
-        let writes: Vec<MetricWrite> = (0..FRAMEWORK_SERIES_MAX + 5).map(write).collect();
-        metrics.framework_metrics((FrameworkId(1), "one"), &writes, 0);
-        metrics.framework_metrics((FrameworkId(2), "two"), &writes[..1], 0);
-        let text = metrics.text();
-        let of = |name: &str| text.matches(&format!("{{framework=\"{name}\",")).count();
-        assert_eq!((of("one"), of("two")), (FRAMEWORK_SERIES_MAX, 1));
-        assert!(text.contains("proffer_framework_writes_dropped{framework=\"one\"} 5\n"));
     }
 }

@@ -342,6 +342,23 @@ pub enum Effect {
         /// Is this from now on.
         to: Resources,
     },
+    /// A published sandbox was bound to its name, anew if it had been.
+    OutputBound(Box<OutputRecord>),
+}
+
+/// A published sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputRecord {
+    /// The task's [`output`](TaskSpec::output).
+    pub name: String,
+    /// Whose sandbox.
+    pub task: TaskId,
+    /// Its launch.
+    pub launch: LaunchNumber,
+    /// Where it is.
+    pub agent: AgentId,
+    /// A fetch from it failed: a later task that finishes under the name takes its place.
+    pub suspect: bool,
 }
 
 /// What came of trying another version.

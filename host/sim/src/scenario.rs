@@ -162,9 +162,7 @@ fn config(dice: &mut Dice, seed: u64) -> CoreConfig {
         lease: Duration(pick(dice, &[3_000, 10_000, 30_000])),
         heartbeat: Duration(pick(dice, &[3_000, 5_000])),
         agent_timeout: Duration(pick(dice, &[10_000, 30_000])),
-        // Not fewer than a job has: with the record of a map its output's name goes, and reducers
-        // get less than all without a word.
-        ended_tasks_max: pick(dice, &[100, 10_000]),
+        ended_tasks_max: pick(dice, &[3, 100, 10_000]),
         batch_rows_max: pick(dice, &[4, 64, 1_024]),
         seed,
         ..CoreConfig::default()

@@ -7,6 +7,7 @@ mod leases;
 mod limits;
 mod moves;
 mod offers;
+mod outputs;
 mod partitions;
 mod play;
 mod policies;

@@ -60,7 +60,7 @@ impl Cluster {
     }
 
     /// Everything that `f` is told until it is idle.
-    fn drain(&mut self, name: &str) -> Vec<String> {
+    pub(crate) fn drain(&mut self, name: &str) -> Vec<String> {
         let mut all = Vec::new();
         while !self.told(name).is_empty() {
             all.extend(self.answer(name, vec![]));

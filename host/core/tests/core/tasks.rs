@@ -5,9 +5,7 @@ use proffer_model::framework::{Act, Command};
 use proffer_model::{Duration, Reason, Remedy, TaskState, code};
 
 use super::cluster::Cluster;
-use super::words::{
-    accept, accept_parts, input, kill, kill_within, part, reconcile, task, want_anything,
-};
+use super::words::{accept, accept_parts, kill, kill_within, part, reconcile, task, want_anything};
 
 fn one() -> Cluster {
     Cluster::running("cpus:4;mem:100", vec![task("t", "cpus:1;mem:10")])
@@ -298,64 +296,6 @@ fn a_launch_that_the_agent_does_not_report_is_sent_again_under_its_number() {
         cluster.inbox("a1"),
         ["registered as agent-0", "kill 3 within 0ms"]
     );
-}
-
-#[test]
-fn outputs_are_bound_by_the_first_and_anew_when_lost() {
-    let mut cluster = Cluster::new();
-    cluster.agent("a1", "cpus:9;mem:100");
-    cluster.agent("a2", "cpus:9;mem:100");
-    cluster.framework("f", "*");
-    let run = |cluster: &mut Cluster, agent: &str, id: &str, output: &str, inputs: &[&str]| {
-        cluster.command("f", vec![want_anything(2), Command::Revive(vec![])]);
-        cluster.advance(1_100);
-        while !cluster
-            .told("f")
-            .iter()
-            .any(|told| told.starts_with("offer"))
-        {
-            cluster.command("f", vec![]);
-        }
-        let wanted = cluster.agent_id(agent);
-        let offer = cluster
-            .core
-            .offers(None)
-            .find(|offer| offer.agent == wanted);
-        let mut spec = task(id, "cpus:0.1;mem:1");
-        spec.output = output.to_owned();
-        spec.inputs = inputs.iter().map(|source| input(source)).collect();
-        let offer = offer.expect("both agents are offered").id.0;
-        let clear = Command::ClearDemand(vec!["d".to_owned()]);
-        cluster.answer("f", vec![accept(&[offer], vec![spec], 0), clear]);
-        let sent = cluster.inbox(agent);
-        sent.into_iter()
-            .filter(|sent| sent.starts_with("launch"))
-            .collect::<Vec<_>>()
-    };
-    run(&mut cluster, "a1", "m1", "m", &[]);
-    run(&mut cluster, "a2", "m2", "m", &[]);
-    cluster.update("a1", "m1", 1, TaskState::Finished);
-    cluster.update("a2", "m2", 1, TaskState::Finished);
-    let (m1, m2) = (cluster.launch_of("f", "m1"), cluster.launch_of("f", "m2"));
-    let from =
-        |cluster: &mut Cluster, id: &str| run(cluster, "a2", id, "", &["output:m/part"]).join("");
-    assert!(
-        from(&mut cluster, "r1").ends_with(&format!("<part@{m1}")),
-        "the first keeps it"
-    );
-    // A fetch failed: the next that finishes under the name takes its place.
-    cluster.update_with("a2", "r1", 1, TaskState::Failed, |update| {
-        update.update.why = Reason::new(code::INPUT_LOST, Remedy::Retry, "gone");
-        update.update.data = b"m\n".to_vec();
-    });
-    run(&mut cluster, "a2", "m3", "m", &[]);
-    cluster.update("a2", "m3", 1, TaskState::Finished);
-    let m3 = cluster.launch_of("f", "m3");
-    assert_ne!(m2, m3);
-    assert!(from(&mut cluster, "r2").ends_with(&format!("<part@{m3}")));
-    // No such output: the launch is dropped, and says why.
-    run(&mut cluster, "a2", "r3", "", &["output:none*/part"]);
-    assert_eq!(cluster.state("f", "r3"), TaskState::Dropped);
 }
 
 #[test]

@@ -113,6 +113,11 @@ pub const HOST_SETTINGS: &[Setting] = &[
         "ended tasks remembered per framework; the oldest go first",
     ),
     setting(
+        "host.outputs-max",
+        "100000",
+        "names of outputs remembered per framework; the oldest go first",
+    ),
+    setting(
         "host.tasks-max",
         "1000000",
         "tasks that one framework may have at once",

@@ -124,6 +124,7 @@ pub(super) fn limits(component: Option<FrameworkLimits>, core: &CoreConfig) -> V
         format!("batch-rows={}", core.batch_rows_max),
         format!("demands={}", core.demands_max),
         format!("ended-tasks={}", core.ended_tasks_max),
+        format!("outputs={}", core.outputs_max),
         format!("requests-waiting={}", core.requests_waiting_max),
         format!("step-failures={}", core.step_failures_max),
         format!("tasks={}", core.tasks_max),

@@ -110,6 +110,7 @@ impl<'w, 'p> Run<'w, 'p> {
             agent_timeout: NEVER,
             // An ended task is looked at by nobody.
             ended_tasks_max: 0,
+            outputs_max: 0,
             ..simulation.config.clone()
         };
         if let proffer_core::Allocation::Events { sweep, .. } = &mut config.allocation {

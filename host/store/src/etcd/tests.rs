@@ -305,7 +305,13 @@ fn an_etcd_without_space_refuses_the_write_and_keeps_what_it_has() {
         "{error:?}"
     );
     assert!(written > 0);
-    assert_eq!(etcd.load().unwrap().facts.len(), written);
+    // Etcd writes what reaches its quota, and refuses it all the same: the refused step may be there,
+    // in whole, as after a crash.
+    let there = etcd.load().unwrap().facts.len();
+    assert!(
+        there == written || there == written + 1,
+        "{there} of {written}"
+    );
 }
 
 #[test]

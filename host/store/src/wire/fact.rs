@@ -144,7 +144,18 @@ wire_enum!(Effect = fact::Effect {
     EventBlamed { event: Option<BlamedEvent> },
     EventSkipped(event: Box<SkippedEvent>),
     Converted { agent: u32, from: Resources, to: Resources },
+    OutputBound(output: Box<OutputRecord>),
 });
+
+wire_struct!(
+    OutputRecord = fact::OutputRecord {
+        name: String,
+        task: String,
+        launch: u64,
+        agent: u32,
+        suspect: bool,
+    }
+);
 
 wire_struct!(UpgradeRecord = fact::UpgradeRecord {
     from: String,
