@@ -3,11 +3,13 @@
 mod explain;
 mod settings;
 
+use std::sync::Arc;
+
 use proffer_model::Timestamp;
 use proffer_model::policy::{Changes, Cycle, Feeds, Finding, Place, Proposal, Question, Section};
 
 use crate::cluster::Cluster;
-use crate::draft::{DemandUse, Draft, Rules};
+use crate::draft::{DemandUse, Draft, Fence, Rules};
 pub use crate::json::Setting;
 use crate::policy::Policy;
 pub use settings::refuse_unknown;
@@ -29,6 +31,11 @@ pub trait Decision {
 
     /// Makes grants: visits the agents of the draft and serves clients there.
     fn decide(&mut self, draft: &mut Draft<'_>);
+
+    /// Which agents are for which clients at all; none: all for all.
+    fn fence(&self) -> Option<Arc<Fence>> {
+        None
+    }
 
     /// Roles and clients in the order in which they would be served.
     fn places(&self, cluster: &Cluster) -> Vec<Place>;
@@ -101,12 +108,15 @@ impl<D: Decision> Policy for Modelled<D> {
 
     fn decide(&mut self, cycle: &Cycle) -> Proposal {
         self.now = cycle.now;
-        let mut draft = Draft::new(&self.cluster, &self.rules, cycle);
+        let fence = self.decision.fence();
+        let mut draft = Draft::new(&self.cluster, &self.rules, cycle).fenced(fence);
         self.decision.decide(&mut draft);
         draft.finish()
     }
 
     fn explain(&self, question: &Question) -> Vec<Finding> {
+        let fence = self.decision.fence();
+        let question = (question, fence.as_ref());
         explain::explain(&self.cluster, &self.rules, self.now, question, || {
             self.places()
         })

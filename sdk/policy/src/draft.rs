@@ -2,32 +2,38 @@
 //! may have what it would be granted.
 //!
 //! The agents of a cycle are visited one after the other in an order shuffled by its seed
-//! ([`Draft::next_agent`]). On the agent at hand the author picks clients ([`Draft::serve`]); the
-//! draft knows the rules: who may have what (reservations, revocable resources, gpus, masks), what
+//! ([`Draft::next_agent`]), or as the author likes, again and again ([`Draft::go_to`]). On the agent
+//! at hand the author picks clients ([`Draft::serve`]); the draft knows the rules: who may have what (reservations, revocable resources, gpus, masks), what
 //! is demanded and how much of it is left, what was refused, what is worth an offer. So an author
 //! decides only who comes next.
 
+mod fence;
 mod gang;
 mod plan;
 mod quota;
+mod reclaims;
 mod room;
 mod rows;
 mod rules;
 mod serve;
+mod visits;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use proffer_model::policy::{Cycle, Grants, NONE, Piece, Proposal};
+use proffer_model::policy::{Cycle, Grants, NONE, Piece, Proposal, Reclaim};
 use proffer_model::{Amount, Timestamp};
 
 use crate::cluster::{ClientRow, Cluster};
 use crate::random::Random;
 
+pub use fence::Fence;
 use plan::Plan;
 use quota::Quotas;
 use room::{Room, Site};
 use rows::OpenRow;
 pub use rules::{DemandUse, Rules};
+use visits::Round;
 
 /// Why a client is not served on an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +74,8 @@ pub enum Verdict {
     OverLimit,
     /// What is free is held ready for other roles' guarantees.
     HeldBack,
+    /// The agent is on the other side of a fence.
+    FencedOff,
 }
 
 /// A proposal in the making.
@@ -81,6 +89,10 @@ pub struct Draft<'a> {
     order: Vec<u32>,
     /// How many of `order` have been begun.
     visited: usize,
+    at_hand: Option<u32>,
+    /// Agents are gone to as the author likes, and may be gone to again.
+    roams: bool,
+    fence: Option<Arc<Fence>>,
     room: Room,
     /// Units still to be granted, by demand.
     left: Vec<u32>,
@@ -96,14 +108,16 @@ pub struct Draft<'a> {
     quotas: Quotas,
     /// Shuffles agents and pieces.
     random: Random,
-    /// Rows of the first round, by agent, until the second has been there.
-    first_round: BTreeMap<u32, Vec<OpenRow>>,
+    /// Rows of agents that were left and may be gone to again, and how many they are.
+    put_by: BTreeMap<u32, Vec<OpenRow>>,
+    rows_put_by: usize,
     round: Round,
     grants: Grants,
     /// Parallel to the grants: how often their clients were served in them.
     times: Vec<u32>,
     grants_max: usize,
     gangs: u32,
+    reclaims: Vec<Reclaim>,
     /// Nothing is granted: it is only asked whether it would be.
     dry: bool,
 }
@@ -149,6 +163,9 @@ impl<'a> Draft<'a> {
             now: cycle.now,
             order,
             visited: 0,
+            at_hand: None,
+            roams: false,
+            fence: None,
             room,
             left,
             least,
@@ -159,14 +176,23 @@ impl<'a> Draft<'a> {
             gained: Vec::new(),
             quotas: Quotas::new(cluster, rules),
             random,
-            first_round: BTreeMap::new(),
+            put_by: BTreeMap::new(),
+            rows_put_by: 0,
             round: Round::Only,
             grants: Grants::default(),
             times: Vec::new(),
             grants_max: cycle.grants_max as usize,
             gangs: 0,
+            reclaims: Vec::new(),
             dry: false,
         }
+    }
+
+    /// With clients and agents on both sides of a fence.
+    #[must_use]
+    pub fn fenced(mut self, fence: Option<Arc<Fence>>) -> Self {
+        self.fence = fence;
+        self
     }
 
     /// The cluster as it is; the draft's own grants are not in it.
@@ -175,44 +201,36 @@ impl<'a> Draft<'a> {
         self.cluster
     }
 
-    /// Goes on to the next agent; none after the last, or when the cycle has as many grants as it
-    /// may have.
-    pub fn next_agent(&mut self) -> Option<u32> {
-        self.close_rows();
-        if self.is_full() {
-            return None;
-        }
-        let agent = self.order.get(self.visited).copied()?;
-        self.visited += 1;
-        self.room.go_to(self.cluster, agent);
-        if self.round == Round::Second
-            && let Some(rows) = self.first_round.remove(&agent)
-        {
-            self.open = rows;
-        }
-        Some(agent)
+    /// The cycle's time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.now
     }
 
-    /// Begins a round for guarantees alone, if any is unmet: agents are visited, and
-    /// [`Draft::serve_guarantee`] serves those whose roles lack something. [`Draft::begin_rest`]
-    /// ends it. What a client is served in both rounds is one grant.
-    pub fn begins_with_guarantees(&mut self) -> bool {
-        // With demand, what is guaranteed is held ready in every allowance, and one round does.
-        let unmet = self.rules.demand == DemandUse::Ignore && self.quotas.is_any_unmet();
-        if unmet {
-            self.round = Round::First;
-        }
-        unmet
+    /// What is free of a kind on an agent of the cycle, kept for nobody, under whatever terms.
+    #[must_use]
+    pub fn free_on(&self, agent: u32, kind: u32) -> i64 {
+        let Some(site) = self.room.site(agent) else {
+            return 0;
+        };
+        let spots = self.room.spots(site).iter();
+        total(
+            spots
+                .filter(|spot| spot.kind == kind)
+                .map(|spot| spot.free_for_anybody()),
+        )
     }
 
-    /// All agents once more, in a new order, for everybody.
-    pub fn begin_rest(&mut self) {
-        self.close_rows();
-        if self.round == Round::First {
-            self.visited = 0;
-            self.random.shuffle(&mut self.order);
-            self.round = Round::Second;
-        }
+    /// Whether demand is looked at.
+    #[must_use]
+    pub fn honours_demand(&self) -> bool {
+        self.rules.demand == DemandUse::Honour
+    }
+
+    /// How many units of a demand are neither on offer nor granted in this cycle.
+    #[must_use]
+    pub fn left_of(&self, demand: u32) -> u32 {
+        self.left.get(demand as usize).copied().unwrap_or(0)
     }
 
     /// Whether a client's role lacks something of its guarantee now.
@@ -288,6 +306,19 @@ impl<'a> Draft<'a> {
         self.serve_any(client, units, NONE)
     }
 
+    /// The same of one of its demands.
+    ///
+    /// # Errors
+    /// Nothing was granted, and why.
+    pub fn serve_demand_of(
+        &mut self,
+        client: u32,
+        demand: u32,
+        units: u32,
+    ) -> Result<Served, Verdict> {
+        self.serve_any(client, units, demand)
+    }
+
     /// Whether [`Draft::serve`] would grant one unit now; `demand`: of which, or [`NONE`] for any.
     ///
     /// # Errors
@@ -356,7 +387,8 @@ impl<'a> Draft<'a> {
     /// The grants so far. Ends the visit of the agent at hand.
     pub fn rows(&mut self) -> &Grants {
         self.close_rows();
-        self.close_first_round();
+        self.at_hand = None;
+        self.close_put_by();
         &self.grants
     }
 
@@ -370,26 +402,20 @@ impl<'a> Draft<'a> {
     #[must_use]
     pub fn finish(mut self) -> Proposal {
         self.close_rows();
-        self.close_first_round();
+        self.close_put_by();
         Proposal {
             grants: self.grants,
-            reclaims: Vec::new(),
+            reclaims: self.reclaims,
             withdraw: Vec::new(),
         }
     }
 
     fn agent_at_hand(&self) -> Option<u32> {
-        let index = self.visited.checked_sub(1)?;
-        self.order.get(index).copied()
+        self.at_hand
     }
 
     fn is_full(&self) -> bool {
-        let first: usize = self.first_round.values().map(Vec::len).sum();
-        self.grants.len() + self.open.len() + first >= self.grants_max
-    }
-
-    fn left_of(&self, demand: u32) -> u32 {
-        self.left.get(demand as usize).copied().unwrap_or(0)
+        self.grants.len() + self.open.len() + self.rows_put_by >= self.grants_max
     }
 
     fn use_up(&mut self, demand: u32, units: u32) {
@@ -404,6 +430,11 @@ impl<'a> Draft<'a> {
         let site = self.room.site(agent).ok_or(Verdict::AgentInactive)?;
         if !self.cluster.mask_admits(row.client.mask, agent) {
             return Err(Verdict::Constraint);
+        }
+        if let Some(fence) = &self.fence
+            && !fence.admits(client, agent)
+        {
+            return Err(Verdict::FencedOff);
         }
         if self.rules.gpu_guard && site.has_gpus && !row.client.marks.gpus {
             return Err(Verdict::GpuGuard);
@@ -433,17 +464,6 @@ impl<'a> Draft<'a> {
             self.quotas.look_again();
         }
     }
-}
-
-/// Which round of visits this is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Round {
-    /// There is but one.
-    Only,
-    /// Guarantees.
-    First,
-    /// The rest.
-    Second,
 }
 
 /// What [`Draft::serve`] granted.

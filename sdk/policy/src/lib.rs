@@ -1,5 +1,5 @@
 //! What an allocation policy is made of: the trait, the cluster model kept from the changes, a
-//! proposal in the making, and the reference policy.
+//! proposal in the making, and the policies that are built in.
 //!
 //! An author who wants to decide *who comes next* writes a [`Decision`] and gets the picture
 //! ([`Cluster`]), the rules of the pool and the bookkeeping of a cycle ([`Draft`]); [`Modelled`]
@@ -14,16 +14,24 @@
 mod cluster;
 mod decision;
 mod draft;
-mod drf;
+mod fair;
+mod gauge;
 mod json;
+mod native;
 mod policy;
 mod random;
+mod turns;
 
 pub use cluster::{AgentRow, Cell, ClientRow, Cluster, Pile, Refusal};
 pub use decision::{Decision, Modelled, Setting, refuse_unknown};
-pub use draft::{DemandUse, Draft, Rules, Served, Verdict};
-pub use drf::{DominantShare, Drf, compare_fractions};
+pub use draft::{DemandUse, Draft, Fence, Rules, Served, Verdict};
+pub use fair::{
+    Anywhere, Binpack, Drf, EmptiestFirst, Fair, Fragmentation, FullestFirst, LeastFragmenting,
+    Partitioned, Priority, Spread, Static, StrictPriority,
+};
+pub use native::{NativePolicy, native, native_names};
 pub use policy::Policy;
 pub use random::Random;
+pub use turns::compare_fractions;
 
 pub use proffer_model as model;

@@ -36,3 +36,33 @@ pub trait Policy {
     /// Nothing could be used: a cold start, not a failed swap.
     fn adopt(&mut self, sections: &[Section]) -> Result<Vec<String>, String>;
 }
+
+impl<P: Policy + ?Sized> Policy for Box<P> {
+    fn configure(&mut self, config: &str) -> Result<Feeds, String> {
+        (**self).configure(config)
+    }
+
+    fn apply(&mut self, changes: &Changes) {
+        (**self).apply(changes);
+    }
+
+    fn decide(&mut self, cycle: &Cycle) -> Proposal {
+        (**self).decide(cycle)
+    }
+
+    fn explain(&self, question: &Question) -> Vec<Finding> {
+        (**self).explain(question)
+    }
+
+    fn places(&self) -> Vec<Place> {
+        (**self).places()
+    }
+
+    fn carry(&self) -> Vec<Section> {
+        (**self).carry()
+    }
+
+    fn adopt(&mut self, sections: &[Section]) -> Result<Vec<String>, String> {
+        (**self).adopt(sections)
+    }
+}

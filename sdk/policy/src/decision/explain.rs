@@ -1,12 +1,13 @@
 //! Why a client is not granted something: the decision's own predicates, asked again.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proffer_model::policy::{Cycle, Finding, NONE, Piece, Place, Question};
 use proffer_model::{Reason, Remedy, Timestamp, code};
 
 use crate::cluster::Cluster;
-use crate::draft::{Draft, Rules, Verdict};
+use crate::draft::{Draft, Fence, Rules, Verdict};
 
 /// Said of gangs.
 const GANG_SHORT: &str = "the whole gang does not fit into the pool at once";
@@ -20,7 +21,7 @@ pub(super) fn explain(
     cluster: &Cluster,
     rules: &Rules,
     now: Timestamp,
-    question: &Question,
+    (question, fence): (&Question, Option<&Arc<Fence>>),
     places: impl FnOnce() -> Vec<Place>,
 ) -> Vec<Finding> {
     let before = clients_before(question.client, &places());
@@ -31,7 +32,8 @@ pub(super) fn explain(
         agents,
         grants_max: u32::MAX,
     };
-    let mut draft = Draft::new(cluster, rules, &cycle(Some(question.agents.clone())));
+    let mut draft =
+        Draft::new(cluster, rules, &cycle(Some(question.agents.clone()))).fenced(fence.cloned());
     let mut found = BTreeMap::new();
     while let Some(agent) = draft.next_agent() {
         let finding = match draft.probe(question.client, question.demand) {
@@ -47,7 +49,7 @@ pub(super) fn explain(
         found.insert(agent, finding);
     }
     // One agent, or a few, is not where a gang need fit.
-    let mut pool = Draft::new(cluster, rules, &cycle(None));
+    let mut pool = Draft::new(cluster, rules, &cycle(None)).fenced(fence.cloned());
     pool.next_agent();
     let gang_fits = pool.probe(question.client, question.demand).is_ok();
     let finding = |&agent: &u32| {
@@ -103,12 +105,12 @@ fn offerable(before: usize) -> Reason {
         1 => Reason::new(
             code::TURN,
             Remedy::Retry,
-            "one client with a smaller share can use this agent and comes first",
+            "one other client can use this agent and comes first",
         ),
         before => Reason::new(
             code::TURN,
             Remedy::Retry,
-            format!("{before} clients with smaller shares can use this agent and come first"),
+            format!("{before} other clients can use this agent and come first"),
         ),
     }
 }
@@ -130,6 +132,7 @@ fn reason(verdict: Verdict) -> Reason {
         Verdict::CycleFull => (code::TURN, Remedy::Retry),
         Verdict::OverLimit => (code::OVER_LIMIT, Remedy::Denied),
         Verdict::HeldBack => (code::HELD_BACK, Remedy::Retry),
+        Verdict::FencedOff => (code::CONSTRAINT, Remedy::Denied),
     };
     Reason::new(code, remedy, text(verdict))
 }
@@ -162,6 +165,7 @@ fn text(verdict: Verdict) -> &'static str {
         Verdict::OverLimit => {
             "the role holds as much as its quota allows, or a role around it does"
         }
+        Verdict::FencedOff => "the agent is in another role's partition",
         Verdict::HeldBack => "what is free is held ready for what other roles are guaranteed",
     }
 }

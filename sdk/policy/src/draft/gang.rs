@@ -32,11 +32,15 @@ impl Draft<'_> {
             self.use_up(demand.handle, u32::MAX);
             return Err(Verdict::GangShort);
         }
-        if self.grants.len() + self.open.len() + placed.len() > self.grants_max {
+        let rows = self.grants.len() + self.open.len() + self.rows_put_by;
+        if rows + placed.len() > self.grants_max {
             return Err(Verdict::CycleFull);
         }
-        // The rows of the agent at hand come first: what is left there is left after them.
-        self.close_rows();
+        // The rows of the agent at hand come first: what is left there is left after them. Rows that
+        // are added to in later visits all say what they take, so their order does not matter.
+        if !self.roams {
+            self.close_rows();
+        }
         self.gangs += 1;
         for (agent, units) in placed {
             let Some(site) = self.room.site(agent) else {
@@ -62,7 +66,11 @@ impl Draft<'_> {
     fn place_gang(&mut self, row: &ClientRow, demand: &Demand, gang: u32) -> Vec<(u32, u32)> {
         let mut placed = Vec::new();
         let mut missing = gang;
-        for index in self.visited.saturating_sub(1)..self.order.len() {
+        let from = match self.roams {
+            true => 0,
+            false => self.visited.saturating_sub(1),
+        };
+        for index in from..self.order.len() {
             let agent = self.order[index];
             let Ok((_, site)) = self.admit(row.client.handle, agent) else {
                 continue;

@@ -18,8 +18,8 @@ pub(super) struct Plan {
 
 /// In which order the piles of a kind are used up: what nobody else can have first, what may be
 /// taken back at any time last.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
     Reserved,
     Plain,
     Revocable,
@@ -36,8 +36,8 @@ impl Draft<'_> {
         let client = row.client.handle;
         let revocable = self.cluster.demand(demand).map(|demand| demand.revocable);
         self.plan.takes.clear();
-        // Two rounds' pieces are added up: each then says what it is.
-        self.plan.everything = self.round == Round::Only;
+        // Several visits' pieces are added up: each then says what it is.
+        self.plan.everything = self.round == Round::Only && !self.roams;
         let mut counted = false;
         for index in 0..self.room.spots(site).len() {
             let pile = self.room.spots(site)[index];
@@ -328,7 +328,13 @@ impl Draft<'_> {
     }
 
     /// Whether a pile will do for a piece of a demand under `wanted` terms, and when it is used.
-    fn class_in(&self, row: &ClientRow, demand: &Demand, wanted: u32, terms: u32) -> Option<Class> {
+    pub(super) fn class_in(
+        &self,
+        row: &ClientRow,
+        demand: &Demand,
+        wanted: u32,
+        terms: u32,
+    ) -> Option<Class> {
         if wanted != NONE && wanted != terms {
             return None;
         }

@@ -288,6 +288,26 @@ impl Quotas {
         (0..self.kinds).any(|kind| self.limit_left(role, kind as u32) == 0)
     }
 
+    /// What a role, and each around it, holds of a kind beyond what it is guaranteed.
+    pub(super) fn above_guarantee(&self, role: u32, kind: u32) -> i64 {
+        let mut above = UNBOUND;
+        let mut at = self.row_around(role);
+        for _ in 0..self.rows.len() {
+            let Some(row) = self.rows.get(at as usize) else {
+                break;
+            };
+            if let (Some(&consumed), Some(&guarantee)) = (
+                row.consumed.get(kind as usize),
+                row.guarantee.get(kind as usize),
+            ) && guarantee > 0
+            {
+                above = above.min(consumed.saturating_sub(guarantee).max(0));
+            }
+            at = row.parent;
+        }
+        above
+    }
+
     /// Whether quota can keep anything from anybody.
     pub(super) fn binds(&self) -> bool {
         self.whole || !self.rows.is_empty()

@@ -69,10 +69,11 @@ impl Draft<'_> {
         let Some(agent) = self.agent_at_hand() else {
             return;
         };
-        if self.round == Round::First {
+        if self.roams || self.round == Round::First {
             if !self.open.is_empty() {
-                let rows = std::mem::take(&mut self.open);
-                self.first_round.insert(agent, rows);
+                let mut rows = std::mem::take(&mut self.open);
+                self.rows_put_by += rows.len();
+                self.put_by.entry(agent).or_default().append(&mut rows);
             }
             return;
         }
@@ -91,9 +92,10 @@ impl Draft<'_> {
         self.open = open;
     }
 
-    /// What the first round granted where the second has not been.
-    pub(super) fn close_first_round(&mut self) {
-        for (agent, rows) in std::mem::take(&mut self.first_round) {
+    /// What was granted on agents that were not gone to again.
+    pub(super) fn close_put_by(&mut self) {
+        self.rows_put_by = 0;
+        for (agent, rows) in std::mem::take(&mut self.put_by) {
             for row in rows {
                 self.push_grant((agent, row.client, row.demand), 0, &row.pieces);
             }

@@ -1,14 +1,19 @@
 //! A small pool that a test describes in words: it feeds a policy the changes that a host would,
 //! and keeps account of what becomes of the proposals.
 
+// By its path, for others have this file by its path too.
+#[path = "case/proposed.rs"]
+mod proposed;
+
 use std::collections::BTreeMap;
 
 use proffer_model::policy::{
     Agent, Cells, Changes, ChangesPart, Client, ClientMarks, Cycle, Demand, Filters, Finding, Kind,
-    NONE, Noun, Piece, Proposal, Question, Removed, Role, TERMS_PLAIN, Terms, TermsMarks, kind,
+    NONE, Noun, Piece, Proposal, Question, Quota, Removed, Role, TERMS_PLAIN, Terms, TermsMarks,
+    kind,
 };
 use proffer_model::{Amount, Bundle, RevocableUse, Timestamp};
-use proffer_policy::{Drf, Policy};
+use proffer_policy::{Drf, NativePolicy, Policy, native};
 
 /// Offered, used and kept of one pile, for one client on one agent.
 pub(crate) type Holding = (i64, i64, i64);
@@ -43,6 +48,13 @@ impl Case<Drf> {
 
     pub(crate) fn configured(config: &str) -> Self {
         Self::with(Drf::default(), config)
+    }
+}
+
+impl Case<NativePolicy> {
+    /// With a built-in policy.
+    pub(crate) fn named(name: &str, config: &str) -> Self {
+        Self::with(native(name).unwrap(), config)
     }
 }
 
@@ -172,6 +184,39 @@ impl<P: Policy> Case<P> {
             quotas: Vec::new(),
         });
         handle
+    }
+
+    /// A role's quota; none: no limit.
+    pub(crate) fn quota(&mut self, role: &str, guarantee: &str, limit: Option<&str>) {
+        let handle = self.role(role, 1);
+        let guarantee = self.pieces(TERMS_PLAIN, guarantee);
+        let limit = limit.map(|limit| self.pieces(TERMS_PLAIN, limit));
+        let amount = |pieces: &[Piece], kind: u32| {
+            let piece = pieces.iter().find(|piece| piece.kind == kind);
+            piece.map(|piece| piece.amount)
+        };
+        let kinds = 0..u32::try_from(self.kinds.len()).unwrap();
+        let quotas = kinds.filter_map(|kind| {
+            let floor = amount(&guarantee, kind);
+            let ceiling = limit.as_ref().and_then(|limit| amount(limit, kind));
+            (floor.is_some() || ceiling.is_some()).then(|| Quota {
+                kind,
+                guarantee: floor.unwrap_or(Amount::ZERO),
+                limit: ceiling,
+            })
+        });
+        let quotas = quotas.collect();
+        let parent = role
+            .rsplit_once('/')
+            .map_or(NONE, |(parent, _)| self.role(parent, 1));
+        self.pending.roles.push(Role {
+            handle,
+            name: role.to_owned(),
+            parent,
+            weight: Amount::ONE,
+            delegated: false,
+            quotas,
+        });
     }
 
     pub(crate) fn client(&mut self, role: &str, name: &str) -> u32 {
@@ -321,45 +366,6 @@ impl<P: Policy> Case<P> {
         })
     }
 
-    /// What a proposal's grants come to: (agent, client, terms, kind) and amount, by row.
-    pub(crate) fn amounts(&self, proposal: &Proposal) -> Vec<Vec<(CellKey, i64)>> {
-        let grants = &proposal.grants;
-        let mut taken: BTreeMap<(u32, u32, u32), i64> = BTreeMap::new();
-        let mut next = 0;
-        let mut rows = Vec::new();
-        for row in 0..grants.len() {
-            let (agent, client) = (grants.agent[row], grants.client[row]);
-            let count = grants.pieces[row] as usize;
-            let mut pieces: Vec<((u32, u32), i64)> = (next..next + count)
-                .map(|at| ((grants.terms[at], grants.kind[at]), grants.amount[at]))
-                .collect();
-            next += count;
-            if count == 0 {
-                pieces = self
-                    .totals
-                    .keys()
-                    .filter(|key| key.0 == agent && self.may(client, key.1))
-                    .map(|&(_, terms, kind)| {
-                        let already = taken.get(&(agent, terms, kind)).copied().unwrap_or(0);
-                        (
-                            (terms, kind),
-                            self.free(agent, client, terms, kind) - already,
-                        )
-                    })
-                    .filter(|piece| piece.1 > 0)
-                    .collect();
-            }
-            for &((terms, kind), amount) in &pieces {
-                *taken.entry((agent, terms, kind)).or_default() += amount;
-            }
-            let cells = pieces
-                .into_iter()
-                .map(|((terms, kind), amount)| ((agent, client, terms, kind), amount));
-            rows.push(cells.collect());
-        }
-        rows
-    }
-
     /// Whether a client may have resources under these terms.
     pub(crate) fn may(&self, client: u32, terms: u32) -> bool {
         let client = &self.rows[&client];
@@ -402,47 +408,6 @@ impl<P: Policy> Case<P> {
             - cells
                 .map(|(_, (offered, used, _))| offered + used)
                 .sum::<i64>()
-    }
-
-    /// The host commits all of a proposal.
-    pub(crate) fn commit(&mut self, proposal: &Proposal) {
-        for row in self.amounts(proposal) {
-            for (key, amount) in row {
-                let (offered, used, kept) = self.held.get(&key).copied().unwrap_or_default();
-                // What is kept for somebody is for this.
-                let holding = (offered + amount, used, (kept - amount).max(0));
-                self.hold(key.0, key.1, key.2, key.3, holding);
-            }
-        }
-        let grants = &proposal.grants;
-        for (row, &handle) in grants.demand.iter().enumerate() {
-            let units = self.units_of(proposal, row);
-            if let Some(demand) = self
-                .demands
-                .values_mut()
-                .find(|demand| demand.handle == handle)
-            {
-                demand.offered += units;
-                self.pending.demands.push(demand.clone());
-            }
-        }
-    }
-
-    /// How many units of its demand a row of a proposal is.
-    pub(crate) fn units_of(&self, proposal: &Proposal, row: usize) -> u32 {
-        let handle = proposal.grants.demand[row];
-        let Some(demand) = self.demands.values().find(|demand| demand.handle == handle) else {
-            return 0;
-        };
-        let Some(piece) = demand.pieces.first() else {
-            return 1;
-        };
-        let granted: i64 = self.amounts(proposal)[row]
-            .iter()
-            .filter(|((.., kind), _)| *kind == piece.kind)
-            .map(|(_, amount)| amount)
-            .sum();
-        u32::try_from(granted / piece.amount.milli()).unwrap()
     }
 
     pub(crate) fn demands(&self) -> Vec<Demand> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proffer_model::RevocableUse;
 use proffer_model::policy::{Changes, ChangesPart, Proposal, TERMS_PLAIN};
-use proffer_policy::{Drf, Policy, Random};
+use proffer_policy::{Drf, Policy, Random, native_names};
 
 use crate::case::{Case, CellKey};
 use crate::scene::Scene;
@@ -14,23 +14,43 @@ const SEEDS: u64 = 3_000;
 
 #[test]
 fn proposals_keep_to_what_is_free_and_demanded() {
-    let mut granted = 0;
-    for seed in 0..SEEDS {
-        let mut random = Random::new(seed);
-        let mut case = Case::new();
-        case.seed = seed;
-        Scene::Rich.describe(&mut case, &mut random);
-        let pool = case.pending.clone();
-        let proposal = case.decide();
-        granted += proposal.grants.len();
-        check(&case, &pool, &proposal).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
-        // Every grant committed, the next proposal must keep to what is left.
-        case.commit(&proposal);
-        let next = case.decide();
-        check(&case, &pool, &next).unwrap_or_else(|why| panic!("seed {seed}, then: {why}"));
+    for name in native_names() {
+        let seeds = if name == "drf" { SEEDS } else { SEEDS / 4 };
+        let mut granted = 0;
+        for seed in 0..seeds {
+            let mut random = Random::new(seed);
+            let mut case = Case::named(name, CONFIGS[(seed % 3) as usize](name));
+            case.seed = seed;
+            Scene::Rich.describe(&mut case, &mut random);
+            let pool = case.pending.clone();
+            let proposal = case.decide();
+            granted += proposal.grants.len();
+            check(&case, &pool, &proposal)
+                .unwrap_or_else(|why| panic!("{name}, seed {seed}: {why}"));
+            // Every grant committed, the next proposal must keep to what is left.
+            case.commit(&proposal);
+            let next = case.decide();
+            check(&case, &pool, &next)
+                .unwrap_or_else(|why| panic!("{name}, seed {seed}, then: {why}"));
+        }
+        assert!(
+            granted > seeds as usize / 2,
+            "{name}: only {granted} grants in all"
+        );
     }
-    assert!(granted > SEEDS as usize, "only {granted} grants in all");
 }
+
+/// Configurations that are tried in turn.
+const CONFIGS: [fn(&str) -> &str; 3] = [
+    |_| "",
+    |_| r#"{"fair-exclude":["mem"]}"#,
+    |name| match name {
+        "priority" => r#"{"priorities":["eng:2","eng/b:7","*:-3"]}"#,
+        "static" => r#"{"partitions":["eng:3","ops:1","eng/b=agent4"]}"#,
+        "fragmentation" => r#"{"kind":"mem"}"#,
+        _ => "",
+    },
+];
 
 #[test]
 fn one_history_gives_one_proposal_however_it_is_fed() {
@@ -60,9 +80,11 @@ fn one_history_gives_one_proposal_however_it_is_fed() {
 
 #[test]
 fn malformed_changes_are_left_out_and_counted() {
-    for seed in 0..SEEDS / 3 {
+    let names: Vec<&str> = native_names().collect();
+    for seed in 0..SEEDS / 2 {
         let mut random = Random::new(seed);
-        let mut case = Case::new();
+        let name = names[random.below(6) as usize];
+        let mut case = Case::named(name, CONFIGS[2](name));
         Scene::Rich.describe(&mut case, &mut random);
         spoil(&mut case.pending, &mut random);
         let proposal = case.decide();

@@ -1,5 +1,6 @@
-//! The order of service: a tree of roles with clients as leaves, siblings ordered by dominant share
-//! over weight, then by the number of allocations so far, then by path.
+//! The order of service: a tree of roles with clients as leaves, siblings ordered by priority (if any
+//! was set), then by dominant share over weight, then by the number of allocations so far, then by
+//! path.
 //!
 //! A role that has clients and sub-roles is an extra leaf of itself, `.` in its path, with weight
 //! one: its own clients stand together against its sub-roles.
@@ -37,6 +38,7 @@ struct Node {
     role: u32,
     /// It is the role's own clients, apart from its sub-roles.
     direct: bool,
+    priority: i64,
     rank: u32,
     weight: Weight,
     share: Share,
@@ -45,7 +47,7 @@ struct Node {
 
 /// Who comes next.
 #[derive(Debug)]
-pub(super) struct Tree {
+pub(crate) struct Queue {
     nodes: Vec<Node>,
     children: Vec<u32>,
     /// By node and kind of the measure.
@@ -63,7 +65,7 @@ pub(super) struct Standing {
     pub(super) count: u64,
 }
 
-impl Tree {
+impl Queue {
     /// Of the clients that take part; what the others hold counts for their roles all the same.
     pub(super) fn new(
         cluster: &Cluster,
@@ -71,27 +73,27 @@ impl Tree {
         (counts, ranks): (&Counts, &Ranks),
         takes_part: impl Fn(u32) -> bool,
     ) -> Self {
-        let mut tree = Self {
+        let mut queue = Self {
             nodes: Vec::new(),
             children: Vec::new(),
             held: Vec::new(),
             measure,
             leaves: 0,
         };
-        let roots = tree.add_roles(cluster, (counts, ranks), &takes_part);
-        tree.add_clients(cluster, (counts, ranks), &takes_part, &roots);
-        tree.link();
-        tree.weigh();
-        tree
+        let roots = queue.add_roles(cluster, (counts, ranks), &takes_part);
+        queue.add_clients(cluster, (counts, ranks), &takes_part, &roots);
+        queue.link();
+        queue.weigh();
+        queue
     }
 
     /// How many clients are left.
-    pub(super) fn leaves(&self) -> usize {
+    pub(crate) fn leaves(&self) -> usize {
         self.leaves
     }
 
     /// The first client for which this visit is not over.
-    pub(super) fn first(&mut self, visit: u32) -> Option<u32> {
+    pub(crate) fn first(&mut self, visit: u32) -> Option<u32> {
         let mut at = ROOT;
         loop {
             let node = &self.nodes[at as usize];
@@ -126,7 +128,7 @@ impl Tree {
     }
 
     /// The leaves of some clients.
-    pub(super) fn leaves_where(&self, which: impl Fn(u32) -> bool) -> Vec<u32> {
+    pub(crate) fn leaves_where(&self, which: impl Fn(u32) -> bool) -> Vec<u32> {
         let leaf = |&index: &u32| {
             let client = self.nodes[index as usize].client;
             client != NONE && which(client)
@@ -135,7 +137,7 @@ impl Tree {
     }
 
     /// Puts leaves into the order of service.
-    pub(super) fn sort(&self, leaves: &mut [u32]) {
+    pub(crate) fn sort(&self, leaves: &mut [u32]) {
         leaves.sort_by(|&one, &other| self.compare(one, other));
     }
 
@@ -157,17 +159,17 @@ impl Tree {
     }
 
     /// The client of a leaf.
-    pub(super) fn client(&self, leaf: u32) -> u32 {
+    pub(crate) fn client(&self, leaf: u32) -> u32 {
         self.nodes[leaf as usize].client
     }
 
     /// Nothing more for this leaf in this visit.
-    pub(super) fn pass_over(&mut self, leaf: u32, visit: u32) {
+    pub(crate) fn pass_over(&mut self, leaf: u32, visit: u32) {
         self.nodes[leaf as usize].done = visit;
     }
 
     /// Nothing more for this leaf in this cycle.
-    pub(super) fn remove(&mut self, leaf: u32) {
+    pub(crate) fn remove(&mut self, leaf: u32) {
         self.leaves -= 1;
         let mut at = leaf;
         while at != ROOT {
@@ -190,9 +192,9 @@ impl Tree {
     }
 
     /// Charges a leaf and all above it with what it gained. Its place does not change yet, see
-    /// [`Tree::settle`]. `first`: it is its first gain in this visit, which counts as an
+    /// [`Queue::settle`]. `first`: it is its first gain in this visit, which counts as an
     /// allocation.
-    pub(super) fn charge(&mut self, leaf: u32, gained: &[(u32, i64)], first: bool) {
+    pub(crate) fn charge(&mut self, leaf: u32, gained: &[(u32, i64)], first: bool) {
         let kinds = self.measure.kinds();
         let mut at = leaf;
         loop {
@@ -214,7 +216,7 @@ impl Tree {
     }
 
     /// Moves a leaf that was charged, and all above it, to their places.
-    pub(super) fn settle(&mut self, leaf: u32) {
+    pub(crate) fn settle(&mut self, leaf: u32) {
         let mut at = leaf;
         while at != ROOT {
             let position = self.position(at);
@@ -305,6 +307,7 @@ impl Tree {
             client: NONE,
             role,
             direct: false,
+            priority: 0,
             rank,
             weight,
             share: Share::NOTHING,
@@ -326,13 +329,12 @@ impl Tree {
                 .and_then(|parent| of_role.get(parent as usize));
             let parent = parent.copied().filter(|&parent| parent != NONE);
             let count = counts.of_role(role);
-            let index = self.add_node(node(
-                parent.unwrap_or(ROOT),
-                role,
-                ranks.of_role(role).0,
-                Weight::from_milli(row.weight.milli()),
-                count.0,
-            ));
+            let weight = Weight::from_milli(row.weight.milli());
+            let rank = ranks.of_role(role).0;
+            let index = self.add_node(Node {
+                priority: ranks.priority(role),
+                ..node(parent.unwrap_or(ROOT), role, rank, weight, count.0)
+            });
             of_role[role as usize] = index;
             of_clients[role as usize] = index;
             if own && below {
@@ -395,6 +397,7 @@ impl Tree {
                     client: client.handle,
                     role: client.role,
                     direct: false,
+                    priority: 0,
                     rank: ranks.of_client(client.handle),
                     weight: Weight::ONE,
                     share: Share::NOTHING,
@@ -476,7 +479,8 @@ fn alive_roles(
 
 /// The order of siblings. Ranks differ, so no two are equal.
 fn order(one: &Node, other: &Node) -> Ordering {
-    (one.share.compare(&other.share))
+    (other.priority.cmp(&one.priority))
+        .then_with(|| one.share.compare(&other.share))
         .then_with(|| one.count.cmp(&other.count))
         .then_with(|| one.rank.cmp(&other.rank))
 }

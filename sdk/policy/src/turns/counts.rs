@@ -89,6 +89,10 @@ pub(super) struct Ranks {
     /// Parents, [`NONE`] at the top; circles are cut.
     parents: Vec<u32>,
     downwards: Vec<u32>,
+    /// By name, as configured.
+    priorities: Vec<(String, i64)>,
+    /// By role; none at all if none are configured.
+    priority: Vec<i64>,
 }
 
 impl Ranks {
@@ -122,7 +126,45 @@ impl Ranks {
                 true => ranks.1 = rank,
             }
         }
+        self.refresh_priorities(cluster);
         true
+    }
+
+    /// Priorities of roles by name, from the next refresh on.
+    pub(super) fn set_priorities(&mut self, priorities: Vec<(String, i64)>) {
+        self.priorities = priorities;
+        self.structure = None;
+    }
+
+    /// Of a role among its siblings.
+    pub(super) fn priority(&self, role: u32) -> i64 {
+        self.priority.get(role as usize).copied().unwrap_or(0)
+    }
+
+    /// Whether the one role's side has the higher priority where the ways down to both part.
+    pub(super) fn outranks(&self, one: u32, other: u32) -> bool {
+        let way = |role: u32| {
+            let mut way: Vec<u32> = self.way_up(role).collect();
+            way.reverse();
+            way
+        };
+        let (one, other) = (way(one), way(other));
+        let parted = one.iter().zip(&other).find(|(one, other)| one != other);
+        parted.is_some_and(|(&one, &other)| self.priority(one) > self.priority(other))
+    }
+
+    fn refresh_priorities(&mut self, cluster: &Cluster) {
+        self.priority.clear();
+        if self.priorities.is_empty() {
+            return;
+        }
+        self.priority = vec![0; cluster.roles_bound()];
+        for role in cluster.roles() {
+            let set = self.priorities.iter().find(|(name, _)| *name == role.name);
+            if let Some((_, priority)) = set {
+                self.priority[role.handle as usize] = *priority;
+            }
+        }
     }
 
     pub(super) fn of_client(&self, client: u32) -> u32 {
