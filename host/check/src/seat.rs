@@ -6,7 +6,7 @@ use proffer_model::policy::{Changes, Cycle, Feeds, Place, Proposal};
 use proffer_plugin::{
     Kind, LoadedPlugin, PluginHost, PluginHostConfig, PolicyHandle, PolicyLimits,
 };
-use proffer_policy::Policy;
+use proffer_policy::NativePolicy;
 use tokio::runtime::Runtime;
 
 /// A policy that is asked; one for each scenario.
@@ -41,30 +41,35 @@ pub trait Seats {
 
 /// Policies that run natively.
 pub struct Native {
-    make: fn() -> Box<dyn Policy>,
+    make: Box<dyn Fn() -> NativePolicy>,
 }
 
 impl Native {
-    /// Policies that are built in.
-    pub const NAMES: [&str; 1] = ["drf"];
-
-    /// A built-in policy.
+    /// A built-in policy; none if there is no such, see [`proffer_policy::native_names`].
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        match name {
-            "drf" => Some(Self::new(|| Box::new(proffer_policy::Drf::default()))),
-            _ => None,
-        }
+        proffer_policy::native(name)?;
+        let name = name.to_owned();
+        Some(Self::new(move || {
+            proffer_policy::native(&name).expect("the names of built-in policies do not change")
+        }))
     }
 
     /// Made by this function.
     #[must_use]
-    pub fn new(make: fn() -> Box<dyn Policy>) -> Self {
-        Self { make }
+    pub fn new(make: impl Fn() -> NativePolicy + 'static) -> Self {
+        Self {
+            make: Box::new(make),
+        }
+    }
+
+    /// The names of the built-in policies.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        proffer_policy::native_names()
     }
 }
 
-struct NativeSeat(Box<dyn Policy>);
+struct NativeSeat(NativePolicy);
 
 impl Seats for Native {
     fn make(&mut self, config: &str) -> Result<(Box<dyn Seat + '_>, Feeds), String> {

@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::flags::{AgentCommand, HostFlags, Up};
 pub(crate) use self::framework::{Framework, FrameworkRun, FrameworkUpgrade};
-pub(crate) use self::replay::{Explain, Replay, Simulate, Subject};
+pub(crate) use self::replay::{Deciders, Explain, Replay, Simulate, Subject};
 
 use crate::settings::FlagValue;
 use crate::show::parse_bytes;

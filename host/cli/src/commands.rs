@@ -59,7 +59,7 @@ pub(crate) fn run(line: CommandLine) -> anyhow::Result<()> {
                 block_on(agent::run(&settings, command.run.token_file))
             }
         },
-        Command::Replay(command) if !command.policy.is_empty() => {
+        Command::Replay(command) if !command.deciders.policy.is_empty() => {
             simulate::recording(&command, &load(&global, [])?, json)
         }
         Command::Replay(command) => replay::run(&command, &load(&global, [])?, json),

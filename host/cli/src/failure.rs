@@ -9,7 +9,7 @@ use proffer_record::ReadRecordingError;
 use proffer_rpc::operator::OperatorError;
 use proffer_rpc::{BindError, ConnectError, TokenError};
 use proffer_sim::workload::recorded::ReadDemandError;
-use proffer_sim::workload::{InvalidTrace, TraceProblem, UnknownPolicy};
+use proffer_sim::workload::{InvalidTrace, TraceProblem, UnfitPolicy};
 use proffer_store::etcd::{EtcdError, OpenClusterError};
 use proffer_store::{OpenStoreError, WriteStoreError};
 
@@ -158,7 +158,7 @@ fn status_of_link(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
             _ => USAGE,
         });
     }
-    if error.is::<UnknownPolicy>() || error.is::<ReadDemandError>() {
+    if error.is::<UnfitPolicy>() || error.is::<ReadDemandError>() {
         return Some(USAGE);
     }
     if error.is::<InvalidSettings>() {

@@ -265,7 +265,7 @@ fn what_is_wrong_with_traces_and_recordings_is_named() {
         dir,
         "simulate pods.csv --policy none",
         2,
-        "no native policy 'none' (there is: drf",
+        "no native policy 'none' (there are binpack, drf, fragmentation, priority, spread, static)",
     );
     fails(
         dir,

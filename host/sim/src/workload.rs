@@ -24,7 +24,7 @@ mod text;
 use proffer_model::{Bundle, Constraint, Duration, Timestamp};
 
 pub use outcome::{Outcome, Row, Waits};
-pub use policies::{Decide, Native, UnknownPolicy};
+pub use policies::{Decide, Native, UnfitPolicy};
 pub use run::{SimulateError, Simulation, simulate};
 pub use text::{InvalidTrace, TraceProblem};
 

@@ -12,12 +12,23 @@ pub(crate) struct Replay {
     /// A recording, or the data directory that it is in [default: the data directory]
     pub(crate) dir: Option<PathBuf>,
     /// Stop before the first event after this: +90s after the beginning, or 2026-01-31T12:00:00Z
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", conflicts_with = "policy")]
     pub(crate) until: Option<Instant>,
-    /// Let this policy (a native one's name, or a component) decide on the recorded demand instead;
-    /// the result is simulated. May be repeated
-    #[arg(long, value_name = "NAME|FILE", conflicts_with = "until")]
+    /// Others decide on the recorded demand.
+    #[command(flatten)]
+    pub(crate) deciders: Deciders,
+}
+
+/// Who decides in a simulation.
+#[derive(Debug, Args)]
+pub(crate) struct Deciders {
+    /// Let this policy decide: a native one's name, `all` of those, or a component's file; the result is
+    /// simulated. May be repeated, or a list with commas
+    #[arg(long, value_name = "NAME|FILE", value_delimiter = ',')]
     pub(crate) policy: Vec<String>,
+    /// A policy's configuration (JSON); may be repeated
+    #[arg(long, value_name = "NAME=FILE", requires = "policy")]
+    pub(crate) policy_config: Vec<String>,
 }
 
 /// A workload run on machines that are not there.
@@ -25,9 +36,9 @@ pub(crate) struct Replay {
 pub(crate) struct Simulate {
     /// openb pods (CSV), a directory with pods.csv and nodes.csv, or a log in the Standard Workload Format
     pub(crate) trace: PathBuf,
-    /// Who decides: a native policy's name, or a component; may be repeated
-    #[arg(long, value_name = "NAME|FILE", default_value = "drf")]
-    pub(crate) policy: Vec<String>,
+    /// Who decides; drf if nobody is named.
+    #[command(flatten)]
+    pub(crate) deciders: Deciders,
     /// The machines (CSV: sn,cpu_milli,memory_mib,gpu,model) [default: nodes.csv beside the pods, or the log's header]
     #[arg(long, value_name = "FILE")]
     pub(crate) nodes: Option<PathBuf>,

@@ -94,7 +94,7 @@ fn seats(check: &PolicyCheck) -> anyhow::Result<Box<dyn Seats>> {
         let text = format!(
             "there is no built-in policy '{}'; there are {}, or give a component's file (.wasm)",
             check.policy.escape_debug(),
-            Native::NAMES.join(", ")
+            Native::names().collect::<Vec<_>>().join(", ")
         );
         return Err(Failure::NotFound(text).into());
     };

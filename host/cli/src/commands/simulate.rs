@@ -2,6 +2,7 @@
 //! are not there.
 
 mod component;
+mod deciders;
 mod show;
 
 use std::path::Path;
@@ -13,10 +14,10 @@ use proffer_sim::workload::nodes::read_nodes;
 use proffer_sim::workload::openb::read_openb;
 use proffer_sim::workload::recorded::{Recorded, read_recorded};
 use proffer_sim::workload::swf::read_swf;
-use proffer_sim::workload::{Decide, Native, Outcome, Simulation, Workload, simulate};
+use proffer_sim::workload::{Outcome, Simulation, Workload, simulate};
 use serde_json::{Value, json};
 
-use self::component::Component;
+use self::deciders::Decider;
 use crate::args::{Replay, Simulate};
 use crate::commands::replay;
 use crate::failure::Failure;
@@ -39,8 +40,8 @@ pub(crate) fn run(command: &Simulate, settings: &Settings, as_json: bool) -> any
     let workload = workload.faster(command.speed);
     let simulation = Simulation::default();
     let mut all = Vec::new();
-    for policy in &command.policy {
-        let simulated = under(policy, &workload, &simulation, settings)?;
+    for decider in deciders::load(&command.deciders, settings)? {
+        let simulated = under(decider, &workload, &simulation)?;
         if !as_json {
             if !all.is_empty() {
                 outln!();
@@ -71,8 +72,8 @@ pub(crate) fn recording(
         config: recorded.config.clone(),
     };
     let mut all = Vec::new();
-    for policy in &command.policy {
-        all.push(under(policy, &recorded.workload, &simulation, settings)?);
+    for decider in deciders::load(&command.deciders, settings)? {
+        all.push(under(decider, &recorded.workload, &simulation)?);
     }
     if as_json {
         print_recording(&recorded, &all);
@@ -149,21 +150,17 @@ fn is_swf(trace: &Path) -> anyhow::Result<bool> {
 }
 
 fn under(
-    policy: &str,
+    decider: Decider,
     workload: &Workload,
     simulation: &Simulation,
-    settings: &Settings,
 ) -> anyhow::Result<Simulated> {
-    let mut decide: Box<dyn Decide> = match Path::new(policy).is_file() {
-        true => Box::new(Component::load(Path::new(policy), &settings.data_dir()?)?),
-        false => Box::new(Native::named(policy)?),
-    };
+    let Decider { named, mut decide } = decider;
     let mut progress = Progress::new();
     let tasks = workload.tasks.len();
     let begun = Instant::now();
     let outcome = simulate(workload, &mut *decide, simulation, &mut |placed| {
         let milestone = placed * 4 / tasks.max(1);
-        let text = format!("{policy}: {placed} of {tasks} tasks placed");
+        let text = format!("{named}: {placed} of {tasks} tasks placed");
         progress.at(&text, &milestone.to_string());
     });
     progress.done();

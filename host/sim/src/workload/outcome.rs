@@ -52,6 +52,15 @@ pub struct Row {
     pub waiting: usize,
 }
 
+impl Outcome {
+    /// The mean of the rows' fragmentation, in millionths.
+    #[must_use]
+    pub fn fragmentation(&self) -> u64 {
+        let sum: u64 = self.rows.iter().map(|row| row.fragmentation).sum();
+        sum / (self.rows.len() as u64).max(1)
+    }
+}
+
 /// From first asked to placed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waits {

@@ -1,7 +1,7 @@
 //! Who decides in a simulation: a native policy by name, or whatever else can answer a cycle.
 
 use proffer_model::policy::{Changes, ChangesPart, Cycle, Feeds, Proposal};
-use proffer_policy::{Drf, Policy};
+use proffer_policy::{NativePolicy, native, native_names};
 
 /// Answers cycles.
 pub trait Decide {
@@ -18,35 +18,33 @@ pub trait Decide {
     fn decide(&mut self, changes: &[Changes], cycle: &Cycle) -> Result<Proposal, String>;
 }
 
-/// There is no such policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownPolicy {
-    /// As it was named.
-    pub name: String,
+/// There is no such policy, or it refuses its configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnfitPolicy {
+    /// As it was named, and what there is.
+    #[error("there is no native policy '{name}' (there are {known}), and no such file")]
+    Unknown {
+        /// As it was named.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// In its own words.
+    #[error("the policy {name} refuses its configuration: {why}")]
+    Refuses {
+        /// Which.
+        name: String,
+        /// Why.
+        why: String,
+    },
 }
-
-impl std::fmt::Display for UnknownPolicy {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names = NATIVE.join(", ");
-        write!(
-            f,
-            "there is no native policy '{}' (there is: {names}), and no such file",
-            self.name
-        )
-    }
-}
-
-impl std::error::Error for UnknownPolicy {}
-
-/// Names of native policies.
-pub const NATIVE: [&str; 1] = ["drf"];
 
 /// A policy that is compiled in.
 pub struct Native {
     name: String,
     config: String,
     feeds: Feeds,
-    policy: Box<dyn Policy>,
+    policy: NativePolicy,
 }
 
 impl std::fmt::Debug for Native {
@@ -55,28 +53,31 @@ impl std::fmt::Debug for Native {
     }
 }
 
-fn made(name: &str) -> Option<Box<dyn Policy>> {
-    match name {
-        "drf" => Some(Box::new(Drf::default())),
-        _ => None,
-    }
-}
-
 impl Native {
-    /// The policy of this name, configured.
+    /// The names of the native policies.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        native_names()
+    }
+
+    /// The policy of this name, with this configuration.
     ///
     /// # Errors
-    /// There is none.
-    pub fn named(name: &str) -> Result<Self, UnknownPolicy> {
-        let unknown = || UnknownPolicy {
-            name: name.to_owned(),
+    /// There is none, or it refuses the configuration.
+    pub fn named(name: &str, config: &str) -> Result<Self, UnfitPolicy> {
+        let unknown = || UnfitPolicy::Unknown {
+            name: name.escape_debug().to_string(),
+            known: native_names().collect::<Vec<_>>().join(", "),
         };
-        let mut policy = made(name).ok_or_else(unknown)?;
-        let config = String::new();
-        let feeds = policy.configure(&config).map_err(|_| unknown())?;
+        let mut policy = native(name).ok_or_else(unknown)?;
+        let feeds = policy
+            .configure(config)
+            .map_err(|why| UnfitPolicy::Refuses {
+                name: name.to_owned(),
+                why,
+            })?;
         Ok(Self {
             name: name.to_owned(),
-            config,
+            config: config.to_owned(),
             feeds,
             policy,
         })
@@ -96,7 +97,7 @@ impl Decide for Native {
         let begins = changes
             .first()
             .is_some_and(|first| first.part != ChangesPart::Delta);
-        if begins && let Some(mut fresh) = made(&self.name) {
+        if begins && let Some(mut fresh) = native(&self.name) {
             fresh.configure(&self.config)?;
             self.policy = fresh;
         }

@@ -15,7 +15,7 @@ use proffer_model::{Duration, FrameworkId, Reason, Remedy, RoleName, Timestamp};
 use super::framework::{Framework, Shapes, World, task_of};
 use super::measure::Measure;
 use super::outcome::{Outcome, Waits};
-use super::policies::{Decide, Native, UnknownPolicy};
+use super::policies::{Decide, Native, UnfitPolicy};
 use super::{Workload, agents};
 
 /// Agents never fail here: nobody has to ask whether they live.
@@ -45,7 +45,7 @@ pub enum SimulateError {
     Circles(Timestamp),
     /// The fallback.
     #[error(transparent)]
-    Policy(#[from] UnknownPolicy),
+    Policy(#[from] UnfitPolicy),
 }
 
 /// How to simulate.
@@ -121,7 +121,7 @@ impl<'w, 'p> Run<'w, 'p> {
             workload,
             shapes: Shapes::new(&workload.tasks),
             core: Core::new(config, begin),
-            fallback: Native::named("drf")?,
+            fallback: Native::named("drf", "")?,
             queue: VecDeque::new(),
             happenings: BTreeMap::new(),
             happenings_seen: 0,

@@ -18,13 +18,14 @@ pub(super) struct Component {
     instance: Option<PolicyHandle>,
     plugin: LoadedPlugin,
     feeds: Feeds,
+    config: String,
     host: PluginHost,
     runtime: Runtime,
 }
 
 impl Component {
     /// Loads and configures it.
-    pub(super) fn load(file: &Path, data: &Path) -> anyhow::Result<Self> {
+    pub(super) fn load(file: &Path, config: &str, data: &Path) -> anyhow::Result<Self> {
         let wrong = || Failure::Usage(format!("{} is not a policy to be used", file.display()));
         let bytes = std::fs::read(file)
             .with_context(|| Failure::NotFound(format!("cannot read {}", file.display())))?;
@@ -41,12 +42,13 @@ impl Component {
             .block_on(host.load(bytes, Kind::Policy))
             .with_context(wrong)?;
         let (instance, feeds) = runtime
-            .block_on(spawn(&host, &plugin))
+            .block_on(spawn(&host, &plugin, config))
             .with_context(wrong)?;
         Ok(Self {
             instance: Some(instance),
             plugin,
             feeds,
+            config: config.to_owned(),
             host,
             runtime,
         })
@@ -56,9 +58,10 @@ impl Component {
 async fn spawn(
     host: &PluginHost,
     plugin: &LoadedPlugin,
+    config: &str,
 ) -> Result<(PolicyHandle, Feeds), proffer_plugin::PluginFault> {
     let limits = PolicyLimits::asked_by(plugin.manifest());
-    host.spawn_policy(plugin.clone(), limits, "{}").await
+    host.spawn_policy(plugin.clone(), limits, config).await
 }
 
 impl Decide for Component {
@@ -76,7 +79,7 @@ impl Decide for Component {
             .is_some_and(|first| first.part != ChangesPart::Delta);
         if begins || self.instance.is_none() {
             self.instance = None;
-            let spawned = self.runtime.block_on(spawn(&self.host, &self.plugin));
+            let spawned = (self.runtime).block_on(spawn(&self.host, &self.plugin, &self.config));
             let (instance, _) = spawned.map_err(|fault| fault.to_string())?;
             self.instance = Some(instance);
         }

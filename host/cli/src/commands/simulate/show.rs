@@ -147,12 +147,11 @@ pub(super) fn side_by_side(all: &[Simulated], recorded: Option<&Recorded>) {
     }
     for Simulated { outcome, seconds } in all {
         let name = format!("simulated: {}", outcome.policy);
-        let last = outcome.rows.last().map_or(0, |row| row.fragmentation);
         columns.row(cells(
             name,
             &outcome.utilisation,
             outcome.waits,
-            percent(last),
+            percent(outcome.fragmentation()),
             outcome.placed,
             format!("{seconds:.2}"),
         ));
@@ -182,6 +181,7 @@ pub(super) fn as_json(simulated: &Simulated) -> Value {
         "placed": outcome.placed,
         "finished": outcome.finished,
         "utilisation": parts(&outcome.utilisation),
+        "fragmentation": part(outcome.fragmentation()),
         "fragmentation_of": outcome.fragmented,
         "waiting_ms": waits_json(outcome.waits),
         "ended_ms": outcome.ended.0,
