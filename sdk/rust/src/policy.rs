@@ -31,14 +31,23 @@
 //! proffer_sdk::export_policy!(Modelled<InOrder>);
 //! # fn main() {}
 //! ```
+//!
+//! # A whole policy
+//!
+//! Weighted round robin, as it is in `plugins/policies/weighted-round-robin`: built, tested (nobody
+//! who wants what fits waits for ever) and run as a component.
+//!
+//! ```ignore
+#![doc = include_str!("../../../plugins/policies/weighted-round-robin/src/lib.rs")]
+//! ```
 
 mod answers;
 mod changes;
 pub mod guest;
 
 pub use proffer_policy::{
-    AgentRow, Cell, ClientRow, Cluster, Decision, DemandUse, Draft, Drf, Modelled, Pile, Policy,
-    Random, Refusal, Rules, Served, Setting, Verdict, model, refuse_unknown,
+    AgentRow, Cell, ClientRow, Cluster, Decision, DemandUse, Draft, Drf, Fence, Modelled, Pile,
+    Policy, Random, Refusal, Rules, Served, Setting, Verdict, model, refuse_unknown,
 };
 
 /// Generated from `wit/`; authors use the traits' types.

@@ -27,7 +27,7 @@ const SLEEPERS: [(&str, &str); 2] = [
 ];
 
 /// Which of our crates each may depend on, directly. Development dependencies are free.
-const ARROWS: [(&str, &[&str]); 20] = [
+const ARROWS: [(&str, &[&str]); 26] = [
     ("proffer-model", &[]),
     ("proffer-codec", &["proffer-model"]),
     ("proffer-core", &["proffer-codec", "proffer-model"]),
@@ -96,7 +96,14 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("proffer-policy", &["proffer-model"]),
     ("proffer-sdk", &["proffer-model", "proffer-policy"]),
     ("proffer-build", &[]),
+    ("proffer-binpack", &["proffer-policy", "proffer-sdk"]),
     ("proffer-drf", &["proffer-policy", "proffer-sdk"]),
+    ("proffer-fragmentation", &["proffer-policy", "proffer-sdk"]),
+    ("proffer-priority", &["proffer-policy", "proffer-sdk"]),
+    ("proffer-spread", &["proffer-policy", "proffer-sdk"]),
+    ("proffer-static", &["proffer-policy", "proffer-sdk"]),
+    // A beginner's policy needs nothing but the kit.
+    ("proffer-weighted-round-robin", &["proffer-sdk"]),
     ("proffer-mapreduce", &["proffer-model", "proffer-sdk"]),
     ("proffer-wordcount", &[]),
     ("proffer-noop-framework", &["proffer-sdk"]),
