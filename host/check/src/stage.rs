@@ -111,6 +111,7 @@ impl<'s> Stage<'s> {
             name: "checked".to_owned(),
             version: String::new(),
             digest: String::new(),
+            config: String::new(),
         };
         self.event(Event::PolicyLoaded {
             identity: Arc::new(identity),

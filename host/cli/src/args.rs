@@ -2,6 +2,7 @@
 
 mod flags;
 mod framework;
+mod policy;
 mod replay;
 
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::flags::{AgentCommand, HostFlags, Up};
 pub(crate) use self::framework::{Framework, FrameworkRun, FrameworkUpgrade};
+pub(crate) use self::policy::{Policy, PolicyCheck, PolicySwap};
 pub(crate) use self::replay::{Deciders, Explain, Replay, Simulate, Subject};
 
 use crate::settings::FlagValue;
@@ -75,7 +77,7 @@ pub(crate) enum Command {
     Reserve(Reservation),
     /// Let a reservation that is free go
     Unreserve(Reservation),
-    /// Show which allocation policy decides, and how it does
+    /// Show which allocation policy decides, put another in, take it out again, check one
     #[command(subcommand)]
     Policy(Policy),
     /// Say how the cluster stands
@@ -250,31 +252,6 @@ pub(crate) struct Reservation {
     pub(crate) role: String,
     /// What of it, as in "cpus:4;mem:1024"
     pub(crate) resources: String,
-}
-
-#[derive(Clone, Debug, Subcommand)]
-pub(crate) enum Policy {
-    /// Show it
-    Show,
-    /// Replay scenarios against a policy, through the host's own ledger and filters; needs no host
-    Check(PolicyCheck),
-}
-
-/// Scenarios to be replayed.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct PolicyCheck {
-    /// The policy: a built-in one by name, or a component's file
-    #[arg(long, value_name = "NAME|FILE", default_value = "drf")]
-    pub(crate) policy: String,
-    /// The policy as it runs natively in the host, not as a component
-    #[arg(long)]
-    pub(crate) native: bool,
-    /// A scenario that needs what is not offered is skipped, and not failed
-    #[arg(long)]
-    pub(crate) skip_unsupported: bool,
-    /// Scenario files, or folders of them
-    #[arg(required = true, value_name = "PATH")]
-    pub(crate) paths: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]

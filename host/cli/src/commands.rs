@@ -13,6 +13,7 @@ mod request;
 mod role;
 mod simulate;
 mod status;
+mod swap;
 mod task;
 
 use std::future::Future;
@@ -82,8 +83,7 @@ async fn ask(command: Command, settings: Settings, json: bool) -> anyhow::Result
         Command::Role(command) => role::run(command, &settings, json).await,
         Command::Reserve(what) => role::reserve(&what, &settings, false).await,
         Command::Unreserve(what) => role::reserve(&what, &settings, true).await,
-        Command::Policy(Policy::Show) => status::policy(&settings, json).await,
-        Command::Policy(Policy::Check(_)) => Ok(()),
+        Command::Policy(command) => swap::run(command, &settings, json).await,
         Command::Status => status::status(&settings, json).await,
         Command::Explain(command) => explain::run(command, &settings, json).await,
         Command::Request(command) => request::run(command, &settings, json).await,

@@ -3,8 +3,8 @@
 
 use proffer_model::{Amount, AttributeValue, Bundle, Reason, Resources};
 use proffer_rpc::operator::{
-    Agent, Explanation, Framework, FrameworkDetail, Offer, OfferCounts, Paged, Policy, Role,
-    Status, Task,
+    Agent, Explanation, Framework, FrameworkDetail, Offer, OfferCounts, Paged, Policy,
+    PolicyRecord, Role, Status, Task,
 };
 use serde_json::{Map, Value, json};
 
@@ -174,6 +174,17 @@ pub(crate) fn policy(policy: &Policy) -> Value {
         "fallback": policy.fallback, "config": policy.config, "cycles": policy.cycles,
         "grants": policy.grants, "rejected": policy.rejected, "stale": policy.stale,
         "failures": policy.failures, "last_fault": policy.last_fault.as_ref().map(reason),
+        "number": policy.number, "before": policy.before, "probation": policy.probation,
+        "swapping": policy.swapping, "swapped": policy.swapped, "taken_back": policy.taken_back,
+    })
+}
+
+pub(crate) fn policy_record(record: &PolicyRecord) -> Value {
+    json!({
+        "number": record.number, "name": record.name, "version": record.version,
+        "digest": record.digest, "config": record.config, "by": record.by, "at": record.at.0,
+        "cause": record.cause.name(), "why": record.why,
+        "fault": record.fault.as_ref().map(reason), "before": record.before,
     })
 }
 

@@ -17,6 +17,8 @@ use tokio::runtime::Runtime;
 
 #[path = "cluster/lifecycle.rs"]
 mod lifecycle;
+#[path = "cluster/policies.rs"]
+mod policies;
 
 /// Whatever is waited for comes within this, on a busy machine too.
 const WITHIN: Duration = Duration::from_secs(180);

@@ -248,8 +248,22 @@ codec_enum!(fact::Fact {
     FrameworkRemoved { framework }, StepCommitted(a), Changed { framework, effect },
     RoleSet { role, weight }, AgentUnreachable { agent, since }, AgentReturned { agent },
     HostAlive { at }, HostResumed { at, away }, QuotaSet { role, quotas }, AgentShaped(a),
-    AgentsAllowed { agents }, FrameworkShaped { framework, options },
+    AgentsAllowed { agents }, FrameworkShaped { framework, options }, PolicySet(a),
+    PolicyCarried { sections },
 });
+codec_struct!(fact::PolicyRecord {
+    number,
+    name,
+    version,
+    digest,
+    config,
+    by,
+    at,
+    cause,
+    why,
+    before
+});
+codec_enum!(fact::PolicyCause { Settings, Swapped, RolledBack, Failed(a) });
 codec_struct!(proffer_model::KindQuota {
     kind,
     guarantee,

@@ -2,7 +2,7 @@
 
 use proffer_codec::{codec_enum, codec_newtype};
 use proffer_model::agent::ToAgent;
-use proffer_model::fact::{Fact, FrameworkRecord};
+use proffer_model::fact::{Fact, FrameworkRecord, PolicyRecord};
 use proffer_model::framework::{Batch, Response};
 use proffer_model::policy::{Changes, Cycle};
 use proffer_model::{FrameworkId, Reason, Timestamp};
@@ -63,6 +63,31 @@ pub enum Action {
         /// What to decide.
         cycle: Cycle,
     },
+    /// Feed a candidate, in order; say [`crate::Event::CandidateReady`] once it has taken its snapshot
+    /// in, or [`crate::Event::CandidateFailed`].
+    FeedCandidate {
+        /// Which.
+        candidate: u64,
+        /// A snapshot at first, then what the running policy is fed too.
+        changes: Vec<Changes>,
+    },
+    /// A candidate takes the seat, before the next cycle: what its predecessor carries goes over, and is
+    /// said with [`crate::Event::PolicyCarried`].
+    SwitchPolicy {
+        /// Which; the native policy's has no instance.
+        candidate: u64,
+    },
+    /// A candidate is not wanted any more.
+    DropCandidate {
+        /// Which.
+        candidate: u64,
+    },
+    /// Load a policy that was put in before; answer with [`crate::Event::PolicyLoaded`] or
+    /// [`crate::Event::PolicyUnavailable`].
+    LoadPolicy(Box<PolicyRecord>),
+    /// Ask the loaded policy what a successor should know; answer with [`crate::Event::PolicyCarried`],
+    /// if it answers.
+    CarryPolicy,
     /// Answer an operator.
     Reply {
         /// Who waits.
@@ -84,7 +109,8 @@ pub enum Action {
 codec_enum!(Action {
     Persist { seq, facts }, Send { connection, message }, Close { connection }, StartFramework(a),
     StopFramework { framework }, RunStep { framework, attempt, batch },
-    RunPolicy { seat, changes, cycle }, Reply { ticket, reply }, Wake(a), Note { framework, why },
+    RunPolicy { seat, changes, cycle }, FeedCandidate { candidate, changes },
+    SwitchPolicy { candidate }, DropCandidate { candidate }, LoadPolicy(a), CarryPolicy, Reply { ticket, reply }, Wake(a), Note { framework, why },
 });
 
 /// Who is asked in a cycle.

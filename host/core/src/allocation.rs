@@ -13,6 +13,7 @@ use crate::book::Ending;
 use crate::config::{Allocation, DEMAND_WAITS_GRAIN, backoff};
 use crate::event::PolicyIdentity;
 use crate::machine::Core;
+use crate::swap::Swaps;
 
 mod judge;
 
@@ -39,8 +40,11 @@ pub(crate) struct AllocationState {
     /// Gangs granted so far: a gang's number in its offers.
     gangs: u32,
     number: u64,
+    /// Policies loaded so far.
+    loads: u64,
     /// Who was fed last: another one needs a snapshot.
-    fed: Option<Fed>,
+    pub(crate) fed: Option<Fed>,
+    pub(crate) swaps: Swaps,
     pub(crate) tally: CycleTally,
 }
 
@@ -53,7 +57,9 @@ codec_struct!(AllocationState {
     waits_at,
     gangs,
     number,
+    loads,
     fed,
+    swaps,
     tally
 });
 
@@ -83,7 +89,7 @@ codec_struct!(Loaded {
 });
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fed {
+pub(crate) enum Fed {
     Fallback,
     Loaded(u64),
 }
@@ -243,18 +249,21 @@ impl Core {
         if self.allocation.in_flight.is_some() {
             return;
         }
+        self.switch_policy();
         if self.feed.is_overfull() {
+            self.feed_candidate_alone();
             self.feed.take_removed();
             self.allocation.fed = None;
         }
         if self.allocation.wanted == Scope::Nothing {
+            self.feed_candidate_alone();
             let ending = std::mem::take(&mut self.allocation.filters_ending);
             return self.end_filters(ending);
         }
         if self.waits_for_agents() {
-            return;
+            return self.feed_candidate_alone();
         }
-        let seat = self.seat();
+        let seat = self.who_decides();
         let feeds = match (seat, &self.allocation.loaded) {
             (PolicySeat::Loaded, Some(loaded)) => loaded.feeds,
             _ => FALLBACK_FEEDS,
@@ -262,6 +271,7 @@ impl Core {
         if feeds.demands && self.feed.wanting.is_empty() {
             // Nobody wants anything: nobody is bothered. Demand that appears wants everything.
             self.allocation.wanted = Scope::Nothing;
+            self.feed_candidate_alone();
             let ending = std::mem::take(&mut self.allocation.filters_ending);
             return self.end_filters(ending);
         }
@@ -269,7 +279,7 @@ impl Core {
     }
 
     /// Who decides now.
-    fn seat(&self) -> PolicySeat {
+    fn who_decides(&self) -> PolicySeat {
         match &self.allocation.loaded {
             Some(loaded)
                 if loaded.left_out.is_none() && loaded.retry_at.is_none_or(|at| at <= self.now) =>
@@ -285,12 +295,7 @@ impl Core {
             (PolicySeat::Loaded, Some(loaded)) => Fed::Loaded(loaded.load),
             _ => Fed::Fallback,
         };
-        let changes = if self.allocation.fed == Some(fed) {
-            self.take_delta(feeds)
-        } else {
-            self.allocation.fed = Some(fed);
-            self.take_snapshot(feeds)
-        };
+        let changes = self.take_changes(fed, feeds);
         let scope = std::mem::take(&mut self.allocation.wanted);
         self.allocation.number += 1;
         let number = self.allocation.number;
@@ -320,20 +325,8 @@ impl Core {
     }
 
     pub(crate) fn policy_loaded(&mut self, identity: Arc<PolicyIdentity>, feeds: Feeds) {
-        let load = self
-            .allocation
-            .loaded
-            .as_ref()
-            .map_or(1, |loaded| loaded.load + 1);
-        self.allocation.loaded = Some(Loaded {
-            identity,
-            feeds,
-            failures: 0,
-            retry_at: None,
-            left_out: None,
-            last_fault: None,
-            load,
-        });
+        self.seat(identity, feeds);
+        self.policy_woke();
         let asked_before = self
             .allocation
             .in_flight
@@ -345,6 +338,22 @@ impl Core {
                 .extend(in_flight.filters_ending);
         }
         self.everything_wanted();
+    }
+
+    /// Puts a policy in the seat; answers the number of its load.
+    pub(crate) fn seat(&mut self, identity: Arc<PolicyIdentity>, feeds: Feeds) -> u64 {
+        self.allocation.loads += 1;
+        let load = self.allocation.loads;
+        self.allocation.loaded = Some(Loaded {
+            identity,
+            feeds,
+            failures: 0,
+            retry_at: None,
+            left_out: None,
+            last_fault: None,
+            load,
+        });
+        load
     }
 
     /// The policy answered: each grant by itself is committed or rejected with a reason.
@@ -474,6 +483,13 @@ impl Core {
         };
         loaded.failures += 1;
         loaded.last_fault = Some(fault.clone());
+        let failures = loaded.failures;
+        if self.take_policy_back(&fault, failures) {
+            return;
+        }
+        let Some(loaded) = &mut self.allocation.loaded else {
+            return;
+        };
         if loaded.failures >= failures_max {
             loaded.left_out = Some(fault);
         } else {
@@ -492,6 +508,7 @@ impl Core {
         {
             loaded.failures = 0;
             loaded.retry_at = None;
+            self.policy_does_well();
         }
     }
 

@@ -7,7 +7,7 @@ use proffer_codec::{codec_enum, codec_newtype, codec_struct};
 use proffer_model::agent::{LaunchUpdate, Registration};
 use proffer_model::fact::FrameworkOptions;
 use proffer_model::framework::{Answer, StateWrite};
-use proffer_model::policy::{Feeds, Proposal};
+use proffer_model::policy::{Feeds, Proposal, Section};
 use proffer_model::{
     AgentId, Amount, Attribute, Duration, FrameworkId, KindQuota, Reason, Resources, RoleName,
     StepNumber, Window,
@@ -154,6 +154,35 @@ pub enum Event {
         identity: Arc<PolicyIdentity>,
         /// What it wants to be fed.
         feeds: Feeds,
+    },
+    /// A policy of the history that was to decide cannot be loaded.
+    PolicyUnavailable {
+        /// Why.
+        fault: Reason,
+    },
+    /// An operator puts another policy in; the shell has loaded, kept and configured it.
+    PolicySwapAsked {
+        /// Who waits.
+        ticket: Ticket,
+        /// Which, and how.
+        swap: Box<PolicySwap>,
+    },
+    /// A candidate has taken its snapshot in.
+    CandidateReady {
+        /// Which.
+        candidate: u64,
+    },
+    /// A candidate failed before it took the seat.
+    CandidateFailed {
+        /// Which.
+        candidate: u64,
+        /// How.
+        fault: Reason,
+    },
+    /// The policy said what a successor should know.
+    PolicyCarried {
+        /// What.
+        sections: Vec<Section>,
     },
     /// The policy answered a cycle.
     PolicyProposed {
@@ -375,6 +404,8 @@ codec_enum!(Event {
     StepFailed { blame, framework, step, attempt, fault },
     RequestArrived { ticket, framework, method, path, query, headers, body, principal },
     TicketDropped { ticket }, PolicyLoaded { identity, feeds },
+    PolicyUnavailable { fault }, PolicySwapAsked { ticket, swap }, CandidateReady { candidate },
+    CandidateFailed { candidate, fault }, PolicyCarried { sections },
     PolicyProposed { cycle, proposal }, PolicyFailed { cycle, fault },
     TaskKillAsked { ticket, framework, task, grace }, RoleSet { ticket, role, weight },
     QuotaSet { ticket, role, quotas, force }, ReservationAsked { ticket, agent, resources, change },
@@ -467,10 +498,58 @@ pub struct PolicyIdentity {
     pub version: String,
     /// The component's digest, or empty for a native one.
     pub digest: String,
+    /// Its configuration.
+    pub config: String,
+}
+
+impl PolicyIdentity {
+    /// The host's own, which decides when no other does.
+    #[must_use]
+    pub fn native() -> Self {
+        Self {
+            name: "drf".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            digest: String::new(),
+            config: String::new(),
+        }
+    }
+
+    /// Whether it is the host's own.
+    #[must_use]
+    pub fn is_native(&self) -> bool {
+        self.digest.is_empty()
+    }
 }
 
 codec_struct!(PolicyIdentity {
     name,
     version,
-    digest
+    digest,
+    config
+});
+
+/// A policy that an operator puts in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicySwap {
+    /// What the shell calls the configured instance; never used twice. The host's own has none.
+    pub candidate: u64,
+    /// Which policy.
+    pub identity: Arc<PolicyIdentity>,
+    /// What it wants to be fed.
+    pub feeds: Feeds,
+    /// Who puts it in.
+    pub by: String,
+    /// What they say; may be empty.
+    pub why: String,
+    /// It goes back to this record; none: it is another policy.
+    pub rollback_to: Option<u64>,
+}
+
+codec_struct!(PolicySwap {
+    candidate,
+    identity,
+    feeds,
+    by,
+    why,
+    rollback_to
 });

@@ -55,6 +55,7 @@ mod recovery;
 mod reservations;
 mod steps;
 mod supervision;
+mod swap;
 mod task_effects;
 mod tasks;
 mod upgrades;
@@ -66,7 +67,7 @@ pub use constraint::constraints_admit;
 pub use downtime::AgentsAwaited;
 pub use event::{
     AgentChange, Blame, ConnectionId, Event, FrameworkChange, FrameworkUpgrade, HoldingChange,
-    NewFramework, Play, PolicyIdentity, ReservationChange, Ticket,
+    NewFramework, Play, PolicyIdentity, PolicySwap, ReservationChange, Ticket,
 };
 pub use explain::{AgentReason, DemandReport, FrameworkReport, TaskReport};
 pub use holdings::{RoleSums, RoleView};
@@ -78,4 +79,5 @@ pub use operators::weight_is_valid;
 pub use planted::Planted;
 pub use presence::GoneView;
 pub use recovery::{RecoverError, Replica};
+pub use swap::SwapView;
 pub use view::{AgentView, Counters, FrameworkView, OfferView, PolicyView, Pool, TaskView};

@@ -283,6 +283,11 @@ impl Core {
             event @ Event::RequestArrived { .. } => self.request_arrived(event),
             Event::TicketDropped { ticket } => self.ticket_dropped(ticket),
             Event::PolicyLoaded { identity, feeds } => self.policy_loaded(identity, feeds),
+            Event::PolicyUnavailable { fault } => self.policy_unavailable(&fault),
+            Event::PolicySwapAsked { ticket, swap } => self.policy_swap_asked(ticket, *swap),
+            Event::CandidateReady { candidate } => self.candidate_ready(candidate),
+            Event::CandidateFailed { candidate, fault } => self.candidate_failed(candidate, fault),
+            Event::PolicyCarried { sections } => self.policy_carried_over(sections),
             Event::PolicyProposed { cycle, proposal } => self.policy_proposed(cycle, &proposal),
             Event::PolicyFailed { cycle, fault } => self.policy_failed(cycle, fault),
             Event::TaskKillAsked {

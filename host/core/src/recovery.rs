@@ -177,6 +177,8 @@ impl Core {
                 self.put_options(framework, *options)
                     .map_err(|why| why.text)?;
             }
+            Fact::PolicySet(record) => self.replay_policy(*record),
+            Fact::PolicyCarried { sections } => self.replay_carried(sections),
         }
         Ok(())
     }
@@ -359,6 +361,7 @@ impl Core {
         facts.extend(self.allowed.as_ref().map(|agents| Fact::AgentsAllowed {
             agents: Some(agents.iter().copied().collect()),
         }));
+        facts.extend(self.policy_facts());
         for (framework, fw) in &self.frameworks {
             facts.push(Fact::FrameworkSet(Box::new(fw.record.clone())));
             if fw.options != FrameworkOptions::default() {

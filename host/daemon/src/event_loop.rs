@@ -192,11 +192,15 @@ impl EventLoop {
                 attempt,
                 batch,
             } => self.frameworks.step(framework, attempt, *batch),
-            Action::RunPolicy {
-                seat,
-                changes,
-                cycle,
-            } => self.policies.run(seat, changes, cycle),
+            action @ (Action::RunPolicy { .. }
+            | Action::FeedCandidate { .. }
+            | Action::SwitchPolicy { .. }
+            | Action::DropCandidate { .. }
+            | Action::LoadPolicy(_)
+            | Action::CarryPolicy) => {
+                let others = self.policies.perform(action);
+                debug_assert!(others.is_none(), "all of them are for policies");
+            }
             Action::Reply { ticket, reply } => {
                 if let Some(waiting) = self.waiting.tickets.remove(&ticket) {
                     // Whoever asked has gone: nobody misses the answer.

@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use proffer_core::{Core, Event, PolicyIdentity, RecoverError};
+use proffer_core::{Core, RecoverError};
 use proffer_plugin::{
-    Kind, LoadPluginError, MakePluginHostError, PluginFault, PluginHost, PluginHostConfig,
+    LoadPluginError, MakePluginHostError, PluginFault, PluginHost, PluginHostConfig,
 };
 use proffer_record::Recorder;
 use proffer_rpc::data::DataClient;
@@ -23,8 +23,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
-use crate::config::{HostConfig, PolicyChoice};
+use crate::config::HostConfig;
 use crate::event_loop::{Ended, EventLoop, Waiting};
+use crate::first_policy::{first_policy, load_policy};
 use crate::frameworks::{ActorParts, Frameworks, LimitsInForce};
 use crate::handle::{INPUTS_WAITING_MAX, Input, LoopHandle};
 use crate::hosts;
@@ -32,7 +33,7 @@ use crate::http::{Pages, serve};
 use crate::metrics::Metrics;
 use crate::operator::{About, HostOperator};
 use crate::persister::Persister;
-use crate::policy_seat::{LoadedPolicy, PolicySeats, spawn};
+use crate::policy_seat::{LoadedPolicy, Loader, PolicySeats};
 use crate::usage::UsageSeries;
 
 /// Connection events that may wait for the loop's own queue.
@@ -194,7 +195,6 @@ impl Host {
             cache: Some(config.data.join("cache")),
             ..PluginHostConfig::default()
         })?;
-        let policy = load_policy(&plugins, &config.policy).await?;
         let (address, http_address) = (bound.address(), http.as_ref().map(Bound::address));
         let (shutdown, shutting_down) = watch::channel(false);
         let dir = config.data.join("store");
@@ -202,6 +202,7 @@ impl Host {
             Some(cluster) => Components::shared(dir.join("components"), cluster.clone()),
             None => Components::new(dir.join("components")),
         };
+        let policy = load_policy(&plugins, &components, &config.policy).await?;
         let parts = Parts {
             config,
             bound,
@@ -288,7 +289,7 @@ impl Term {
             clock,
             ..
         } = parts;
-        let (clock, policy, tls) = (*clock, parts.policy.clone(), tls.clone());
+        let (clock, tls) = (*clock, tls.clone());
         let Beginning {
             core,
             states,
@@ -318,19 +319,15 @@ impl Term {
             region: config.core.region.clone(),
             seed: config.core.seed,
         };
-        let loaded_event = policy.as_ref().map(|(policy, feeds)| Event::PolicyLoaded {
-            identity: Arc::clone(&policy.identity),
-            feeds: *feeds,
-        });
-        let policy_config = policy
-            .as_ref()
-            .map_or_else(|| "{}".to_owned(), |(policy, _)| policy.config.clone());
-        let (policies, policy_task) = PolicySeats::start(
-            plugins.clone(),
-            policy.map(|(policy, _)| policy),
-            handle.clone(),
-        );
-        if let Some(event) = loaded_event {
+        let loader = Loader {
+            plugins: plugins.clone(),
+            components: components.clone(),
+        };
+        let (policy, event) = first_policy(&loader, &core, parts.policy.as_ref()).await;
+        let carried = core.policy_carried().to_vec();
+        let (policies, policy_task) = PolicySeats::start(loader, policy, carried, handle.clone());
+        let candidates = policies.candidates();
+        if let Some(event) = event {
             // The queue is empty and its reader is here: it has room.
             let _sent = handle.send(Input::Event(event)).await.is_ok();
         }
@@ -358,6 +355,7 @@ impl Term {
             usage,
             limits,
             clock,
+            candidates,
             data: Arc::new(DataClient::new(token.clone(), data_tls)),
             about: Arc::new(About {
                 cluster: config.core.cluster.clone(),
@@ -365,7 +363,6 @@ impl Term {
                     .as_ref()
                     .map(|http| http.address().to_string())
                     .unwrap_or_default(),
-                policy_config,
                 core: config.core.clone(),
             }),
         };
@@ -535,44 +532,6 @@ fn client_tls(tls: &Tls, address: SocketAddr) -> Tls {
         _ if address.ip().is_loopback() => Tls::Off,
         _ => Tls::Trusted,
     }
-}
-
-async fn load_policy(
-    plugins: &PluginHost,
-    choice: &PolicyChoice,
-) -> Result<Option<(LoadedPolicy, proffer_model::policy::Feeds)>, StartHostError> {
-    let PolicyChoice::Component { file, config } = choice else {
-        return Ok(None);
-    };
-    let path = file.clone();
-    let bytes = tokio::fs::read(file)
-        .await
-        .map_err(|source| StartHostError::Read {
-            path: path.clone(),
-            source,
-        })?;
-    let plugin =
-        plugins
-            .load(bytes, Kind::Policy)
-            .await
-            .map_err(|source| StartHostError::LoadPolicy {
-                path: path.clone(),
-                source,
-            })?;
-    let identity = Arc::new(PolicyIdentity {
-        name: plugin.name().to_owned(),
-        version: plugin.version().to_owned(),
-        digest: plugin.digest().to_owned(),
-    });
-    let policy = LoadedPolicy {
-        plugin,
-        config: config.clone(),
-        identity,
-    };
-    let (_, feeds) = spawn(plugins, &policy)
-        .await
-        .map_err(|source| StartHostError::StartPolicy { path, source })?;
-    Ok(Some((policy, feeds)))
 }
 
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {

@@ -6,9 +6,12 @@
 //! answers with an input of its own. While too many facts wait for the store, the loop takes no new
 //! inputs, and whoever sends them waits.
 
+mod candidate;
 mod clock;
 pub mod config;
+mod desk;
 mod event_loop;
+mod first_policy;
 mod frameworks;
 mod handle;
 mod host;
@@ -23,6 +26,7 @@ mod usage;
 pub use config::{
     HOST_SETTINGS, HostConfig, InvalidSetting, PolicyChoice, Setting, StoreChoice, TlsFiles,
 };
+pub use desk::PolicyDesk;
 pub use handle::HostGone;
 pub use host::{Host, HostFailed, StartHostError};
 pub use operator::explain;

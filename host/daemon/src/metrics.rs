@@ -51,6 +51,9 @@ pub(crate) struct Metrics {
     grants_stale: Gauge,
     grants_invalid: Gauge,
     policy_failures: Gauge,
+    policies_swapped: Gauge,
+    policies_taken_back: Gauge,
+    policy_carried_bytes: Gauge,
     effects_held: Gauge,
     recording: RecordingGauges,
     pub(crate) frameworks: FrameworkMetrics,
@@ -114,6 +117,15 @@ impl Default for Metrics {
                 "Grants wrong by what the policy knew",
             ),
             policy_failures: gauge("policy_failures", "Cycles in which the policy failed"),
+            policies_swapped: gauge("policies_swapped", "Policies that operators put in"),
+            policies_taken_back: gauge(
+                "policies_taken_back",
+                "Policies that failed, and for which the one before was put in again",
+            ),
+            policy_carried_bytes: gauge(
+                "policy_carried_bytes",
+                "What the policy said that a successor should know",
+            ),
             effects_held: gauge("effects_held", "Effects that wait for facts to be durable"),
             recording: RecordingGauges {
                 running: gauge("recording_running", "1 while events are recorded"),
@@ -159,6 +171,10 @@ impl Metrics {
         self.grants_stale.set(total(policy.grants_stale));
         self.grants_invalid.set(total(policy.grants_invalid));
         self.policy_failures.set(total(policy.failed_cycles));
+        let swaps = core.policy_swaps();
+        self.policies_swapped.set(total(swaps.swapped));
+        self.policies_taken_back.set(total(swaps.taken_back));
+        self.policy_carried_bytes.set(count(swaps.carried_bytes));
         self.effects_held.set(count(core.held_effects()));
         self.frameworks.sample(core);
     }

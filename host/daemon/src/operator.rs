@@ -3,6 +3,7 @@
 mod convert;
 mod files;
 mod plugins;
+mod policies;
 
 pub use convert::explain;
 
@@ -17,9 +18,11 @@ use proffer_rpc::operator as rpc;
 use proffer_rpc::operator::{Answer, Operator, OperatorError, Page, Paged};
 use proffer_store::Components;
 
+use crate::candidate::Candidates;
 use crate::clock::Clock;
 use crate::frameworks::LimitsInForce;
 use crate::handle::{HostGone, LoopHandle};
+use crate::policy_seat::Loader;
 use crate::usage::UsageSeries;
 
 /// How long a call that no framework answers may take: the store's commit is in it.
@@ -38,6 +41,8 @@ pub(crate) struct HostOperator {
     pub(crate) usage: UsageSeries,
     pub(crate) limits: Arc<LimitsInForce>,
     pub(crate) clock: Clock,
+    /// Where policies wait that are to be put in.
+    pub(crate) candidates: Candidates,
     /// For the host's own fetches from agents.
     pub(crate) data: Arc<DataClient>,
     pub(crate) about: Arc<About>,
@@ -48,7 +53,6 @@ pub(crate) struct HostOperator {
 pub(crate) struct About {
     pub(crate) cluster: String,
     pub(crate) http_address: String,
-    pub(crate) policy_config: String,
     pub(crate) core: CoreConfig,
 }
 
@@ -58,6 +62,13 @@ impl HostOperator {
         look: impl FnOnce(&Core) -> T + Send + 'static,
     ) -> Answer<T> {
         self.handle.query(look).await.map_err(gone)
+    }
+
+    fn loader(&self) -> Loader {
+        Loader {
+            plugins: self.plugins.clone(),
+            components: self.components.clone(),
+        }
     }
 
     /// A call that the core answers itself.
@@ -256,8 +267,22 @@ impl Operator for HostOperator {
     }
 
     async fn policy(&self, _: rpc::PolicyQuery) -> Answer<rpc::Policy> {
-        let config = self.about.policy_config.clone();
-        self.look(move |core| convert::policy(core, config)).await
+        self.look(convert::policy).await
+    }
+
+    async fn swap_policy(&self, swap: rpc::SwapPolicy) -> Answer<rpc::SwappedPolicy> {
+        self.swap(swap).await
+    }
+
+    async fn roll_back_policy(&self, back: rpc::RollBackPolicy) -> Answer<rpc::SwappedPolicy> {
+        self.roll_back(back).await
+    }
+
+    async fn policy_history(
+        &self,
+        query: rpc::PolicyHistoryQuery,
+    ) -> Answer<Paged<rpc::PolicyRecord>> {
+        self.history(query).await
     }
 
     async fn set_role(&self, role: rpc::SetRole) -> Answer<()> {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::framework::{Due, Event, StateWrite};
+use crate::policy::Section;
 use crate::{
     AgentId, AgentInfo, Amount, Bundle, Constraint, Demand, Duration, FrameworkId, KindQuota,
     LaunchNumber, Reason, Resources, RoleName, StepNumber, TaskId, TaskSpec, TaskState, Timestamp,
@@ -94,6 +95,51 @@ pub enum Fact {
         /// How.
         options: Box<FrameworkOptions>,
     },
+    /// Another allocation policy decides from now on.
+    PolicySet(Box<PolicyRecord>),
+    /// What the policy said that a successor should know; it may trap before it is asked again.
+    PolicyCarried {
+        /// All of it; replaces what was carried before.
+        sections: Vec<Section>,
+    },
+}
+
+/// An allocation policy that was put in, and how it came to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyRecord {
+    /// Counts up from 1.
+    pub number: u64,
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The component's digest; the shell keeps the file under it. Empty: the host's native policy.
+    pub digest: String,
+    /// Its configuration.
+    pub config: String,
+    /// Who put it in.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+    /// How it came to decide.
+    pub cause: PolicyCause,
+    /// What whoever put it in said; may be empty.
+    pub why: String,
+    /// The number of the record that a rollback of this one returns to.
+    pub before: Option<u64>,
+}
+
+/// How a policy came to decide.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicyCause {
+    /// The host's settings name it, or no other.
+    Settings,
+    /// An operator swapped it in.
+    Swapped,
+    /// An operator rolled its successor back.
+    RolledBack,
+    /// Its successor failed.
+    Failed(Reason),
 }
 
 /// An agent that is gone.

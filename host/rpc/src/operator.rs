@@ -11,6 +11,7 @@ mod client;
 mod cluster;
 mod frameworks;
 mod page;
+mod policies;
 mod reasons;
 mod server;
 mod tasks;
@@ -26,8 +27,8 @@ use tokio::sync::mpsc;
 pub use client::{OperatorClient, Stream};
 pub use cluster::{
     Agent, AgentQuery, AgentState, DeclareAgentGone, FrameworkUsage, Offer, OfferCounts,
-    OfferQuery, Policy, PolicyQuery, Reserve, Role, RoleQuery, SetQuota, SetRole, Status,
-    StatusQuery, Usage, UsageQuery,
+    OfferQuery, Reserve, Role, RoleQuery, SetQuota, SetRole, Status, StatusQuery, Usage,
+    UsageQuery,
 };
 pub use frameworks::{
     AddFramework, AddedFramework, DemandRow, FailingEvent, Framework, FrameworkDetail,
@@ -36,6 +37,10 @@ pub use frameworks::{
     SkipEvent, SkippedEvent, UpgradeFramework, UpgradeOutcome, UpgradedFramework,
 };
 pub use page::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, Page, Paged};
+pub use policies::{
+    Policy, PolicyCause, PolicyHistoryQuery, PolicyQuery, PolicyRecord, RollBackPolicy, SwapPolicy,
+    SwappedPolicy,
+};
 pub use reasons::{Explanation, ReasonCount, Subject, TaskName};
 pub use tasks::{FetchOutput, KillTask, LogStream, Task, TaskLogs, TaskQuery};
 
@@ -141,6 +146,18 @@ pub trait Operator: Send + Sync + 'static {
     ) -> impl Future<Output = Answer<FrameworkResponse>> + Send;
     /// Which policy decides, and how it does.
     fn policy(&self, query: PolicyQuery) -> impl Future<Output = Answer<Policy>> + Send;
+    /// Puts another policy in, beside the one that runs until it has caught up.
+    fn swap_policy(&self, swap: SwapPolicy) -> impl Future<Output = Answer<SwappedPolicy>> + Send;
+    /// Goes back to the policy before the last swap.
+    fn roll_back_policy(
+        &self,
+        back: RollBackPolicy,
+    ) -> impl Future<Output = Answer<SwappedPolicy>> + Send;
+    /// Policies that were put in, oldest first.
+    fn policy_history(
+        &self,
+        query: PolicyHistoryQuery,
+    ) -> impl Future<Output = Answer<Paged<PolicyRecord>>> + Send;
     /// Sets a role's weight.
     fn set_role(&self, role: SetRole) -> impl Future<Output = Answer<()>> + Send;
     /// Sets a role's quota.

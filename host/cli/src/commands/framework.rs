@@ -150,7 +150,7 @@ async fn plan_removal(client: &OperatorClient, name: String, as_json: bool) -> a
     Ok(())
 }
 
-fn read_config(path: Option<&Path>) -> anyhow::Result<Option<String>> {
+pub(crate) fn read_config(path: Option<&Path>) -> anyhow::Result<Option<String>> {
     let Some(path) = path else { return Ok(None) };
     let text = std::fs::read_to_string(path)
         .with_context(|| Failure::Usage(format!("cannot read {}", path.display())))?;

@@ -112,7 +112,7 @@ fn component(file: &Path) -> anyhow::Result<Component> {
 }
 
 /// The component of a built-in policy, from the project's sources.
-fn built(name: &str) -> anyhow::Result<PathBuf> {
+pub(super) fn built(name: &str) -> anyhow::Result<PathBuf> {
     let dir = project()?.join("plugins/policies").join(name);
     let mut progress = Progress::new();
     let built = proffer_build::build(&[dir], &BuildOptions::default(), &mut progress)

@@ -14,20 +14,27 @@ const CONFLICT: i32 = 7;
 
 /// The framework that misbehaves as its configuration says.
 fn hostile() -> PathBuf {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/guests/framework");
+    misbehaving("framework")
+}
+
+/// A guest that misbehaves as its configuration says.
+pub(super) fn misbehaving(kind: &str) -> PathBuf {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/guests")
+        .join(kind);
     let mut silent = |_: &str| {};
     let built = build(&[dir], &BuildOptions::default(), &mut silent).unwrap();
     built.into_iter().next().unwrap().path
 }
 
-struct Ended {
-    status: i32,
-    stdout: String,
-    stderr: String,
+pub(super) struct Ended {
+    pub(super) status: i32,
+    pub(super) stdout: String,
+    pub(super) stderr: String,
 }
 
 impl Cluster {
-    fn ask(&self, args: &[&str]) -> Ended {
+    pub(super) fn ask(&self, args: &[&str]) -> Ended {
         let mut command = self.command(&self.host_data());
         let output = command
             .args(args)
@@ -43,7 +50,7 @@ impl Cluster {
         }
     }
 
-    fn ask_json(&self, args: &[&str]) -> Value {
+    pub(super) fn ask_json(&self, args: &[&str]) -> Value {
         let ended = self.ask(&[args, &["--json"]].concat());
         assert_eq!(ended.status, 0, "{args:?}: {}", ended.stderr);
         serde_json::from_str(&ended.stdout).unwrap()
@@ -54,7 +61,7 @@ impl Cluster {
     }
 
     /// A file of this content, by its path.
-    fn config(&self, text: &str) -> String {
+    pub(super) fn config(&self, text: &str) -> String {
         let path = self.dir.path().join("config");
         std::fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()

@@ -216,3 +216,8 @@ codec_struct!(policy::Reclaim {
     notice,
     why
 });
+codec_struct!(policy::Section {
+    name,
+    version,
+    data
+});

@@ -13,7 +13,7 @@ use proffer_core::{
 use proffer_model::agent::{Registration, ToAgent};
 use proffer_model::fact::Fact;
 use proffer_model::framework::Batch;
-use proffer_model::policy::{Changes, Cycle, Feeds, Proposal};
+use proffer_model::policy::{Changes, ChangesPart, Cycle, Feeds, Proposal};
 use proffer_model::{FrameworkId, Reason, Timestamp};
 use proffer_policy::{Drf, Policy};
 
@@ -69,6 +69,11 @@ pub(crate) struct Cluster {
     pub(crate) persisted: usize,
     pub(crate) fallback: Decider,
     pub(crate) loaded: Decider,
+    /// A policy that is about to be put in, and what it was fed.
+    pub(crate) candidate: Decider,
+    pub(crate) candidate_fed: Vec<Changes>,
+    /// Whether it says by itself that it has its snapshot.
+    pub(crate) prompt_candidate: bool,
     pub(crate) machines: BTreeMap<String, Machine>,
     pub(crate) steps: BTreeMap<FrameworkId, Step>,
     pub(crate) cycles: VecDeque<(PolicySeat, Vec<Changes>, Cycle)>,
@@ -113,6 +118,9 @@ impl Cluster {
             persisted: 0,
             fallback: Decider::Drf(Box::new(fallback)),
             loaded: Decider::Hand,
+            candidate: Decider::Hand,
+            candidate_fed: Vec::new(),
+            prompt_candidate: true,
             machines: BTreeMap::new(),
             steps: BTreeMap::new(),
             cycles: VecDeque::new(),
@@ -277,6 +285,20 @@ impl Cluster {
                 changes,
                 cycle,
             } => self.run_policy(seat, changes, cycle),
+            Action::FeedCandidate { candidate, changes } => self.feed(candidate, &changes),
+            Action::SwitchPolicy { candidate } => {
+                self.lifecycle.push(format!("switch to {candidate}"));
+                if candidate != 0 {
+                    self.loaded = std::mem::replace(&mut self.candidate, Decider::Hand);
+                }
+            }
+            Action::DropCandidate { candidate } => {
+                self.lifecycle.push(format!("drop {candidate}"));
+            }
+            Action::LoadPolicy(record) => {
+                self.lifecycle.push(format!("load {}", record.digest));
+            }
+            Action::CarryPolicy => self.lifecycle.push("carry".to_owned()),
             Action::Reply { ticket, reply } => {
                 let before = self.replies.insert(ticket, reply);
                 assert!(before.is_none(), "{ticket:?} is answered once");
@@ -309,6 +331,20 @@ impl Cluster {
         self.queue.push_back(answered(number, answer));
     }
 
+    /// A candidate takes what it is fed in at once, and says so unless the test does.
+    fn feed(&mut self, candidate: u64, changes: &[Changes]) {
+        if let Decider::Drf(drf) = &mut self.candidate {
+            for part in changes {
+                drf.apply(part);
+            }
+        }
+        self.candidate_fed.extend_from_slice(changes);
+        let begins = |part: &Changes| part.part == ChangesPart::SnapshotLast;
+        if self.prompt_candidate && changes.iter().any(begins) {
+            self.queue.push_back(Event::CandidateReady { candidate });
+        }
+    }
+
     /// Answers the cycle that waits by hand.
     pub(crate) fn propose(&mut self, proposal: Proposal) {
         let (_, _, cycle) = self.cycles.pop_front().expect("a cycle waits");
@@ -326,6 +362,7 @@ impl Cluster {
             name: "test".to_owned(),
             version: "1".to_owned(),
             digest: String::new(),
+            config: String::new(),
         });
         self.event(Event::PolicyLoaded { identity, feeds });
     }

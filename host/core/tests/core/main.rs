@@ -13,6 +13,7 @@ mod play;
 mod policies;
 mod random;
 mod restart;
+mod swaps;
 mod tasks;
 mod upgrades;
 mod words;

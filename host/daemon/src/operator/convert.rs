@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proffer_core::{
     AgentView, Core, CoreConfig, FrameworkView, GoneView, OfferView, PolicyIdentity, TaskView,
 };
-use proffer_model::fact::FrameworkStanding;
+use proffer_model::fact::{FrameworkStanding, PolicyCause};
 use proffer_model::framework::Standing;
 use proffer_model::{AgentId, AgentInfo, Bundle, Reason, Resources};
 use proffer_plugin::FrameworkLimits;
@@ -322,26 +322,45 @@ pub(super) fn roles(core: &Core, page: &Page, after: Option<&str>) -> Paged<rpc:
     text_page(page, rows, |row| row.name.to_string())
 }
 
-pub(super) fn policy(core: &Core, config: String) -> rpc::Policy {
-    let view = core.policy();
-    let native = PolicyIdentity {
-        name: "drf".to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        digest: String::new(),
+pub(super) fn policy(core: &Core) -> rpc::Policy {
+    let (view, swaps) = (core.policy(), core.policy_swaps());
+    let record = core.policy_history().next_back();
+    // One that is being loaded again decides as soon as it is.
+    let identity = match (&view.loaded, record) {
+        (Some(loaded), _) => (**loaded).clone(),
+        (None, Some(record)) => PolicyIdentity {
+            name: record.name.clone(),
+            version: record.version.clone(),
+            digest: record.digest.clone(),
+            config: record.config.clone(),
+        },
+        (None, None) => PolicyIdentity::native(),
     };
-    let identity = view.loaded.as_deref().unwrap_or(&native);
+    let fault = match record.map(|record| &record.cause) {
+        Some(PolicyCause::Failed(fault)) => Some(fault.clone()),
+        _ => None,
+    };
     rpc::Policy {
-        name: identity.name.clone(),
-        version: identity.version.clone(),
-        digest: identity.digest.clone(),
-        fallback: view.fallback && view.loaded.is_some(),
-        config,
+        fallback: view.fallback && !identity.is_native(),
+        name: identity.name,
+        version: identity.version,
+        digest: identity.digest,
+        config: identity.config,
         cycles: view.cycles,
         grants: view.grants,
         rejected: view.grants_invalid,
         stale: view.grants_stale,
         failures: view.failed_cycles,
-        last_fault: view.left_out.or(view.last_fault),
+        last_fault: view.left_out.or(view.last_fault).or(fault),
+        number: record.map_or(0, |record| record.number),
+        swapping: swaps
+            .candidate
+            .map(|next| format!("{} {}", next.name, next.version))
+            .unwrap_or_default(),
+        probation: swaps.probation,
+        before: core.policy_before().map(|record| record.number),
+        swapped: swaps.swapped,
+        taken_back: swaps.taken_back,
     }
 }
 

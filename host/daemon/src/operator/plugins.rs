@@ -166,7 +166,7 @@ impl HostOperator {
         Some(loaded.ok()?.name().to_owned())
     }
 
-    async fn keep(&self, digest: &str, bytes: Vec<u8>) -> Answer<()> {
+    pub(super) async fn keep(&self, digest: &str, bytes: Vec<u8>) -> Answer<()> {
         let (components, digest) = (self.components.clone(), digest.to_owned());
         let kept = tokio::task::spawn_blocking(move || components.put(&digest, &bytes)).await;
         match kept {

@@ -11,9 +11,11 @@ use super::{
     AddFramework, AddedFramework, Agent, AgentQuery, Answer, COMPONENT_BYTES_MAX, DeclareAgentGone,
     Explanation, FetchOutput, Framework, FrameworkDetail, FrameworkName, FrameworkQuery,
     FrameworkRequest, FrameworkResponse, InspectComponent, KillTask, Offer, OfferQuery,
-    OperatorError, Paged, PlanRemoval, Plugin, Policy, PolicyQuery, RemovalPlan, RemoveFramework,
-    Reserve, ResumeFramework, Role, RoleQuery, SetQuota, SetRole, SkipEvent, Status, StatusQuery,
-    Subject, Task, TaskLogs, TaskQuery, UpgradeFramework, UpgradedFramework, Usage, UsageQuery,
+    OperatorError, Paged, PlanRemoval, Plugin, Policy, PolicyHistoryQuery, PolicyQuery,
+    PolicyRecord, RemovalPlan, RemoveFramework, Reserve, ResumeFramework, Role, RoleQuery,
+    RollBackPolicy, SetQuota, SetRole, SkipEvent, Status, StatusQuery, Subject, SwapPolicy,
+    SwappedPolicy, Task, TaskLogs, TaskQuery, UpgradeFramework, UpgradedFramework, Usage,
+    UsageQuery,
 };
 use crate::leader::find;
 use crate::proto::operator::v0 as wire;
@@ -181,6 +183,10 @@ impl OperatorClient {
         pub fn request(FrameworkRequest) -> FrameworkResponse = request within REQUEST_WITHIN;
         /// Which policy decides, and how it does.
         pub fn policy(PolicyQuery) -> Policy = get_policy within ANSWER_WITHIN;
+        /// Goes back to the policy before the last swap. The answer comes when it decides.
+        pub fn roll_back_policy(RollBackPolicy) -> SwappedPolicy = roll_back_policy within COMPILE_WITHIN;
+        /// Policies that were put in, oldest first.
+        pub fn policy_history(PolicyHistoryQuery) -> Paged<PolicyRecord> = list_policy_history within ANSWER_WITHIN;
         /// Sets a role's weight.
         pub fn set_role(SetRole) -> () = set_role within ANSWER_WITHIN;
         /// Sets a role's quota.
@@ -222,7 +228,19 @@ impl OperatorClient {
         self.upgrade_sent(query).await
     }
 
+    /// Puts another policy in. The answer comes when it decides.
+    ///
+    /// # Errors
+    /// As the host says, and then the policy before goes on; if the component is too large it is not
+    /// sent.
+    pub async fn swap_policy(&self, query: SwapPolicy) -> Answer<SwappedPolicy> {
+        check_size(&query.component)?;
+        self.swap_sent(query).await
+    }
+
     calls! {
+        /// [`Self::swap_policy`], its size checked.
+        fn swap_sent(SwapPolicy) -> SwappedPolicy = swap_policy within COMPILE_WITHIN;
         /// [`Self::upgrade_framework`], its size checked.
         fn upgrade_sent(UpgradeFramework) -> UpgradedFramework = upgrade_framework within COMPILE_WITHIN;
         /// [`Self::inspect`], its size checked.

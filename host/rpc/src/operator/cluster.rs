@@ -1,7 +1,7 @@
-//! The cluster as a whole: status, agents, offers, roles, the policy, use over time.
+//! The cluster as a whole: status, agents, offers, roles, use over time.
 
 use proffer_model::{
-    AgentId, AgentInfo, Amount, Bundle, KindQuota, OfferId, Reason, Resources, RoleName, Timestamp,
+    AgentId, AgentInfo, Amount, Bundle, KindQuota, OfferId, Resources, RoleName, Timestamp,
 };
 
 use super::Page;
@@ -212,37 +212,6 @@ pub struct SetRole {
     pub name: RoleName,
     /// Against its siblings.
     pub weight: Amount,
-}
-
-/// Asks for [`Policy`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PolicyQuery {}
-
-/// Which policy decides, and how it does. Counts are since the host started.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// Its name.
-    pub name: String,
-    /// Its version.
-    pub version: String,
-    /// The component's digest; empty: it is native.
-    pub digest: String,
-    /// The native reference policy stands in for one that fails.
-    pub fallback: bool,
-    /// Its configuration.
-    pub config: String,
-    /// Cycles that it decided.
-    pub cycles: u64,
-    /// Grants that became offers.
-    pub grants: u64,
-    /// Grants that were wrong by what it knew.
-    pub rejected: u64,
-    /// Grants that were overtaken by events.
-    pub stale: u64,
-    /// Cycles that it failed in.
-    pub failures: u64,
-    /// How it failed last.
-    pub last_fault: Option<Reason>,
 }
 
 /// Asks for [`Usage`].

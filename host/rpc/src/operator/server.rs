@@ -116,6 +116,9 @@ calls! {
     kill_task(KillTaskRequest) -> Done = kill_task;
     request(FrameworkRequest) -> FrameworkResponse = request;
     get_policy(GetPolicyRequest) -> Policy = policy;
+    swap_policy(SwapPolicyRequest) -> SwappedPolicy = swap_policy;
+    roll_back_policy(RollBackPolicyRequest) -> SwappedPolicy = roll_back_policy;
+    list_policy_history(ListPolicyHistoryRequest) -> ListPolicyHistoryResponse = policy_history;
     set_role(SetRoleRequest) -> Done = set_role;
     set_quota(SetQuotaRequest) -> Done = set_quota;
     reserve(ReserveRequest) -> Done = reserve;

@@ -7,8 +7,8 @@ use proffer_model::{Amount, Duration, FrameworkId, RoleName, TaskState, Timestam
 use tokio::sync::oneshot;
 
 use self::fake::{
-    Fake, agent, detail, explanation, fail, framework, offer, paged, plan, plugin, policy, role,
-    status, task, usage,
+    Fake, agent, detail, explanation, fail, framework, offer, paged, plan, plugin, policy,
+    policy_record, role, status, swapped, task, usage,
 };
 use super::*;
 use crate::serve::Server;
@@ -98,6 +98,10 @@ async fn every_list_crosses_whole_with_its_filters() {
         paged(offer())
     );
     assert_eq!(run.asked(), format!("{query:?}"));
+    let query = PolicyHistoryQuery { page: page.clone() };
+    let history = run.client.policy_history(query.clone()).await.unwrap();
+    assert_eq!(history, paged(policy_record()));
+    assert_eq!(run.asked(), format!("{query:?}"));
     let query = RoleQuery { page };
     assert_eq!(
         run.client.roles(query.clone()).await.unwrap(),
@@ -113,6 +117,21 @@ async fn every_single_answer_crosses_whole() {
     let client = &run.client;
     assert_eq!(client.status(StatusQuery {}).await.unwrap(), status());
     assert_eq!(client.policy(PolicyQuery {}).await.unwrap(), policy());
+    let swap = SwapPolicy {
+        component: Bytes::from_static(b"c"),
+        config: "{}".into(),
+        by: "ann".into(),
+        why: "better".into(),
+    };
+    assert_eq!(client.swap_policy(swap.clone()).await.unwrap(), swapped());
+    assert_eq!(run.asked(), format!("{swap:?}"));
+    let back = RollBackPolicy {
+        by: "ann".into(),
+        why: "worse".into(),
+    };
+    let rolled = client.roll_back_policy(back.clone()).await.unwrap();
+    assert_eq!(rolled, swapped());
+    assert_eq!(run.asked(), format!("{back:?}"));
     let name = FrameworkName { name: "f".into() };
     assert_eq!(client.framework(name).await.unwrap(), detail());
     let since = UsageQuery {

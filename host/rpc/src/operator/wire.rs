@@ -192,6 +192,7 @@ enumeration! {
     AgentState { Active, Disconnected, Unreachable, Gone }
     FrameworkState { Active, Quarantined, Removing }
     LogStream { Stdout, Stderr }
+    PolicyCause { Settings, Swapped, RolledBack, Failed }
 }
 
 pages! {
@@ -199,7 +200,8 @@ pages! {
     Framework = ListFrameworksResponse,
     Task = ListTasksResponse,
     Offer = ListOffersResponse,
-    Role = ListRolesResponse
+    Role = ListRolesResponse,
+    PolicyRecord = ListPolicyHistoryResponse
 }
 
 message! {
@@ -222,7 +224,15 @@ message! {
     SetRole = SetRoleRequest { name, weight };
     PolicyQuery = GetPolicyRequest {};
     Policy = Policy {
-        name, version, digest, fallback, config, cycles, grants, rejected, stale, failures, last_fault
+        name, version, digest, fallback, config, cycles, grants, rejected, stale, failures, last_fault,
+        number, swapping, probation, before, swapped, taken_back
+    };
+    SwapPolicy = SwapPolicyRequest { component, config, by, why };
+    RollBackPolicy = RollBackPolicyRequest { by, why };
+    SwappedPolicy = SwappedPolicy {} required { from, record };
+    PolicyHistoryQuery = ListPolicyHistoryRequest {} or_default { page };
+    PolicyRecord = PolicyRecord {
+        number, name, version, digest, config, by, at, cause, why, fault, before
     };
     UsageQuery = GetUsageRequest { since };
     Usage = Usage { times, frameworks };

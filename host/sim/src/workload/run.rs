@@ -149,6 +149,7 @@ impl<'w, 'p> Run<'w, 'p> {
                 name: self.policy.name(),
                 version: String::new(),
                 digest: String::new(),
+                config: String::new(),
             }),
             feeds: self.policy.feeds(),
         });
@@ -290,6 +291,12 @@ impl<'w, 'p> Run<'w, 'p> {
             | Action::Close { .. }
             | Action::StartFramework(_)
             | Action::StopFramework { .. }
+            // Nobody swaps policies here.
+            | Action::FeedCandidate { .. }
+            | Action::SwitchPolicy { .. }
+            | Action::DropCandidate { .. }
+            | Action::LoadPolicy(_)
+            | Action::CarryPolicy
             | Action::Note { .. } => {}
         }
     }

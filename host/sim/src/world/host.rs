@@ -341,7 +341,13 @@ impl World {
                 let at = unclock(at, process.offset).max(now);
                 self.at(at, Occurrence::HostWakes { life, wake });
             }
-            Action::Note { .. } => {}
+            // Nobody swaps policies here, and a policy's memory is not looked at.
+            Action::FeedCandidate { .. }
+            | Action::SwitchPolicy { .. }
+            | Action::DropCandidate { .. }
+            | Action::LoadPolicy(_)
+            | Action::CarryPolicy
+            | Action::Note { .. } => {}
         }
         Ok(())
     }
@@ -523,6 +529,7 @@ pub(super) fn policy_loaded() -> Event {
             name: "drf".to_owned(),
             version: "0".to_owned(),
             digest: String::new(),
+            config: String::new(),
         }),
         feeds: Feeds {
             tasks: false,

@@ -13,6 +13,7 @@
 //! - 2: the table `about`, which says the format; facts of upgrades, skipped events, absences of
 //!   agents and the times at which a host ran.
 //! - 3: facts of bound outputs.
+//! - 4: facts of policies that were put in, and of what they carry.
 
 use std::fs;
 use std::io;
@@ -26,7 +27,7 @@ use crate::components::write_whole;
 use crate::error::DatabaseFault;
 
 /// The format written by this build, and the newest that it reads.
-pub(crate) const FORMAT: u32 = 3;
+pub(crate) const FORMAT: u32 = 4;
 
 /// The format file's name, and what stands before the number in it.
 pub(super) const FORMAT_FILE: &str = "FORMAT";
@@ -38,7 +39,7 @@ const ABOUT: TableDefinition<'static, &'static str, u64> = TableDefinition::new(
 type Upgrade = fn(&WriteTransaction) -> Result<(), DatabaseFault>;
 
 /// What leads from each format to the next, the first from 1 to 2.
-const UPGRADES: [Upgrade; FORMAT as usize - 1] = [nothing_to_rewrite, nothing_to_rewrite];
+const UPGRADES: [Upgrade; FORMAT as usize - 1] = [nothing_to_rewrite; FORMAT as usize - 1];
 
 /// For a format that only adds.
 fn nothing_to_rewrite(_: &WriteTransaction) -> Result<(), DatabaseFault> {

@@ -233,6 +233,7 @@ struct Block {
 pub fn component_of(fact: &Fact) -> Option<&str> {
     match fact {
         Fact::FrameworkSet(record) => Some(&record.digest),
+        Fact::PolicySet(record) if !record.digest.is_empty() => Some(&record.digest),
         _ => None,
     }
 }

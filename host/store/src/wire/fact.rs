@@ -26,7 +26,39 @@ wire_enum!(Fact = fact::Fact {
     AgentShaped(shape: Box<AgentShape>),
     AgentsAllowed { agents: Option<Vec<u32>> },
     FrameworkShaped { framework: u32, options: Box<FrameworkOptions> },
+    PolicySet(record: Box<PolicyRecord>),
+    PolicyCarried { sections: Vec<Section> },
 });
+
+wire_struct!(
+    PolicyRecord = fact::PolicyRecord {
+        number: u64,
+        name: String,
+        version: String,
+        digest: String,
+        config: String,
+        by: String,
+        at: u64,
+        cause: PolicyCause,
+        why: String,
+        before: Option<u64>,
+    }
+);
+
+wire_enum!(PolicyCause = fact::PolicyCause {
+    Settings,
+    Swapped,
+    RolledBack,
+    Failed(why: Reason),
+});
+
+wire_struct!(
+    Section = proffer_model::policy::Section {
+        name: String,
+        version: u32,
+        data: Vec<u8>,
+    }
+);
 
 wire_struct!(
     GoneRecord = fact::GoneRecord {

@@ -1,5 +1,5 @@
 //! What each word does. `whole` is what a good policy of few words does: it grants every agent to the
-//! first client, whole.
+//! first client, whole; `rest` grants nothing.
 
 use std::cell::{Cell, RefCell};
 
@@ -67,6 +67,8 @@ impl Guest for Hostile {
             "spin-later" if DECISIONS.get() > number.parse().unwrap_or(0) => spin(),
             "memory" => eat(),
             "trap" if Some(DECISIONS.get()) == number.parse().ok() => panic!("as ordered"),
+            "rest" if Some(DECISIONS.get()) == number.parse().ok() => panic!("as ordered"),
+            "rest" => {}
             "flood" => {
                 for n in 0..100_000 {
                     log::write(log::Level::Error, &format!("line {n}"));

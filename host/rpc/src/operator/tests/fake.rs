@@ -14,10 +14,11 @@ use crate::operator::{
     DeclareAgentGone, DemandRow, Explanation, FailingEvent, FetchOutput, Framework,
     FrameworkDetail, FrameworkName, FrameworkQuery, FrameworkRequest, FrameworkResponse,
     FrameworkState, FrameworkUsage, InspectComponent, KillTask, Limit, Offer, OfferCounts,
-    OfferQuery, Operator, OperatorError, Paged, PlanRemoval, Plugin, Policy, PolicyQuery,
-    ReasonCount, RemovalPlan, RemoveFramework, Reserve, ResumeFramework, Role, RoleQuery, SetQuota,
-    SetRole, SkipEvent, SkippedEvent, Status, StatusQuery, Subject, Task, TaskLogs, TaskQuery,
-    UpgradeFramework, UpgradeOutcome, UpgradedFramework, Usage, UsageQuery,
+    OfferQuery, Operator, OperatorError, Paged, PlanRemoval, Plugin, Policy, PolicyCause,
+    PolicyHistoryQuery, PolicyQuery, PolicyRecord, ReasonCount, RemovalPlan, RemoveFramework,
+    Reserve, ResumeFramework, Role, RoleQuery, RollBackPolicy, SetQuota, SetRole, SkipEvent,
+    SkippedEvent, Status, StatusQuery, Subject, SwapPolicy, SwappedPolicy, Task, TaskLogs,
+    TaskQuery, UpgradeFramework, UpgradeOutcome, UpgradedFramework, Usage, UsageQuery,
 };
 
 /// Answers with fixed values and remembers what it was asked. Names that begin with `bad-` fail in
@@ -247,6 +248,41 @@ pub(super) fn policy() -> Policy {
         stale: 4,
         failures: 5,
         last_fault: None,
+        number: 7,
+        swapping: "binpack 2".into(),
+        probation: 8,
+        before: Some(6),
+        swapped: 9,
+        taken_back: 10,
+    }
+}
+
+pub(super) fn policy_record() -> PolicyRecord {
+    PolicyRecord {
+        number: 7,
+        name: "drf".into(),
+        version: "0.1".into(),
+        digest: "sha256:x".into(),
+        config: "{}".into(),
+        by: "ann".into(),
+        at: Timestamp(8),
+        cause: PolicyCause::Failed,
+        why: "better".into(),
+        fault: Some(reason()),
+        before: Some(6),
+    }
+}
+
+pub(super) fn swapped() -> SwappedPolicy {
+    SwappedPolicy {
+        from: PolicyRecord {
+            number: 6,
+            cause: PolicyCause::RolledBack,
+            fault: None,
+            before: None,
+            ..policy_record()
+        },
+        record: policy_record(),
     }
 }
 
@@ -387,6 +423,19 @@ impl Operator for Fake {
     }
     async fn policy(&self, _: PolicyQuery) -> Answer<Policy> {
         Ok(policy())
+    }
+    async fn swap_policy(&self, swap: SwapPolicy) -> Answer<SwappedPolicy> {
+        fail(&swap.why)?;
+        self.note(swap);
+        Ok(swapped())
+    }
+    async fn roll_back_policy(&self, back: RollBackPolicy) -> Answer<SwappedPolicy> {
+        self.note(back);
+        Ok(swapped())
+    }
+    async fn policy_history(&self, query: PolicyHistoryQuery) -> Answer<Paged<PolicyRecord>> {
+        self.note(query);
+        Ok(paged(policy_record()))
     }
     async fn set_quota(&self, quota: SetQuota) -> Answer<()> {
         self.note(quota);

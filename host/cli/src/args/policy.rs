@@ -1,0 +1,58 @@
+//! `policy`: what decides whom to offer what.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Policy {
+    /// Show it
+    Show,
+    /// Put another one in while the cluster runs; it is taken out again by itself if it fails
+    Swap(PolicySwap),
+    /// Go back to the policy before the last swap
+    Rollback(PolicyRollback),
+    /// List the policies that were put in
+    History,
+    /// Replay scenarios against a policy, through the host's own ledger and filters; needs no host
+    Check(PolicyCheck),
+}
+
+/// The policy that is put in.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PolicySwap {
+    /// A component's file; a built-in policy by name; or native, the host's own
+    #[arg(value_name = "FILE|NAME")]
+    pub(crate) policy: String,
+    /// Its configuration
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Why, for the history
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) why: String,
+}
+
+/// Back to the policy before.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PolicyRollback {
+    /// Why, for the history
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) why: String,
+}
+
+/// Scenarios to be replayed.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PolicyCheck {
+    /// The policy: a built-in one by name, or a component's file
+    #[arg(long, value_name = "NAME|FILE", default_value = "drf")]
+    pub(crate) policy: String,
+    /// The policy as it runs natively in the host, not as a component
+    #[arg(long)]
+    pub(crate) native: bool,
+    /// A scenario that needs what is not offered is skipped, and not failed
+    #[arg(long)]
+    pub(crate) skip_unsupported: bool,
+    /// Scenario files, or folders of them
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+}

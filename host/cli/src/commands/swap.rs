@@ -1,0 +1,268 @@
+//! The policy of a host that runs: `policy show`, `swap`, `rollback` and `history`.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use proffer_model::Timestamp;
+use proffer_rpc::operator::{
+    Policy, PolicyHistoryQuery, PolicyQuery, PolicyRecord, RollBackPolicy, StatusQuery, SwapPolicy,
+    SwappedPolicy,
+};
+
+use super::framework::{read_component, read_config};
+use super::list::{ROWS_MAX, print_or};
+use super::{connect, policy, principal};
+use crate::args::{self, PolicySwap};
+use crate::demo::project;
+use crate::failure::Failure;
+use crate::json::{self, collect};
+use crate::settings::Settings;
+use crate::show;
+use crate::table::{Columns, printable};
+
+/// What the host's own policy is called on the command line.
+const NATIVE: &str = "native";
+
+pub(crate) async fn run(
+    command: args::Policy,
+    settings: &Settings,
+    as_json: bool,
+) -> anyhow::Result<()> {
+    match command {
+        args::Policy::Show => show(settings, as_json).await,
+        args::Policy::Swap(what) => swap(what, settings, as_json).await,
+        args::Policy::Rollback(back) => {
+            let client = connect(settings).await?;
+            let back = RollBackPolicy {
+                by: principal(),
+                why: back.why,
+            };
+            print_swapped(&client.roll_back_policy(back).await?, as_json);
+            Ok(())
+        }
+        args::Policy::History => history(settings, as_json).await,
+        args::Policy::Check(check) => policy::check(&check, as_json),
+    }
+}
+
+async fn show(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
+    let policy = connect(settings).await?.policy(PolicyQuery {}).await?;
+    if as_json {
+        json::print(&json::policy(&policy));
+    } else {
+        out!("{}", policy_text(&policy));
+    }
+    Ok(())
+}
+
+fn policy_text(policy: &Policy) -> String {
+    let mut text = format!(
+        "policy     {} {} ({})\n\
+         cycles     {}, {} failed\n\
+         grants     {} made offers, {} rejected, {} stale\n\
+         config     {}\n",
+        printable(&policy.name),
+        printable(&policy.version),
+        show::short_digest(&policy.digest),
+        policy.cycles,
+        policy.failures,
+        policy.grants,
+        policy.rejected,
+        policy.stale,
+        printable(&policy.config),
+    );
+    if policy.number > 0 {
+        let before = policy.before.map_or_else(
+            || "nothing to roll back to".to_owned(),
+            |before| format!("a rollback returns to {before}"),
+        );
+        text.push_str(&format!("record     {}, {before}\n", policy.number));
+    }
+    if policy.probation > 0 {
+        text.push_str(&format!(
+            "probation  taken back at once if it fails in the next {} cycles\n",
+            policy.probation
+        ));
+    }
+    if !policy.swapping.is_empty() {
+        text.push_str(&format!(
+            "swapping   {} is being put in\n",
+            printable(&policy.swapping)
+        ));
+    }
+    if policy.fallback {
+        text.push_str("fallback   the native reference policy decides instead\n");
+    }
+    if let Some(fault) = &policy.last_fault {
+        text.push_str(&format!("last fault {}\n", printable(&fault.to_string())));
+    }
+    text
+}
+
+async fn swap(what: PolicySwap, settings: &Settings, as_json: bool) -> anyhow::Result<()> {
+    // Read and built first: what is wrong with it is said before anybody is asked.
+    let component = component(&what.policy)?;
+    let config = read_config(what.config.as_deref())?.unwrap_or_default();
+    let client = connect(settings).await?;
+    let swapped = client.swap_policy(SwapPolicy {
+        component,
+        config,
+        by: principal(),
+        why: what.why,
+    });
+    print_swapped(&swapped.await?, as_json);
+    Ok(())
+}
+
+/// The bytes of what is named; none for the host's own.
+fn component(named: &str) -> anyhow::Result<Bytes> {
+    let path = Path::new(named);
+    let is_file = path
+        .extension()
+        .is_some_and(|extension| extension == "wasm");
+    if is_file || path.is_file() {
+        return read_component(path);
+    }
+    if named == NATIVE {
+        return Ok(Bytes::new());
+    }
+    let built_in = built_in()?;
+    if !built_in.iter().any(|name| name == named) {
+        let text = format!(
+            "there is no policy '{}'; there are {}, or give a component's file",
+            named.escape_debug(),
+            built_in.join(", ")
+        );
+        return Err(Failure::NotFound(text).into());
+    }
+    read_component(&policy::built(named)?)
+}
+
+/// The names of the project's policies, and of the host's own.
+fn built_in() -> anyhow::Result<Vec<String>> {
+    let dir: PathBuf = project()?.join("plugins/policies");
+    let mut names = vec![NATIVE.to_owned()];
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.path().join("Cargo.toml").is_file() {
+            names.extend(entry.file_name().into_string());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn print_swapped(swapped: &SwappedPolicy, as_json: bool) {
+    let SwappedPolicy { from, record } = swapped;
+    if as_json {
+        json::print(&serde_json::json!({
+            "from": json::policy_record(from), "record": json::policy_record(record),
+        }));
+        return;
+    }
+    outln!("{} decides; it was {}", named(record), named(from));
+}
+
+fn named(record: &PolicyRecord) -> String {
+    format!(
+        "{} {} ({})",
+        printable(&record.name),
+        printable(&record.version),
+        show::short_digest(&record.digest)
+    )
+}
+
+async fn history(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
+    let client = connect(settings).await?;
+    let ask = |page| client.policy_history(PolicyHistoryQuery { page });
+    let rows = collect(ROWS_MAX, ask).await?;
+    if as_json {
+        json::print(&json::list(&rows, json::policy_record));
+        return Ok(());
+    }
+    let now = client.status(StatusQuery {}).await?.now;
+    print_or(
+        &table(&rows, now),
+        "no policy was swapped; `policy show` says which decides",
+    );
+    Ok(())
+}
+
+fn table(rows: &[PolicyRecord], now: Timestamp) -> Columns {
+    let mut columns = Columns::new(&[
+        ">RECORD", "POLICY", "VERSION", "DIGEST", ">AGO", "BY", "CAUSE", "WHY",
+    ]);
+    for row in rows {
+        let fault = row.fault.as_ref().map(ToString::to_string);
+        columns.row([
+            row.number.to_string(),
+            row.name.clone(),
+            row.version.clone(),
+            show::short_digest(&row.digest),
+            show::ago(Some(row.at), now),
+            row.by.clone(),
+            row.cause.name().to_owned(),
+            fault.unwrap_or_else(|| row.why.clone()),
+        ]);
+    }
+    columns
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use proffer_model::{Reason, Remedy};
+    use proffer_rpc::operator::PolicyCause;
+
+    use super::*;
+
+    #[test]
+    fn a_history_says_who_put_in_what_when_and_why() {
+        let first = PolicyRecord {
+            number: 1,
+            name: "drf".into(),
+            version: "1".into(),
+            digest: String::new(),
+            config: String::new(),
+            by: "the host".into(),
+            at: Timestamp(1_000),
+            cause: PolicyCause::Settings,
+            why: String::new(),
+            fault: None,
+            before: None,
+        };
+        let rows = [
+            first.clone(),
+            PolicyRecord {
+                number: 2,
+                name: "binpack".into(),
+                digest: format!("sha256:{}", "ab".repeat(32)),
+                by: "ann".into(),
+                cause: PolicyCause::Swapped,
+                why: "fewer machines".into(),
+                before: Some(1),
+                ..first.clone()
+            },
+            PolicyRecord {
+                number: 3,
+                cause: PolicyCause::Failed,
+                fault: Some(Reason::new("plugin-fault", Remedy::Mend, "it trapped")),
+                at: Timestamp(61_000),
+                ..first
+            },
+        ];
+        expect![[r#"
+            RECORD  POLICY   VERSION  DIGEST                 AGO  BY        CAUSE                 WHY
+                 1  drf      1        native               1m02s  the host  settings
+                 2  binpack  1        sha256:abababababab  1m02s  ann       swapped               fewer machines
+                 3  drf      1        native                2.0s  the host  its successor failed  it trapped (plugin-fault)
+        "#]]
+        .assert_eq(&table(&rows, Timestamp(63_000)).to_string());
+        assert_eq!(component("native").unwrap(), Bytes::new());
+        let unknown = component("no/such").unwrap_err();
+        assert_eq!(
+            crate::failure::status_of(&unknown),
+            crate::failure::NOT_FOUND
+        );
+    }
+}

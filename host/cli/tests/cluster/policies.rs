@@ -1,0 +1,153 @@
+//! What operators do to the policy that decides, through the built command.
+
+use serde_json::Value;
+
+use super::lifecycle::misbehaving;
+use super::{Cluster, guests, wait_for};
+
+/// Exit statuses, as the README lists them.
+const USAGE: i32 = 2;
+const NOT_FOUND: i32 = 4;
+const CONFLICT: i32 = 7;
+
+impl Cluster {
+    fn policy(&self) -> Value {
+        self.ask_json(&["policy", "show"])
+    }
+
+    fn policy_history(&self) -> Vec<(String, String, String)> {
+        let history = self.ask_json(&["policy", "history"]);
+        let text = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
+        let rows = history.as_array().unwrap().iter();
+        rows.map(|row| (text(row, "name"), text(row, "cause"), text(row, "why")))
+            .collect()
+    }
+}
+
+#[test]
+fn a_policy_is_swapped_under_a_job_and_one_that_traps_is_taken_back() {
+    let Some(guests) = guests() else { return };
+    let (drf, hostile) = (guests["drf"].clone(), misbehaving("policy"));
+    let (drf, hostile) = (drf.to_str().unwrap(), hostile.to_str().unwrap());
+    let cluster = Cluster::start(guests, 2);
+    cluster.run_framework();
+    cluster.submit(1_024);
+    wait_for(|| cluster.maps_done() >= 3);
+    let shown = cluster.policy();
+    assert_eq!(
+        (&shown["name"], &shown["number"]),
+        (&"drf".into(), &0.into())
+    );
+    let back = cluster.ask(&["policy", "rollback"]);
+    assert_eq!(back.status, CONFLICT, "{}", back.stderr);
+    // It grants nothing, and traps in its third cycle: the one before goes on.
+    let config = cluster.config("rest 3");
+    let swap = [
+        "policy", "swap", hostile, "--config", &config, "--why", "a try",
+    ];
+    let swapped = cluster.ask_json(&swap);
+    assert_eq!(swapped["record"]["name"], "hostile-policy");
+    assert_eq!(swapped["from"]["name"], "drf");
+    wait_for(|| cluster.policy_history().len() == 3 && cluster.policy()["fallback"] == false);
+    let shown = cluster.policy();
+    assert_eq!(
+        (&shown["name"], &shown["taken_back"]),
+        (&"drf".into(), &1.into())
+    );
+    let fault = shown["last_fault"].to_string();
+    assert!(
+        fault.contains("as ordered") || fault.contains("trap"),
+        "{fault}"
+    );
+    assert!(cluster.result() == cluster.expected, "another count");
+    let row = |name: &str, cause: &str, why: &str| (name.into(), cause.into(), why.into());
+    let mut history = vec![
+        row("drf", "settings", ""),
+        row("hostile-policy", "swapped", "a try"),
+        row("drf", "its successor failed", ""),
+    ];
+    assert_eq!(cluster.policy_history(), history);
+    // A policy of the project by its file, then the host's own, then back.
+    for (named, name) in [(drf, "drf"), ("native", "drf")] {
+        let swapped = cluster.ask(&["policy", "swap", named]);
+        assert_eq!(swapped.status, 0, "{}", swapped.stderr);
+        history.push(row(name, "swapped", ""));
+    }
+    assert_eq!(cluster.policy()["digest"], "");
+    let back = cluster.ask_json(&["policy", "rollback", "--why", "enough"]);
+    assert_ne!(back["record"]["digest"], "");
+    history.push(row("drf", "rolled back", "enough"));
+    assert_eq!(cluster.policy_history(), history);
+    let table = cluster.ask(&["policy", "history"]);
+    assert!(
+        table.stdout.contains("its successor failed"),
+        "{}",
+        table.stdout
+    );
+}
+
+#[test]
+fn a_swapped_policy_is_the_one_that_runs_after_a_restart_and_bad_ones_change_nothing() {
+    let Some(guests) = guests() else { return };
+    let hostile = misbehaving("policy");
+    let (hostile, mapreduce) = (hostile.to_str().unwrap(), guests["mapreduce"].clone());
+    let mut cluster = Cluster::start(guests, 1);
+    let config = cluster.config("rest 0");
+    let swapped = cluster.ask(&["policy", "swap", hostile, "--config", &config]);
+    assert_eq!(swapped.status, 0, "{}", swapped.stderr);
+    let before = cluster.policy_history();
+    cluster.host.as_mut().unwrap().kill_9();
+    cluster.start_host();
+    let shown = cluster.policy();
+    assert_eq!(
+        (&shown["name"], &shown["config"], &shown["fallback"]),
+        (&"hostile-policy".into(), &"rest 0".into(), &false.into())
+    );
+    assert_eq!(cluster.policy_history(), before);
+    let text = cluster.dir.path().join("text.wasm");
+    std::fs::write(&text, "no component").unwrap();
+    let refuse = cluster.config("configure-refuse");
+    for (args, status, words) in [
+        (
+            vec![text.to_str().unwrap()],
+            USAGE,
+            "not a WebAssembly file",
+        ),
+        (vec![mapreduce.to_str().unwrap()], USAGE, "framework"),
+        (
+            vec![hostile, "--config", &refuse],
+            USAGE,
+            "I do not like this configuration",
+        ),
+        (
+            vec!["no-such"],
+            NOT_FOUND,
+            "there is no policy 'no-such'; there are ",
+        ),
+        (vec!["no-such.wasm"], NOT_FOUND, "no-such.wasm"),
+        (
+            vec!["native", "--config", &refuse],
+            USAGE,
+            "no configuration",
+        ),
+        (vec![hostile, "--config", "no-such"], USAGE, "no-such"),
+    ] {
+        let refused = cluster.ask(&[&["policy", "swap"], args.as_slice()].concat());
+        assert_eq!(refused.status, status, "{args:?}: {}", refused.stderr);
+        assert!(
+            refused.stderr.contains(words),
+            "{args:?}: {}",
+            refused.stderr
+        );
+    }
+    let shown = cluster.policy();
+    assert_eq!(
+        (&shown["name"], &shown["failures"]),
+        (&"hostile-policy".into(), &0.into())
+    );
+    assert_eq!(cluster.policy_history(), before);
+    // It goes back to the settings' policy, whose component is kept too.
+    let back = cluster.ask_json(&["policy", "rollback"]);
+    assert_eq!(back["record"]["name"], "drf");
+    assert_ne!(back["record"]["digest"], "");
+}

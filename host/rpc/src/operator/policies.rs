@@ -1,0 +1,140 @@
+//! The allocation policy: which decides, which decided before, and how another is put in.
+
+use bytes::Bytes;
+use proffer_model::{Reason, Timestamp};
+
+use super::Page;
+
+/// Asks for [`Policy`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicyQuery {}
+
+/// Which policy decides, and how it does. Counts are since the host started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The component's digest; empty: it is native.
+    pub digest: String,
+    /// The native reference policy stands in for one that fails.
+    pub fallback: bool,
+    /// Its configuration.
+    pub config: String,
+    /// Cycles that it decided.
+    pub cycles: u64,
+    /// Grants that became offers.
+    pub grants: u64,
+    /// Grants that were wrong by what it knew.
+    pub rejected: u64,
+    /// Grants that were overtaken by events.
+    pub stale: u64,
+    /// Cycles that it failed in.
+    pub failures: u64,
+    /// How it failed last.
+    pub last_fault: Option<Reason>,
+    /// The number of its record in the history; 0: there was no swap yet.
+    pub number: u64,
+    /// The policy that is being put in, or empty.
+    pub swapping: String,
+    /// Cycles in which a failure takes it back at once.
+    pub probation: u32,
+    /// The record that a rollback returns to.
+    pub before: Option<u64>,
+    /// Policies put in by operators.
+    pub swapped: u64,
+    /// Of those taken back by the host.
+    pub taken_back: u64,
+}
+
+/// Puts another policy in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SwapPolicy {
+    /// Its component; empty: the host's native policy.
+    pub component: Bytes,
+    /// Its configuration.
+    pub config: String,
+    /// Who asks; empty: operator.
+    pub by: String,
+    /// What they say; may be empty.
+    pub why: String,
+}
+
+/// Goes back to the policy before the last swap.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RollBackPolicy {
+    /// Who asks; empty: operator.
+    pub by: String,
+    /// What they say; may be empty.
+    pub why: String,
+}
+
+/// Another policy decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SwappedPolicy {
+    /// The one before.
+    pub from: PolicyRecord,
+    /// The one that decides now.
+    pub record: PolicyRecord,
+}
+
+/// Asks for policies that were put in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicyHistoryQuery {
+    /// Which part.
+    pub page: Page,
+}
+
+/// How a policy came to decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PolicyCause {
+    /// The host's settings name it, or no other.
+    Settings,
+    /// An operator swapped it in.
+    Swapped,
+    /// An operator rolled its successor back.
+    RolledBack,
+    /// Its successor failed.
+    Failed,
+}
+
+impl PolicyCause {
+    /// The word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Settings => "settings",
+            Self::Swapped => "swapped",
+            Self::RolledBack => "rolled back",
+            Self::Failed => "its successor failed",
+        }
+    }
+}
+
+/// A policy that was put in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyRecord {
+    /// Counts up from 1.
+    pub number: u64,
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The component's digest; empty: it is native.
+    pub digest: String,
+    /// Its configuration.
+    pub config: String,
+    /// Who put it in.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+    /// How it came to decide.
+    pub cause: PolicyCause,
+    /// What whoever put it in said; may be empty.
+    pub why: String,
+    /// How its successor failed.
+    pub fault: Option<Reason>,
+    /// The record that a rollback returns to.
+    pub before: Option<u64>,
+}
