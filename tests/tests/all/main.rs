@@ -2,4 +2,5 @@
 
 mod policy_check;
 mod policy_differential;
+mod policy_swap;
 mod tidy;
