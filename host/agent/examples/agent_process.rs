@@ -1,12 +1,12 @@
-//! An agent as a program: `agent_process DATA HOST:PORT TOKEN-FILE FILES-DIR [--disk-is-low]`, and, as it starts it
-//! itself, its runner. It waits less than a real one, so that tests need not wait either.
+//! An agent as a program: `agent_process DATA HOST:PORT TOKEN-FILE FILES-DIR [--disk-is-low] [--task-user
+//! USERS]`, and, as it starts it itself, its runner. It waits less than a real one, so that tests need not wait either.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use proffer_agent::logic::Timings;
-use proffer_agent::{Agent, AgentConfig, runner};
+use proffer_agent::{Agent, AgentConfig, TaskUsers, runner};
 use proffer_rpc::Token;
 
 fn main() -> ExitCode {
@@ -35,15 +35,17 @@ fn main() -> ExitCode {
 fn agent(data: PathBuf, words: &[String]) -> Result<(), Box<dyn std::error::Error>> {
     let [host, token, files, rest @ ..] = words else {
         return Err(
-            "usage: agent_process DATA HOST:PORT TOKEN-FILE FILES-DIR [--disk-is-low]".into(),
+            "usage: agent_process DATA HOST:PORT TOKEN-FILE FILES-DIR [--disk-is-low] [--task-user USERS]".into(),
         );
     };
     let token = Token::read(Path::new(token))?;
     let mut config = AgentConfig::new(data, host.parse()?, token)?;
     config.resources = Some("cpus:4;mem:1024;disk:1024;ports:[31000-31009]".parse()?);
     config.files = vec![PathBuf::from(files)];
-    if rest == ["--disk-is-low"] {
-        config.disk_free_min_bytes = Some(u64::MAX);
+    match rest {
+        [low] if low == "--disk-is-low" => config.disk_free_min_bytes = Some(u64::MAX),
+        [user, users] if user == "--task-user" => config.task_users = TaskUsers::parse(users)?,
+        _ => {}
     }
     config.runner_idle = Duration::from_secs(5);
     config.timings = Timings {

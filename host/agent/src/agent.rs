@@ -113,7 +113,7 @@ impl Agent {
             None => detect::detect(&data).map_err(AgentError::Detect)?,
         };
         let settings = settings(&config, total, &bound).map_err(AgentError::Detect)?;
-        let sandboxes = Sandboxes::open(&data, config.task_user).map_err(failed)?;
+        let sandboxes = Sandboxes::open(&data, config.task_users).map_err(failed)?;
         let sandboxes = Arc::new(sandboxes);
         let files = Files::new(Arc::clone(&sandboxes));
         let preparer = Preparer::new(PreparerParts {
@@ -128,7 +128,7 @@ impl Agent {
         let runners = Runners::new(
             RunnerSetup {
                 program: config.runner.clone(),
-                user: config.task_user,
+                users: config.task_users,
                 idle: config.runner_idle,
                 sandboxes: Arc::clone(&sandboxes),
             },

@@ -9,7 +9,7 @@ use proffer_model::{Attribute, Bundle};
 use proffer_rpc::{ListenAddress, PeerAddress, Tls, Token};
 
 use crate::logic::{Cleaning, Timings};
-use crate::runner::TaskUser;
+use crate::users::TaskUsers;
 
 /// An agent's configuration, checked by its types.
 #[derive(Clone, Debug)]
@@ -42,8 +42,8 @@ pub struct AgentConfig {
     pub resources: Option<Bundle>,
     /// Directories whose files tasks may have as inputs. None by default.
     pub files: Vec<PathBuf>,
-    /// Whom tasks run as; none: whom the agent runs as.
-    pub task_user: Option<TaskUser>,
+    /// Whom tasks run as.
+    pub task_users: TaskUsers,
     /// How a runner is started.
     pub runner: RunnerProgram,
     /// How long a runner stays without an agent and without tasks.
@@ -95,7 +95,7 @@ impl AgentConfig {
             attributes: Vec::new(),
             resources: None,
             files: Vec::new(),
-            task_user: TaskUser::default_here()?,
+            task_users: TaskUsers::default_here()?,
             runner: RunnerProgram {
                 program: std::env::current_exe()?,
                 args: vec!["runner".into()],
@@ -106,45 +106,5 @@ impl AgentConfig {
             timings: Timings::default(),
             cleaning: Cleaning::default(),
         })
-    }
-}
-
-impl TaskUser {
-    /// `nobody` if this process is root; otherwise tasks run as whoever this is.
-    ///
-    /// # Errors
-    /// If the list of users cannot be read or has no `nobody`.
-    pub fn default_here() -> io::Result<Option<Self>> {
-        if rustix::process::geteuid().is_root() {
-            Self::named("nobody").map(Some)
-        } else {
-            Ok(None)
-        }
-    }
-
-    /// A user of this machine, by name.
-    ///
-    /// # Errors
-    /// If there is none, or this process may not start others as that user.
-    pub fn named(name: &str) -> io::Result<Self> {
-        let users = std::fs::read_to_string("/etc/passwd")?;
-        let mut users = users
-            .lines()
-            .map(|line| line.split(':').collect::<Vec<_>>());
-        let number = |text: &&str| text.parse::<u32>().ok();
-        let found = users.find_map(|fields| match fields.as_slice() {
-            [user, _, uid, gid, ..] if *user == name => Some((number(uid)?, number(gid)?)),
-            _ => None,
-        });
-        let Some((uid, gid)) = found else {
-            let text = format!("task user '{name}' is not in /etc/passwd; see --task-user");
-            return Err(io::Error::new(io::ErrorKind::NotFound, text));
-        };
-        let own = rustix::process::geteuid();
-        if !own.is_root() && own.as_raw() != uid {
-            let text = format!("only root can run tasks as '{name}'");
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
-        }
-        Ok(Self { uid, gid })
     }
 }

@@ -20,6 +20,8 @@ pub mod runner;
 mod runners;
 mod sandbox;
 mod shell;
+mod users;
 
 pub use agent::{Agent, AgentError, AgentStatus};
 pub use config::{AgentConfig, RunnerProgram};
+pub use users::TaskUsers;

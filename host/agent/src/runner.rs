@@ -16,10 +16,11 @@
 //! All but `run` and `work` is the agent's own, so that a task cannot change its inputs.
 //!
 //! # What it enforces
-//! No core dumps; a Wasm task's memory and directories; a process task's user, session and process
+//! No core dumps; no new privileges (`sudo` and the like do nothing in a task); a Wasm task's memory and directories; a process task's user, session and process
 //! group. **Not** enforced: memory, processors and disk of process tasks (that wants cgroups), and
-//! processes that leave their task's group are not ended with it. Tasks of all frameworks run as one
-//! user, so processes of two frameworks are kept apart by their directories only.
+//! processes that leave their task's group are not ended with it. Where tasks of all
+//! frameworks run as one user (the default), processes of two frameworks are kept apart by their
+//! directories only.
 //!
 //! # When it ends
 //! When it is told to, or when no agent is attached and no task runs for a while.
@@ -150,6 +151,8 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<(), RunnerError> {
         tracing::debug!(%error, "no session of its own");
     }
     limit_itself().map_err(failed("limiting itself"))?;
+    // A program with the setuid bit would make a task somebody else.
+    rustix::thread::set_no_new_privs(true).map_err(failed("giving up new privileges"))?;
     if let Some(user) = options.user {
         become_user(user).map_err(failed("becoming the task user"))?;
     }

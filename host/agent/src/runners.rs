@@ -14,8 +14,8 @@ use tokio::task::JoinSet;
 
 use crate::config::RunnerProgram;
 use crate::logic::{End, Found, Outcome};
-use crate::runner::TaskUser;
 use crate::sandbox::Sandboxes;
+use crate::users::TaskUsers;
 
 /// Commands that wait for one runner. A burst of launches of one framework on one agent fits.
 const COMMANDS_QUEUE: usize = 16_384;
@@ -46,7 +46,7 @@ pub(crate) struct RunnerNews {
 #[derive(Clone, Debug)]
 pub(crate) struct RunnerSetup {
     pub(crate) program: RunnerProgram,
-    pub(crate) user: Option<TaskUser>,
+    pub(crate) users: TaskUsers,
     pub(crate) idle: Duration,
     pub(crate) sandboxes: Arc<Sandboxes>,
 }

@@ -31,6 +31,7 @@ use rustix::fs::AtFlags;
 use rustix::process::{Gid, Uid};
 
 use crate::runner::TaskUser;
+use crate::users::TaskUsers;
 
 /// Directories in directories of inputs; deeper ones are a mistake.
 const DEPTH_MAX: usize = 64;
@@ -39,7 +40,7 @@ const DEPTH_MAX: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Sandboxes {
     runners: Dir,
-    user: Option<TaskUser>,
+    users: TaskUsers,
     /// Frameworks whose directories this process has made or found whole.
     made: Mutex<BTreeSet<FrameworkId>>,
 }
@@ -91,11 +92,11 @@ impl DiskRoom {
 }
 
 impl Sandboxes {
-    pub(crate) fn open(data: &Dir, user: Option<TaskUser>) -> io::Result<Self> {
+    pub(crate) fn open(data: &Dir, users: TaskUsers) -> io::Result<Self> {
         make(data, "runners", 0o700)?;
         Ok(Self {
             runners: data.open_dir("runners")?,
-            user,
+            users,
             made: Mutex::default(),
         })
     }
@@ -112,7 +113,7 @@ impl Sandboxes {
         let dir = self.runners.open_dir(&name)?;
         make(&dir, "tasks", 0o755)?;
         if make(&dir, "run", 0o700)? {
-            self.give(&dir, "run")?;
+            self.give(framework, &dir, "run")?;
         }
         make(&dir, "kept", 0o700)?;
         made.insert(framework);
@@ -136,7 +137,7 @@ impl Sandboxes {
         make(&runner, &path, 0o755)?;
         let dir = runner.open_dir(&path)?;
         make(&dir, "work", 0o700)?;
-        self.give(&dir, "work")?;
+        self.give(framework, &dir, "work")?;
         make(&dir, "inputs", 0o755)?;
         open(dir)
     }
@@ -169,8 +170,8 @@ impl Sandboxes {
         })
     }
 
-    fn give(&self, dir: &Dir, name: &str) -> io::Result<()> {
-        let Some(TaskUser { uid, gid }) = self.user else {
+    fn give(&self, framework: FrameworkId, dir: &Dir, name: &str) -> io::Result<()> {
+        let Some(TaskUser { uid, gid }) = self.users.of(framework) else {
             return Ok(());
         };
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));

@@ -1,7 +1,7 @@
 //! Tasks that run, end, and are ended.
 
 use proffer_model::agent::ToAgent;
-use proffer_model::{AgentId, Duration, TaskState, code};
+use proffer_model::{AgentId, Duration, FrameworkId, TaskState, code};
 
 use super::stage::{Host, launch, shell, wait_until, with};
 
@@ -157,4 +157,43 @@ async fn tasks_do_not_run_as_root_and_see_no_other_sandbox() {
         assert_ne!(stdout.trim(), "0");
         assert_eq!(last.update.state, TaskState::Finished, "{stdout}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frameworks_tasks_run_as_users_of_their_own_and_cannot_end_each_others() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can run tasks as other users");
+        assert!(std::env::var_os("PROFFER_REQUIRE_ALL").is_none());
+        return;
+    }
+    let mut host = Host::start().await;
+    let process = host.agent_with("a", &["--task-user", "700000-700009"]);
+    let agent = host.registered(AgentId(1)).await;
+    agent.launch(shell(1, "id -u; id -G; echo $$ > pid; exec sleep 1000"));
+    host.until(&agent, 1, TaskState::Running).await;
+    let pid = process.work(1).join("pid");
+    let written = || std::fs::read_to_string(&pid).is_ok_and(|pid| pid.ends_with('\n'));
+    wait_until("the first task says its pid", written).await;
+    let pid = std::fs::read_to_string(&pid).unwrap();
+    let line = format!(
+        "id -u; grep NoNewPrivs /proc/self/status; kill -9 {}",
+        pid.trim()
+    );
+    let mut other = shell(2, &line);
+    other.framework = FrameworkId(2);
+    agent.launch(other);
+    let (_, last) = host.end_of(&agent, 2).await;
+    assert_eq!(
+        last.update.state,
+        TaskState::Failed,
+        "it was not allowed to"
+    );
+    let read = |path: &str| std::fs::read_to_string(process.data.join(path)).unwrap();
+    let first = read("runners/framework-1/tasks/launch-1/work/stdout");
+    assert_eq!(first, "700001\n700001\n");
+    let second = read("runners/framework-2/tasks/launch-2/work/stdout");
+    assert_eq!(second, "700002\nNoNewPrivs:\t1\n");
+    agent.kill(1, 0);
+    let (_, last) = host.end_of(&agent, 1).await;
+    assert_eq!(last.update.state, TaskState::Killed);
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use proffer_agent::AgentConfig;
-use proffer_agent::runner::TaskUser;
+use proffer_agent::TaskUsers;
 use proffer_daemon::{InvalidSetting, Setting};
 use proffer_model::{Amount, Attribute, AttributeValue, Bundle};
 use proffer_rpc::{ListenAddress, PeerAddress, Protection, Tls, Token};
@@ -64,7 +64,7 @@ pub(crate) const AGENT_SETTINGS: &[Setting] = &[
     setting(
         "agent.task-user",
         "",
-        "whom tasks run as; empty: nobody if the agent is root, otherwise the agent's user",
+        "whom tasks run as: a user, or a range as 100000-165535 with one for each framework; empty: nobody if the agent is root, otherwise the agent's user",
     ),
     setting(
         "agent.files",
@@ -115,9 +115,9 @@ pub(crate) fn check(
         reject("agent.attributes", problem);
         Vec::new()
     });
-    let task_user = task_user(&settings.text("agent.task-user")).unwrap_or_else(|problem| {
+    let task_users = task_users(&settings.text("agent.task-user")).unwrap_or_else(|problem| {
         reject("agent.task-user", problem);
-        None
+        TaskUsers::Own
     });
     let files = files(&settings.text("agent.files")).unwrap_or_else(|problem| {
         reject("agent.files", problem);
@@ -144,7 +144,7 @@ pub(crate) fn check(
     config.zone = settings.text("agent.zone");
     config.resources = resources;
     config.attributes = attributes;
-    config.task_user = task_user;
+    config.task_users = task_users;
     config.files = files;
     config.tls = tls;
     config.serve_tls = serve_tls;
@@ -202,10 +202,10 @@ fn attributes(text: &str) -> Result<Vec<Attribute>, String> {
     Ok(attributes)
 }
 
-fn task_user(name: &str) -> Result<Option<TaskUser>, String> {
-    match name {
-        "" => TaskUser::default_here(),
-        name => TaskUser::named(name).map(Some),
+fn task_users(text: &str) -> Result<TaskUsers, String> {
+    match text {
+        "" => TaskUsers::default_here(),
+        text => TaskUsers::parse(text),
     }
     .map_err(|error| error.to_string())
 }

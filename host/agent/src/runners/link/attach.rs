@@ -56,7 +56,7 @@ impl Attached {
         framework: FrameworkId,
     ) -> Option<(Self, Known)> {
         let dir = setup.sandboxes.runner(framework).ok()?;
-        match connect(setup, &dir).await {
+        match connect(setup, framework, &dir).await {
             Ok(attached) => Some(attached),
             Err(error) => {
                 tracing::debug!(%framework, %error, "no runner is there");
@@ -74,7 +74,7 @@ impl Attached {
             return Ok(attached);
         }
         let dir = setup.sandboxes.runner(framework)?;
-        let mut child = spawn(setup, &dir)?;
+        let mut child = spawn(setup, framework, &dir)?;
         let ready = wait_until_ready(&mut child);
         let ready = tokio::time::timeout(READY_WITHIN, ready).await;
         if !matches!(ready, Ok(Ok(true))) {
@@ -86,7 +86,7 @@ impl Attached {
         // Takes its exit status when it ends, so that no zombie stays. The task ends with the runner,
         // or with the agent's runtime, which leaves the runner alone.
         tokio::spawn(async move { child.wait().await });
-        connect(setup, &dir).await
+        connect(setup, framework, &dir).await
     }
 
     pub(super) async fn send(&mut self, command: &ToRunner) -> io::Result<()> {
@@ -117,12 +117,17 @@ impl Attached {
 
 /// A socket's path may be 108 bytes long and a data directory longer: so it is reached through the
 /// open directory.
-async fn connect(setup: &RunnerSetup, dir: &Dir) -> io::Result<(Attached, Known)> {
+async fn connect(
+    setup: &RunnerSetup,
+    framework: FrameworkId,
+    dir: &Dir,
+) -> io::Result<(Attached, Known)> {
     let path = format!("/proc/self/fd/{}/{CONTROL}", dir.as_raw_fd());
     let stream = tokio::time::timeout(ANSWER_WITHIN, UnixStream::connect(path)).await;
     let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let own = rustix::process::geteuid().as_raw();
-    let wanted = setup.user.map_or(own, |user| user.uid);
+    let user = setup.users.of(framework);
+    let wanted = user.map_or(own, |user| user.uid);
     let peer = stream.peer_cred()?.uid();
     if peer != wanted {
         return Err(io::Error::other(format!(
@@ -157,9 +162,9 @@ async fn connect(setup: &RunnerSetup, dir: &Dir) -> io::Result<(Attached, Known)
     Ok((attached, known))
 }
 
-fn spawn(setup: &RunnerSetup, dir: &Dir) -> io::Result<Child> {
+fn spawn(setup: &RunnerSetup, framework: FrameworkId, dir: &Dir) -> io::Result<Child> {
     let options = RunnerOptions {
-        user: setup.user,
+        user: setup.users.of(framework),
         idle: setup.idle,
     };
     Command::new(&setup.program.program)
