@@ -101,7 +101,8 @@ impl PluginLog {
         }
         kept.tokens -= 1.0;
         kept.flooded = false;
-        let text = printable(text, LINE_CHARACTERS_MAX);
+        // A line of the host's own log is one line.
+        let text = printable(text, LINE_CHARACTERS_MAX).replace('\n', "\\n");
         match level {
             LogLevel::Debug => tracing::debug!(plugin, "{text}"),
             LogLevel::Info => tracing::info!(plugin, "{text}"),

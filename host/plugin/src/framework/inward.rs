@@ -65,7 +65,15 @@ pub(crate) fn answer(answer: wit::Answer, state_bytes: usize) -> Result<model::A
     let mut launched = 0;
     let mut commands = Vec::with_capacity(answer.commands.len());
     for command in answer.commands {
-        commands.push(read_command(command, &templates, &mut launched));
+        let asked = match &command {
+            wit::Command::Respond(row) => Some(RequestId(row.request)),
+            _ => None,
+        };
+        let command = read_command(command, &templates, &mut launched);
+        if let (Some(request), Command::Malformed(rejection)) = (asked, &command) {
+            commands.push(unfit_response(request, &rejection.why.text));
+        }
+        commands.push(command);
     }
     // Templates are copied into their tasks, so few bytes can become many.
     if launched > task::EXPANDED_BYTES_MAX {
@@ -264,6 +272,18 @@ pub(crate) fn id(what: &str, text: String, empty: Empty) -> Read<String> {
         "the {what} '{}' {problem}",
         printable(&text, 64)
     )))
+}
+
+/// A response that cannot be passed on. Whoever asked is told at once that the framework answered
+/// nonsense; waiting for a better answer would end in the same.
+fn unfit_response(request: RequestId, why: &str) -> Command {
+    Command::Respond(model::Response {
+        request,
+        status: 500,
+        headers: Vec::new(),
+        body: format!("the framework answered with {why}\n").into_bytes(),
+        topics: Vec::new(),
+    })
 }
 
 fn response(row: wit::Response) -> Read<model::Response> {
