@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -22,6 +23,13 @@ use crate::json::{self, collect};
 use crate::settings::Settings;
 use crate::show;
 use crate::table::{Columns, printable};
+
+/// Loading takes some seconds for a large component (a Python interpreter compiles for 16 s), the first
+/// step at most its budget.
+const STARTED_WITHIN: Duration = Duration::from_secs(60);
+
+/// How often is looked whether it has.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 pub(crate) async fn run(
     command: Framework,
@@ -86,6 +94,7 @@ async fn add(run: FrameworkRun, settings: &Settings, as_json: bool) -> anyhow::R
             approved: plugin.imports.clone(),
         })
         .await?;
+    started(&client, &added.name).await?;
     if as_json {
         let id = added.id.to_string();
         json::print(&json!({ "id": id, "name": added.name, "digest": added.digest }));
@@ -93,6 +102,34 @@ async fn add(run: FrameworkRun, settings: &Settings, as_json: bool) -> anyhow::R
         outln!("{} runs as {}", added.name, added.id);
     }
     Ok(())
+}
+
+/// Waits until it has committed its first step. One that fails at it stays, so that it can be looked at.
+async fn started(client: &OperatorClient, name: &str) -> anyhow::Result<()> {
+    let deadline = tokio::time::Instant::now() + STARTED_WITHIN;
+    loop {
+        let name = name.to_owned();
+        let detail = client
+            .framework(FrameworkName { name: name.clone() })
+            .await?;
+        if detail.steps > 0 {
+            return Ok(());
+        }
+        if let Some(fault) = &detail.last_fault {
+            anyhow::bail!(
+                "{name} was added and fails at its start: {}; `proffer framework show {name}` says more, \
+                 `proffer framework upgrade {name} FILE` mends it, `proffer framework remove {name}` takes it away",
+                printable(&fault.to_string())
+            );
+        }
+        if tokio::time::Instant::now() > deadline {
+            anyhow::bail!(
+                "{name} was added and has not started after {}; `proffer framework show {name}` says how it stands",
+                show::span(proffer_model::Duration::from_secs(STARTED_WITHIN.as_secs()))
+            );
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 async fn upgrade(

@@ -93,7 +93,11 @@ async fn list(client: &OperatorClient, filters: TaskList, as_json: bool) -> anyh
         };
         client.tasks(query)
     };
-    let rows = collect(limit, fetch).await?;
+    let mut rows = collect(limit.saturating_add(1), fetch).await?;
+    if rows.len() > limit {
+        rows.truncate(limit);
+        eprintln!("only the first {limit}; more with --limit N");
+    }
     if as_json {
         json::print(&json::list(&rows, json::task));
         return Ok(());
@@ -101,9 +105,6 @@ async fn list(client: &OperatorClient, filters: TaskList, as_json: bool) -> anyh
     let now = client.status(StatusQuery {}).await?.now;
     let columns = table(&rows, now);
     print_or(&columns, "no such tasks");
-    if columns.len() == limit {
-        eprintln!("only the first {limit}; more with --limit N");
-    }
     Ok(())
 }
 
