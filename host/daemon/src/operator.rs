@@ -120,9 +120,13 @@ impl Operator for HostOperator {
             let wanted = |view: &proffer_core::OfferView| {
                 query.framework.is_empty() || *view.framework == *query.framework
             };
-            let rows = core.offers(after).take(ROWS_LOOKED_AT_MAX).filter(wanted);
-            let rows = rows.map(|view| convert::offer(core, view));
-            query.page.take(rows, |row| row.id.0)
+            query.page.take_wanted(
+                core.offers(after),
+                ROWS_LOOKED_AT_MAX,
+                |view| view.id.0,
+                wanted,
+                |view| convert::offer(core, view),
+            )
         })
         .await
     }
@@ -356,6 +360,12 @@ fn task_page(
                 .id,
         ),
     };
+    if !query.agent.is_empty() && after.is_none() && !is_agent(core, &query.agent) {
+        let name = &query.agent;
+        return Err(OperatorError::NotFound(format!(
+            "there is no agent '{name}'; `proffer agent list` shows those there are"
+        )));
+    }
     let wanted = |view: &proffer_core::TaskView| {
         let there = query.agent.is_empty()
             || *view.hostname == *query.agent
@@ -363,12 +373,25 @@ fn task_page(
             || view.agent.0.to_string() == query.agent;
         there && (query.states.is_empty() || query.states.contains(&view.state))
     };
-    let rows = core
-        .tasks(framework, after)
-        .take(ROWS_LOOKED_AT_MAX)
-        .filter(wanted)
-        .map(convert::task);
-    Ok(query.page.take(rows, |row| row.launch.0))
+    Ok(query.page.take_wanted(
+        core.tasks(framework, after),
+        ROWS_LOOKED_AT_MAX,
+        |view| view.launch.0,
+        wanted,
+        convert::task,
+    ))
+}
+
+/// Whether an agent has this name or number, or had it when it was declared gone.
+fn is_agent(core: &Core, name: &str) -> bool {
+    let is = |id: AgentId, hostname: &str| {
+        hostname == name || id.to_string() == name || id.0.to_string() == name
+    };
+    core.agents(None)
+        .any(|view| is(view.id, &view.info.hostname))
+        || core
+            .gone_agents(None)
+            .any(|view| is(view.id, &view.hostname))
 }
 
 /// A page of rows whose key is a text.

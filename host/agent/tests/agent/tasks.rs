@@ -194,6 +194,5 @@ async fn frameworks_tasks_run_as_users_of_their_own_and_cannot_end_each_others()
     let second = read("runners/framework-2/tasks/launch-2/work/stdout");
     assert_eq!(second, "700002\nNoNewPrivs:\t1\n");
     agent.kill(1, 0);
-    let (_, last) = host.end_of(&agent, 1).await;
-    assert_eq!(last.update.state, TaskState::Killed);
+    host.until_final(&agent, 1, TaskState::Killed).await;
 }

@@ -31,6 +31,10 @@ pub(crate) fn run(command: Plugin, as_json: bool) -> anyhow::Result<()> {
                 proffer_build::NewPluginError::Exists { .. } => {
                     anyhow::Error::new(Failure::Conflict(error.to_string()))
                 }
+                proffer_build::NewPluginError::BadName(_)
+                | proffer_build::NewPluginError::ReservedName { .. } => {
+                    anyhow::Error::new(Failure::Usage(error.to_string()))
+                }
                 error => error.into(),
             })?;
             outln!("{}", made.display());

@@ -72,6 +72,32 @@ impl Page {
         };
         Paged { rows: page, next }
     }
+
+    /// The same of those rows that are wanted, when at most `looked_max` are looked at for one page: it
+    /// may have fewer rows than were asked for, or none, and yet a next one.
+    pub fn take_wanted<T, U, K: Display>(
+        &self,
+        rows: impl IntoIterator<Item = T>,
+        looked_max: usize,
+        key: impl Fn(&T) -> K,
+        wanted: impl Fn(&T) -> bool,
+        row: impl Fn(T) -> U,
+    ) -> Paged<U> {
+        let mut page = Vec::new();
+        let mut last = None;
+        for (looked, item) in rows.into_iter().enumerate() {
+            if looked == looked_max || page.len() == self.rows() {
+                let next = last.map(|key: K| key.to_string()).unwrap_or_default();
+                return Paged { rows: page, next };
+            }
+            last = Some(key(&item));
+            if wanted(&item) {
+                page.push(row(item));
+            }
+        }
+        let next = String::new();
+        Paged { rows: page, next }
+    }
 }
 
 #[cfg(test)]
@@ -95,6 +121,27 @@ mod tests {
             }
             page.token = paged.next;
         }
+    }
+
+    #[test]
+    fn a_row_far_behind_those_not_wanted_is_found() {
+        let mut page = Page {
+            size: 2,
+            token: String::new(),
+        };
+        let mut pages = Vec::new();
+        loop {
+            let after: Option<u32> = page.after().unwrap();
+            let rest = (0..20u32).filter(|&n| Some(n) > after);
+            let paged = page.take_wanted(rest, 5, |&n| n, |&n| n >= 12 && n % 2 == 0, |n| n);
+            pages.push(paged.rows);
+            if paged.next.is_empty() {
+                break;
+            }
+            page.token = paged.next;
+        }
+        let wanted: [&[u32]; 5] = [&[], &[], &[12, 14], &[16, 18], &[]];
+        assert_eq!(pages, wanted);
     }
 
     #[test]
