@@ -12,7 +12,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use self::flags::{AgentCommand, HostFlags, Up};
 pub(crate) use self::framework::{Framework, FrameworkRun, FrameworkUpgrade};
 pub(crate) use self::policy::{Policy, PolicyCheck, PolicySwap};
-pub(crate) use self::replay::{Deciders, Explain, Replay, Simulate, Subject};
+pub(crate) use self::replay::{
+    Bench, BenchAllocation, Deciders, Explain, Replay, Simulate, Subject,
+};
 
 use crate::settings::FlagValue;
 use crate::show::parse_bytes;
@@ -88,6 +90,9 @@ pub(crate) enum Command {
     Replay(Replay),
     /// Run a workload trace through the core and a policy, on machines that are not there
     Simulate(Simulate),
+    /// Measure what the host's own work costs on this machine
+    #[command(subcommand)]
+    Bench(Bench),
     /// Send a request to a framework's own interface
     Request(Request),
     /// Start, build and inspect plug-ins

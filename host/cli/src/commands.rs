@@ -1,6 +1,7 @@
 //! One file per command; here is which runs.
 
 mod agent;
+mod bench;
 mod config;
 mod explain;
 mod framework;
@@ -20,7 +21,7 @@ use std::future::Future;
 
 use anyhow::Context;
 
-use crate::args::{AgentAsk, Command, CommandLine, Global, Policy};
+use crate::args::{AgentAsk, Bench, Command, CommandLine, Global, Policy};
 use crate::settings::{self, FlagValue, Settings};
 use crate::{connect, demo};
 
@@ -65,6 +66,9 @@ pub(crate) fn run(line: CommandLine) -> anyhow::Result<()> {
         }
         Command::Replay(command) => replay::run(&command, &load(&global, [])?, json),
         Command::Simulate(command) => simulate::run(&command, &load(&global, [])?, json),
+        Command::Bench(Bench::Allocation(command)) => {
+            bench::allocation(&command, &load(&global, [])?, json)
+        }
         command => {
             let settings = load(&global, [])?;
             block_on(ask(command, settings, json))
@@ -92,6 +96,7 @@ async fn ask(command: Command, settings: Settings, json: bool) -> anyhow::Result
         | Command::Config(_)
         | Command::Replay(_)
         | Command::Simulate(_)
+        | Command::Bench(_)
         | Command::Demo(_)
         | Command::Up(_)
         | Command::Host(_)

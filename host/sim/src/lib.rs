@@ -8,6 +8,7 @@
 //! - [`sweep()`] runs many;
 //! - [`Invariant`] is what is checked on the way, and [`Tally`] how often.
 
+pub mod allocation;
 mod bindings;
 mod check;
 pub mod dice;

@@ -50,6 +50,36 @@ pub(crate) struct Simulate {
     pub(crate) speed: u32,
 }
 
+/// What can be measured.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// An allocation cycle, as Apache Mesos's own benchmark runs it: CPU time, offers and their hash
+    Allocation(BenchAllocation),
+}
+
+/// Which cycles.
+#[derive(Debug, Args)]
+pub(crate) struct BenchAllocation {
+    /// The native policy
+    #[arg(long, value_name = "NAME", default_value = "drf")]
+    pub(crate) policy: String,
+    /// The same policy as a component, in turns with the native one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) component: Option<PathBuf>,
+    /// Only this size, as in 1000x50 [default: all of the reference]
+    #[arg(long, value_name = "AGENTSxFRAMEWORKS")]
+    pub(crate) size: Option<String>,
+    /// A role for each framework, with --size
+    #[arg(long, requires = "size")]
+    pub(crate) own_roles: bool,
+    /// Rounds that are measured
+    #[arg(long, value_name = "N", default_value_t = 11, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub(crate) rounds: u16,
+    /// Also one agent that comes free among 10,000
+    #[arg(long)]
+    pub(crate) incremental: bool,
+}
+
 /// Why something is, or was, as it is.
 #[derive(Debug, Args)]
 pub(crate) struct Explain {

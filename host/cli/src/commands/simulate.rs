@@ -17,6 +17,7 @@ use proffer_sim::workload::swf::read_swf;
 use proffer_sim::workload::{Outcome, Simulation, Workload, simulate};
 use serde_json::{Value, json};
 
+pub(crate) use self::component::Component;
 use self::deciders::Decider;
 use crate::args::{Replay, Simulate};
 use crate::commands::replay;

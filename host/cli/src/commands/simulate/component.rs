@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 use crate::failure::Failure;
 
 /// A component and its instance.
-pub(super) struct Component {
+pub(crate) struct Component {
     // Dropped in this order: an instance ends before what runs it.
     instance: Option<PolicyHandle>,
     plugin: LoadedPlugin,
@@ -25,7 +25,7 @@ pub(super) struct Component {
 
 impl Component {
     /// Loads and configures it.
-    pub(super) fn load(file: &Path, config: &str, data: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn load(file: &Path, config: &str, data: &Path) -> anyhow::Result<Self> {
         let wrong = || Failure::Usage(format!("{} is not a policy to be used", file.display()));
         let bytes = std::fs::read(file)
             .with_context(|| Failure::NotFound(format!("cannot read {}", file.display())))?;
