@@ -7,6 +7,8 @@ use proffer_model::policy::{NONE, Place, kind};
 use proffer_policy::{Cluster, Decision, Draft, Modelled};
 
 use crate::case::Case;
+use crate::scene::Scene;
+use crate::starvation::nobody_starves;
 
 /// Whoever holds the fewest cpus comes next.
 #[derive(Default)]
@@ -85,4 +87,24 @@ fn a_setting_that_nobody_knows_is_refused() {
         error.starts_with("there is no setting 'weights'"),
         "{error}"
     );
+}
+
+/// Random pools in which nobody starves.
+const SEEDS: u64 = 150;
+
+#[test]
+fn fair_policies_starve_nobody() {
+    for name in ["drf", "binpack", "spread", "fragmentation"] {
+        let served: usize = (0..SEEDS)
+            .map(|seed| {
+                let case = Case::named(name, "");
+                nobody_starves(case, seed, Scene::Plain)
+                    .unwrap_or_else(|why| panic!("{name}, seed {seed}: {why}"))
+            })
+            .sum();
+        assert!(
+            served > SEEDS as usize,
+            "{name}: only {served} were to be served"
+        );
+    }
 }

@@ -4,7 +4,7 @@ use proffer_model::RevocableUse;
 use proffer_model::policy::{TERMS_PLAIN, TermsMarks};
 use proffer_policy::{Policy, Random};
 
-use super::case::Case;
+use crate::case::Case;
 
 /// How rich a random pool is.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -10,25 +10,6 @@ use proffer_policy::{Policy, Random};
 use crate::case::Case;
 use crate::scene::Scene;
 
-const SEEDS: u64 = 150;
-
-#[test]
-fn fair_policies_starve_nobody() {
-    for name in ["drf", "binpack", "spread", "fragmentation"] {
-        let served: usize = (0..SEEDS)
-            .map(|seed| {
-                let case = Case::named(name, "");
-                nobody_starves(case, seed, Scene::Plain)
-                    .unwrap_or_else(|why| panic!("{name}, seed {seed}: {why}"))
-            })
-            .sum();
-        assert!(
-            served > SEEDS as usize,
-            "{name}: only {served} were to be served"
-        );
-    }
-}
-
 /// Runs as many cycles as bring everybody's turn; answers how many clients had one coming.
 pub(crate) fn nobody_starves<P: Policy>(
     mut case: Case<P>,

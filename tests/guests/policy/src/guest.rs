@@ -19,6 +19,7 @@ thread_local! {
     static DECISIONS: Cell<u32> = const { Cell::new(0) };
     static AGENTS: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
     static CLIENT: Cell<u32> = const { Cell::new(NONE) };
+    static CLIENTS: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Guest for Hostile {
@@ -41,6 +42,13 @@ impl Guest for Hostile {
         AGENTS.with_borrow_mut(|agents| {
             agents.extend(changes.agents.iter().map(|agent| agent.handle));
         });
+        for client in &changes.clients {
+            CLIENTS.with_borrow_mut(|clients| {
+                if !clients.contains(&client.handle) {
+                    clients.push(client.handle);
+                }
+            });
+        }
         if let Some(client) = changes.clients.first() {
             CLIENT.set(client.handle);
         }
@@ -82,6 +90,17 @@ impl Guest for Hostile {
                 }
             }
             "over" => over(&mut grants),
+            "negative" => of_each_agent(&mut grants, CLIENT.get(), -1_000),
+            "strangers" => of_each_agent(&mut grants, 77, 1_000),
+            "duplicate" => {
+                whole(&mut grants, &cycle);
+                whole(&mut grants, &cycle);
+            }
+            "idle" => {
+                for client in CLIENTS.with_borrow(Vec::clone).into_iter().rev() {
+                    of_each_agent(&mut grants, client, 1_000);
+                }
+            }
             "reclaim-all" => reclaims = reclaim_all(),
             _ => whole(&mut grants, &cycle),
         }
@@ -155,13 +174,18 @@ fn whole(grants: &mut Grants, cycle: &Cycle) {
 
 /// A million cpus of each agent.
 fn over(grants: &mut Grants) {
+    of_each_agent(grants, CLIENT.get(), 1_000_000_000);
+}
+
+/// So many thousandths of a cpu of each agent.
+fn of_each_agent(grants: &mut Grants, client: u32, amount: i64) {
     for agent in AGENTS.with_borrow(Vec::clone) {
         let piece = Piece {
             terms: 0,
             kind: 0,
-            amount: 1_000_000_000,
+            amount,
         };
-        push(grants, agent, CLIENT.get(), &[piece]);
+        push(grants, agent, client, &[piece]);
     }
 }
 
