@@ -310,7 +310,12 @@ impl Cluster {
 
 /// The first key of a transaction's only read.
 pub(super) fn first_of(answer: &TxnResponse) -> Option<&KeyValue> {
-    let response = answer.responses.first()?.response.as_ref()?;
+    nth_of(answer, 0)
+}
+
+/// The first key of a transaction's read in that place.
+pub(super) fn nth_of(answer: &TxnResponse, place: usize) -> Option<&KeyValue> {
+    let response = answer.responses.get(place)?.response.as_ref()?;
     match response {
         Response::ResponseRange(range) => range.kvs.first(),
         Response::ResponsePut(_) | Response::ResponseDeleteRange(_) => None,

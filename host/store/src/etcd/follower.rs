@@ -15,9 +15,20 @@ pub struct Follower {
     cluster: Cluster,
     /// All up to here has been read.
     head: Head,
+    /// The revision at which that head was put; 0: there is none yet.
+    head_at: i64,
     /// The store's revision at which that was so.
     revision: i64,
     watching: Option<Watching>,
+}
+
+/// The head, as it was read.
+#[derive(Clone, Copy, Debug)]
+struct ReadHead {
+    head: Head,
+    head_at: i64,
+    /// The revision of the answer.
+    revision: i64,
 }
 
 /// What [`Follower::next`] has done.
@@ -38,12 +49,13 @@ impl Follower {
         let mut follower = Self {
             cluster,
             head: Head::default(),
+            head_at: 0,
             revision: 0,
             watching: None,
         };
         let mut recovered = Recovered::default();
-        let (head, revision) = follower.read_head().await?;
-        follower.reload(head, revision, &mut recovered).await?;
+        let read = follower.read_head().await?;
+        follower.reload(read, &mut recovered).await?;
         Ok((follower, recovered))
     }
 
@@ -90,32 +102,39 @@ impl Follower {
         &mut self,
         into: &mut Recovered,
     ) -> Result<Option<Followed>, OpenClusterError> {
-        let (head, revision) = self.read_head().await?;
+        let read = self.read_head().await?;
+        let head = read.head;
         if head.batch == self.head.batch {
             // A snapshot says nothing new.
-            self.head = head;
-            self.revision = self.revision.max(revision);
+            self.has_read(read);
             return Ok(None);
         }
         if head.covered > self.head.batch || head.batch < self.head.batch {
             let mut anew = Recovered::default();
-            self.reload(head, revision, &mut anew).await?;
+            self.reload(read, &mut anew).await?;
             *into = anew;
             return Ok(Some(Followed::Anew));
         }
-        let blocks = self.read_batches(self.head.batch, &head, revision).await?;
+        let blocks = self
+            .read_batches(self.head.batch, &head, read.revision)
+            .await?;
         self.apply(blocks, into)?;
-        (self.head, self.revision) = (head, revision);
+        self.has_read(read);
         Ok(Some(Followed::More))
     }
 
-    /// The cluster, and what was read of it.
-    pub(super) fn into_parts(self) -> (Cluster, Head) {
-        (self.cluster, self.head)
+    /// The cluster, what was read of it, and the revision at which that head was put.
+    pub(super) fn into_parts(self) -> (Cluster, Head, i64) {
+        (self.cluster, self.head, self.head_at)
     }
 
-    /// The head, and the revision of the answer.
-    async fn read_head(&self) -> Result<(Head, i64), OpenClusterError> {
+    fn has_read(&mut self, read: ReadHead) {
+        self.head = read.head;
+        self.head_at = read.head_at;
+        self.revision = self.revision.max(read.revision);
+    }
+
+    async fn read_head(&self) -> Result<ReadHead, OpenClusterError> {
         let answer = self
             .cluster
             .client
@@ -123,21 +142,29 @@ impl Follower {
             .await?;
         let revision = answer.header.map_or(0, |header| header.revision);
         let Some(kv) = answer.kvs.first() else {
-            return Ok((Head::default(), revision));
+            return Ok(ReadHead {
+                head: Head::default(),
+                head_at: 0,
+                revision,
+            });
         };
         let head = Head::decode(&kv.value).map_err(|why| {
             self.cluster
                 .damaged(&self.cluster.keys.name("log/head"), why)
         })?;
-        Ok((head, revision))
+        Ok(ReadHead {
+            head,
+            head_at: kv.mod_revision,
+            revision,
+        })
     }
 
     async fn reload(
         &mut self,
-        head: Head,
-        revision: i64,
+        read: ReadHead,
         recovered: &mut Recovered,
     ) -> Result<(), OpenClusterError> {
+        let ReadHead { head, revision, .. } = read;
         if head.snapshot > 0 {
             let range = self.cluster.keys.snapshot(head.snapshot);
             let blocks = self.read_blocks(range, 0, head.blocks, revision).await?;
@@ -145,7 +172,7 @@ impl Follower {
         }
         let blocks = self.read_batches(head.covered, &head, revision).await?;
         self.apply(blocks, recovered)?;
-        (self.head, self.revision) = (head, revision);
+        self.has_read(read);
         tracing::info!(
             facts = recovered.facts.len(),
             batch = head.batch,

@@ -15,6 +15,16 @@ pub(super) fn made_at(key: Vec<u8>, revision: i64) -> Compare {
     }
 }
 
+/// That a key was last put at this revision; 0: that there is none.
+pub(super) fn put_at(key: Vec<u8>, revision: i64) -> Compare {
+    Compare {
+        result: CompareResult::Equal.into(),
+        target: CompareTarget::Mod.into(),
+        key,
+        target_union: Some(TargetUnion::ModRevision(revision)),
+    }
+}
+
 pub(super) fn put(key: Vec<u8>, value: Vec<u8>) -> RequestOp {
     put_leased(key, value, 0)
 }

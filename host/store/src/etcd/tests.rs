@@ -7,9 +7,9 @@ use tokio::runtime::Runtime;
 
 use super::election::{Authority, Election, Role};
 use super::follower::{Followed, Follower};
-use super::layout::{Keys, Range};
+use super::layout::{Head, Keys, Range};
 use super::ops::{delete, made_at, put, txn};
-use super::proto::RequestOp;
+use super::proto::{RequestOp, TxnRequest};
 use super::{Cluster, EtcdAddress, EtcdError, EtcdStore, OpenClusterError};
 use crate::leadership::Fence;
 use crate::wire::random::Random;
@@ -165,6 +165,49 @@ fn a_leader_that_was_followed_by_another_writes_nothing() {
     let second = random.facts(2);
     new.append(&second).unwrap();
     assert_eq!(etcd.load().unwrap().facts, [first, second].concat());
+}
+
+/// A member that stands still has a request; another was asked in its place, and did it; then the first
+/// one goes on. So requests are sent again here, as they were, after the commits that followed.
+#[test]
+fn a_leaders_own_request_that_comes_late_changes_nothing() {
+    let Some(etcd) = InEtcd::start_server() else {
+        return;
+    };
+    let all = Random::new(5).facts(6);
+    let (mut store, _) = etcd.lead();
+    let requests = |store: &EtcdStore| {
+        let next = Head {
+            batch: store.head.batch + 1,
+            ..store.head
+        };
+        let head = put(keys().head(), next.encode().unwrap());
+        let batch = vec![put(keys().part(next.batch, 0), vec![1; 100]), head];
+        [batch, store.takeover_ops()].map(|ops| store.request(ops))
+    };
+    let come_late = |requests: [TxnRequest; 2]| {
+        let before = etcd.dump(keys().all());
+        for request in requests {
+            let answer = etcd.runtime.block_on(etcd.raw().txn(request)).unwrap();
+            assert!(!answer.succeeded);
+        }
+        assert_eq!(etcd.dump(keys().all()), before);
+    };
+    let late = requests(&store);
+    store.append(&all[..2]).unwrap();
+    store.append(&all[2..]).unwrap();
+    come_late(late);
+    assert_eq!(etcd.load().unwrap().facts, all);
+    let late = requests(&store);
+    store.snapshot(&all).unwrap();
+    come_late(late);
+    store.append(&all[..1]).unwrap();
+    assert_eq!(etcd.load().unwrap().facts.len(), all.len() + 1);
+    // The first try of a takeover, when the second was done.
+    let late = requests(&store);
+    let (store, _) = etcd.lead();
+    come_late(late);
+    drop(store);
 }
 
 #[test]

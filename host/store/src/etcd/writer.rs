@@ -1,16 +1,20 @@
-//! A leader's store: every write a transaction under its fence.
+//! A leader's store: every write a transaction under its fence, and on the head that it wrote last.
+//!
+//! The fence keeps other leaders' writes out. The head keeps out this leader's own, when they come late: a
+//! request that was not answered in time is sent again, to another member, and the first one may sit in a member
+//! that stands still. Done after later commits it would set the head back, and they would be lost.
 
 use std::time::{Duration, Instant};
 
 use proffer_model::fact::Fact;
 
 use super::client::EtcdError;
-use super::cluster::Cluster;
+use super::cluster::{Cluster, nth_of};
 use super::election::Authority;
 use super::follower::Follower;
 use super::layout::{BLOCK_BYTES, Block, Head, apply_writes};
-use super::ops::{delete, made_at, put, txn};
-use super::proto::RequestOp;
+use super::ops::{delete, get_op, made_at, put, put_at, txn};
+use super::proto::{KeyValue, RequestOp, TxnRequest};
 use crate::embedded::{FORMAT, FORMAT_PREFIX};
 use crate::leadership::Fence;
 use crate::{ComponentError, FrameworkStates, Store, WriteStoreError};
@@ -27,10 +31,28 @@ pub struct EtcdStore {
     cluster: Cluster,
     fence: Fence,
     authority: Authority,
-    head: Head,
+    pub(super) head: Head,
+    /// The revision at which that head was put.
+    head_at: i64,
     /// For snapshots. The values are shared with whoever holds the same states.
     states: FrameworkStates,
     stopped: bool,
+}
+
+/// What a commit has put.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    head: Head,
+    head_at: i64,
+}
+
+/// What became of a transaction of a host that leads.
+#[derive(Debug)]
+enum Fenced {
+    /// It was done at this revision.
+    Done(i64),
+    /// The head is another than the one that it was to follow.
+    OtherHead(Option<KeyValue>),
 }
 
 impl EtcdStore {
@@ -45,42 +67,77 @@ impl EtcdStore {
         fence: Fence,
         authority: Authority,
     ) -> Result<Self, WriteStoreError> {
-        let (cluster, head) = follower.into_parts();
-        let store = Self {
+        let (cluster, head, head_at) = follower.into_parts();
+        let mut store = Self {
             cluster,
             fence,
             authority,
             head,
+            head_at,
             states,
             stopped: false,
         };
-        let keys = &store.cluster.keys;
-        let format = format!("{FORMAT_PREFIX}{FORMAT}\n").into_bytes();
-        let mut ops = vec![
-            delete(keys.batches(head.batch.saturating_add(1), None)),
-            put(keys.format(), format),
-        ];
-        ops.extend(keys.snapshots_but(head.snapshot).map(delete));
-        store.fenced(ops).await?;
+        let ops = store.takeover_ops();
+        // The same head, put anew: a late copy of this transaction finds another than it wants.
+        store.head_at = store.fenced_head(&head, ops).await?;
         Ok(store)
     }
 
-    /// One transaction that fails unless this host leads; the revision at which it was done. Tried
-    /// again while no member answers and this host may believe that it leads: it does the same if it is
-    /// done twice.
-    async fn fenced(&self, ops: Vec<RequestOp>) -> Result<i64, WriteStoreError> {
+    /// What leaves nothing there that the head does not count.
+    pub(super) fn takeover_ops(&self) -> Vec<RequestOp> {
+        let keys = &self.cluster.keys;
+        let format = format!("{FORMAT_PREFIX}{FORMAT}\n").into_bytes();
+        let mut ops = vec![
+            delete(keys.batches(self.head.batch.saturating_add(1), None)),
+            put(keys.format(), format),
+        ];
+        ops.extend(keys.snapshots_but(self.head.snapshot).map(delete));
+        ops
+    }
+
+    /// One transaction that puts a head; the revision at which it was put. Tried again as
+    /// [`Self::fenced`]: what an earlier try has done counts.
+    async fn fenced_head(
+        &self,
+        head: &Head,
+        mut ops: Vec<RequestOp>,
+    ) -> Result<i64, WriteStoreError> {
+        let value = head.encode().map_err(|error| encode(error.to_string()))?;
+        ops.push(put(self.cluster.keys.head(), value.clone()));
+        match self.fenced(ops).await? {
+            Fenced::Done(revision) => Ok(revision),
+            Fenced::OtherHead(Some(found)) if found.value == value => Ok(found.mod_revision),
+            Fenced::OtherHead(found) => Err(self.another_head(found)),
+        }
+    }
+
+    /// One transaction of a part that no head counts yet.
+    async fn fenced_part(&self, key: Vec<u8>, value: Vec<u8>) -> Result<(), WriteStoreError> {
+        match self.fenced(vec![put(key, value)]).await? {
+            Fenced::Done(_) => Ok(()),
+            Fenced::OtherHead(found) => Err(self.another_head(found)),
+        }
+    }
+
+    /// One transaction that fails unless this host leads and the head is the one that it knows. Tried
+    /// again while no member answers and this host may believe that it leads.
+    async fn fenced(&self, ops: Vec<RequestOp>) -> Result<Fenced, WriteStoreError> {
         let begun = Instant::now();
-        let request = txn(
-            vec![made_at(self.cluster.keys.leader(), self.fence.0)],
-            ops,
-            Vec::new(),
-        );
+        let request = self.request(ops);
         loop {
             match self.cluster.client.txn(request.clone()).await {
                 Ok(answer) if answer.succeeded => {
-                    return Ok(answer.header.map_or(0, |header| header.revision));
+                    let revision = answer.header.map_or(0, |header| header.revision);
+                    return Ok(Fenced::Done(revision));
                 }
-                Ok(_) => return Err(self.deposed()),
+                Ok(answer) => {
+                    let leads = nth_of(&answer, 0)
+                        .is_some_and(|leader| leader.create_revision == self.fence.0);
+                    if !leads {
+                        return Err(self.deposed());
+                    }
+                    return Ok(Fenced::OtherHead(nth_of(&answer, 1).cloned()));
+                }
                 Err(error @ EtcdError::Unreachable { .. }) => {
                     if !self.authority.holds() {
                         return Err(self.deposed());
@@ -96,13 +153,38 @@ impl EtcdStore {
         }
     }
 
+    /// What [`Self::fenced`] sends: refused, it answers with the leadership key and the head.
+    pub(super) fn request(&self, ops: Vec<RequestOp>) -> TxnRequest {
+        let keys = &self.cluster.keys;
+        let (leader, head) = (keys.leader(), keys.head());
+        txn(
+            vec![
+                made_at(leader.clone(), self.fence.0),
+                put_at(head.clone(), self.head_at),
+            ],
+            ops,
+            vec![get_op(leader), get_op(head)],
+        )
+    }
+
+    fn another_head(&self, found: Option<KeyValue>) -> WriteStoreError {
+        let found = found.map_or(0, |found| found.mod_revision);
+        WriteStoreError::Damaged {
+            path: self.cluster.name().into(),
+            why: format!(
+                "its head is of revision {found}, and this leader put it at {}: somebody else has written",
+                self.head_at
+            ),
+        }
+    }
+
     fn deposed(&self) -> WriteStoreError {
         WriteStoreError::Deposed {
             store: self.cluster.name(),
         }
     }
 
-    async fn write_batch(&self, facts: &[Fact]) -> Result<Head, WriteStoreError> {
+    async fn write_batch(&self, facts: &[Fact]) -> Result<Written, WriteStoreError> {
         let mut block = Block::default();
         for fact in facts {
             block.push_fact(fact, true).map_err(encode)?;
@@ -118,18 +200,14 @@ impl EtcdStore {
         let last = parts.pop().unwrap_or_default();
         let last_part = parts.len();
         for (part, value) in parts.into_iter().enumerate() {
-            self.fenced(vec![put(keys.part(head.batch, part), value)])
-                .await?;
+            self.fenced_part(keys.part(head.batch, part), value).await?;
         }
-        self.fenced(vec![
-            put(keys.part(head.batch, last_part), last),
-            put(keys.head(), encode_head(&head)?),
-        ])
-        .await?;
-        Ok(head)
+        let ops = vec![put(keys.part(head.batch, last_part), last)];
+        let head_at = self.fenced_head(&head, ops).await?;
+        Ok(Written { head, head_at })
     }
 
-    async fn write_snapshot(&self, facts: &[Fact]) -> Result<Head, WriteStoreError> {
+    async fn write_snapshot(&self, facts: &[Fact]) -> Result<Written, WriteStoreError> {
         let mut writing = Snapshot {
             store: self,
             id: self.head.snapshot + 1,
@@ -156,23 +234,20 @@ impl EtcdStore {
             ..self.head
         };
         let keys = &self.cluster.keys;
-        let mut ops = vec![
-            put(keys.head(), encode_head(&head)?),
-            delete(keys.batches(0, Some(head.batch.saturating_add(1)))),
-        ];
+        let mut ops = vec![delete(keys.batches(0, Some(head.batch.saturating_add(1))))];
         ops.extend(keys.snapshots_but(head.snapshot).map(delete));
-        let revision = self.fenced(ops).await?;
+        let head_at = self.fenced_head(&head, ops).await?;
         // What was deleted still takes room until the history is compacted.
-        if let Err(error) = self.cluster.client.compact(revision).await {
+        if let Err(error) = self.cluster.client.compact(head_at).await {
             tracing::warn!(%error, "etcd's history was not compacted");
         }
-        Ok(head)
+        Ok(Written { head, head_at })
     }
 
-    fn finish(&mut self, written: Result<Head, WriteStoreError>) -> Result<(), WriteStoreError> {
+    fn finish(&mut self, written: Result<Written, WriteStoreError>) -> Result<(), WriteStoreError> {
         match written {
-            Ok(head) => {
-                self.head = head;
+            Ok(Written { head, head_at }) => {
+                (self.head, self.head_at) = (head, head_at);
                 Ok(())
             }
             Err(error) => {
@@ -212,7 +287,7 @@ impl Snapshot<'_> {
                 .cluster
                 .keys
                 .block_part(self.id, self.blocks, part);
-            self.store.fenced(vec![put(key, value)]).await?;
+            self.store.fenced_part(key, value).await?;
         }
         self.blocks += 1;
         Ok(())
@@ -268,8 +343,4 @@ impl Store for EtcdStore {
 
 fn encode(why: String) -> WriteStoreError {
     WriteStoreError::Encode { why }
-}
-
-fn encode_head(head: &Head) -> Result<Vec<u8>, WriteStoreError> {
-    head.encode().map_err(|error| encode(error.to_string()))
 }
