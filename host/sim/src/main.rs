@@ -37,7 +37,7 @@ struct Arguments {
     /// With this bug in every host.
     #[cfg(feature = "planted")]
     #[arg(long, value_parser = planted)]
-    plant: Option<proffer_core::Planted>,
+    plant: Option<proffer_sim::Planted>,
 }
 
 fn range(text: &str) -> Result<Range<u64>, String> {
@@ -48,8 +48,8 @@ fn range(text: &str) -> Result<Range<u64>, String> {
 }
 
 #[cfg(feature = "planted")]
-fn planted(text: &str) -> Result<proffer_core::Planted, String> {
-    let known = proffer_core::Planted::ALL;
+fn planted(text: &str) -> Result<proffer_sim::Planted, String> {
+    let known = proffer_sim::Planted::all();
     let found = known.iter().find(|(name, _)| *name == text);
     found.map(|(_, planted)| *planted).ok_or_else(|| {
         let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
@@ -138,10 +138,11 @@ fn in_words(summary: &Summary, took: Duration) -> String {
         text.push_str(&format!("{:<20} {times:>12} times\n", invariant.name()));
     }
     text + &format!(
-        "{} seeds, {} failed; {:.1} simulated hours, {} tasks, {} events in {:.1} s: {:.1} seeds per second\n",
+        "{} seeds, {} failed; {:.1} simulated hours, {} terms of hosts, {} tasks, {} events in {:.1} s: {:.1} seeds per second\n",
         summary.seeds,
         summary.failures.len(),
         hours(summary.simulated_ms),
+        summary.terms,
         summary.tasks,
         summary.events,
         took.as_secs_f64(),
@@ -174,6 +175,7 @@ fn in_json(summary: &Summary, took: Duration) -> String {
         "failures": failures,
         "checked": checked,
         "simulated_hours": hours(summary.simulated_ms),
+        "terms": summary.terms,
         "tasks": summary.tasks,
         "events": summary.events,
         "seconds": took.as_secs_f64(),

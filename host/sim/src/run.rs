@@ -17,7 +17,7 @@ pub struct Run {
     pub log_max: usize,
     /// A bug that every host of the run has.
     #[cfg(feature = "planted")]
-    pub planted: proffer_core::Planted,
+    pub planted: crate::Planted,
 }
 
 /// What came of a seed.
@@ -33,6 +33,8 @@ pub struct Outcome {
     pub simulated_ms: u64,
     /// Tasks that machines started.
     pub tasks: usize,
+    /// How often a host began to lead, alone or of several.
+    pub terms: u64,
     /// How often each invariant was checked.
     pub tally: Tally,
     /// What did not hold, if anything.
@@ -84,6 +86,7 @@ impl Run {
             events: world.events,
             simulated_ms: world.now,
             tasks: world.started(),
+            terms: world.terms,
             tally,
             violation,
             last_events: world.last_events(),

@@ -23,6 +23,10 @@ const TOTALS: [&str; 4] = [
 /// One seed's choices.
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
+    /// How many hosts: one on its own disk, or several on one etcd.
+    pub(crate) hosts: usize,
+    /// How long a leader leads without a word to etcd.
+    pub(crate) leader_lease: Duration,
     /// What each agent has.
     pub(crate) agents: Vec<&'static str>,
     /// Jobs of the MapReduce framework.
@@ -49,10 +53,12 @@ pub(crate) struct Scenario {
 /// Mean time between faults of a kind, in milliseconds of the whole cluster; 0: never.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Faults {
-    /// The host dies.
+    /// A host dies.
     pub(crate) host_dies: u64,
-    /// The host stands still for a while.
+    /// A host stands still for a while.
     pub(crate) host_stalls: u64,
+    /// A host does not reach etcd, or none does.
+    pub(crate) etcd_cut: u64,
     /// An agent's process dies.
     pub(crate) agent_dies: u64,
     /// A whole machine dies.
@@ -91,6 +97,8 @@ impl Scenario {
             .filter_map(|_| dice.pick(&TOTALS).copied())
             .collect();
         Self {
+            hosts: pick(&mut dice, &[1, 1, 2, 3]),
+            leader_lease: Duration(dice.between(1_000, 6_000)),
             agents,
             jobs: dice.below(3),
             restless: dice.between(1, 2),
@@ -126,6 +134,7 @@ impl Faults {
         Self {
             host_dies: every(&[10 * SECOND, 30 * SECOND, MINUTE]),
             host_stalls: every(&[30 * SECOND, MINUTE]),
+            etcd_cut: every(&[20 * SECOND, MINUTE]),
             agent_dies: every(&[5 * SECOND, 20 * SECOND, MINUTE]),
             machine_dies: every(&[MINUTE, 2 * MINUTE]),
             runner_dies: every(&[20 * SECOND, MINUTE]),

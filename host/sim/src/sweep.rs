@@ -18,6 +18,8 @@ pub struct Summary {
     pub simulated_ms: u64,
     /// Tasks that machines started.
     pub tasks: u64,
+    /// How often hosts began to lead.
+    pub terms: u64,
     /// How often each invariant was checked.
     pub tally: Tally,
     /// Seeds that failed, by seed.
@@ -30,6 +32,7 @@ impl Summary {
         self.events += outcome.events;
         self.simulated_ms += outcome.simulated_ms;
         self.tasks += outcome.tasks as u64;
+        self.terms += outcome.terms;
         self.tally.add(&outcome.tally);
         if outcome.violation.is_some() {
             self.failures.push(outcome);

@@ -2,10 +2,13 @@
 
 mod agent;
 mod client;
+mod election;
 mod faults;
 mod host;
+mod log;
 mod machine;
 mod network;
+mod plugins;
 mod settle;
 
 use std::cmp::Reverse;
@@ -14,15 +17,18 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use proffer_agent::logic::{Found, Input};
 use proffer_core::Event;
 use proffer_model::{FrameworkId, LaunchNumber, Timestamp};
+use proffer_store::leadership::Fence;
 
 use crate::check::{Check, Checked, Tally, Violation};
 use crate::dice::Dice;
+use crate::etcd::{Asked, Etcd, Heard};
 use crate::scenario::Scenario;
 
 use agent::AgentNode;
 use client::Client;
 use faults::FaultKind;
 use host::HostNode;
+use log::{Log, Write};
 use machine::Command;
 use network::Link;
 
@@ -51,7 +57,11 @@ pub(crate) struct World {
     queue: BinaryHeap<Reverse<Due>>,
     queued: u64,
     dice: Streams,
-    host: HostNode,
+    hosts: Vec<HostNode>,
+    /// Terms of hosts so far.
+    pub(crate) terms: u64,
+    log: Log,
+    etcd: Etcd,
     agents: Vec<AgentNode>,
     links: BTreeMap<u64, Link>,
     links_made: u64,
@@ -66,6 +76,7 @@ pub(crate) struct World {
 struct Streams {
     order: Dice,
     network: Dice,
+    etcd: Dice,
     disk: Dice,
     plugin: Dice,
     machine: Dice,
@@ -85,12 +96,62 @@ struct Due {
 /// What can happen. Lives tell a process from the one that took its place.
 #[derive(Debug)]
 enum Occurrence {
-    HostStarts,
+    HostStarts {
+        host: usize,
+    },
     HostWakes {
         life: u64,
         wake: u64,
     },
+    DiskWritten {
+        life: u64,
+    },
     Stored {
+        life: u64,
+        after: u64,
+    },
+    ElectionWakes {
+        host: usize,
+        process: u64,
+        wake: u64,
+    },
+    ElectionHears {
+        host: usize,
+        process: u64,
+        heard: Heard,
+    },
+    EtcdAsked {
+        host: usize,
+        process: u64,
+        asked: Asked,
+    },
+    LeaseEnds {
+        lease: i64,
+    },
+    TakesOver {
+        host: usize,
+        process: u64,
+        fence: Fence,
+    },
+    Reloads {
+        host: usize,
+        process: u64,
+    },
+    Follows {
+        host: usize,
+        process: u64,
+    },
+    EtcdWritten {
+        host: usize,
+        life: u64,
+        write: Box<Write>,
+    },
+    WritesAgain {
+        life: u64,
+        after: u64,
+    },
+    Refused {
+        host: usize,
         life: u64,
     },
     HostHears {
@@ -192,13 +253,17 @@ impl World {
             dice: Streams {
                 order: dice.stream("order"),
                 network: dice.stream("network"),
+                etcd: dice.stream("etcd"),
                 disk: dice.stream("disk"),
                 plugin: dice.stream("plugin"),
                 machine: dice.stream("machine"),
                 fault: dice.stream("fault"),
                 client: dice.stream("client"),
             },
-            host: HostNode::new(),
+            hosts: Vec::new(),
+            terms: 0,
+            log: Log::default(),
+            etcd: Etcd::default(),
             agents: Vec::new(),
             links: BTreeMap::new(),
             links_made: 0,
@@ -207,7 +272,10 @@ impl World {
             broken: None,
             scenario,
         };
-        world.at(0, Occurrence::HostStarts);
+        for host in 0..world.scenario.hosts {
+            world.hosts.push(HostNode::default());
+            world.at(0, Occurrence::HostStarts { host });
+        }
         for (agent, total) in world.scenario.agents.clone().into_iter().enumerate() {
             world.agents.push(AgentNode::new(seed, agent, total));
             let begins = world.dice.machine.below(3_000);
@@ -258,11 +326,22 @@ impl World {
 
     fn happen(&mut self, what: Occurrence) -> Checked {
         match what {
-            Occurrence::HostStarts => self.host_starts(),
+            Occurrence::HostStarts { host } => self.host_starts(host),
             Occurrence::HostWakes { life, wake } => self.host_wakes(life, wake),
-            Occurrence::Stored { life } => self.host_stored(life),
+            Occurrence::DiskWritten { life } => self.disk_written(life),
+            Occurrence::Stored { life, after } => self.host_stored(life, after),
             Occurrence::HostHears { life, event } => self.host_hears(life, *event),
             Occurrence::HostHearsEnd { link } => self.host_hears_end(link),
+            what @ (Occurrence::ElectionWakes { .. }
+            | Occurrence::ElectionHears { .. }
+            | Occurrence::EtcdAsked { .. }
+            | Occurrence::LeaseEnds { .. }
+            | Occurrence::TakesOver { .. }
+            | Occurrence::Reloads { .. }
+            | Occurrence::Follows { .. }
+            | Occurrence::EtcdWritten { .. }
+            | Occurrence::WritesAgain { .. }
+            | Occurrence::Refused { .. }) => self.happen_to_leaders(what),
             Occurrence::Up { link } => self.deliver_up(link),
             Occurrence::Down { link } => {
                 self.deliver_down(link);
@@ -362,9 +441,9 @@ impl Occurrence {
     /// Tells kinds apart in the log's hash.
     fn code(&self) -> u64 {
         match self {
-            Self::HostStarts => 1 << 40,
+            Self::HostStarts { host } => 1 << 40 | *host as u64,
             Self::HostWakes { .. } => 2 << 40,
-            Self::Stored { .. } => 3 << 40,
+            Self::DiskWritten { .. } | Self::Stored { .. } => 3 << 40,
             Self::HostHears { .. } => 4 << 40,
             Self::HostHearsEnd { link } => 5 << 40 | link,
             Self::Up { link } => 6 << 40 | link,
@@ -382,6 +461,16 @@ impl Occurrence {
             Self::Strikes(kind) => 18 << 40 | *kind as u64,
             Self::ClientActs => 19 << 40,
             Self::CalmBegins => 20 << 40,
+            Self::ElectionWakes { host, .. } => 21 << 40 | *host as u64,
+            Self::ElectionHears { host, .. } => 22 << 40 | *host as u64,
+            Self::EtcdAsked { host, .. } => 23 << 40 | *host as u64,
+            Self::LeaseEnds { .. } => 24 << 40,
+            Self::TakesOver { host, .. } => 25 << 40 | *host as u64,
+            Self::Reloads { host, .. } => 26 << 40 | *host as u64,
+            Self::Follows { host, .. } => 27 << 40 | *host as u64,
+            Self::EtcdWritten { life, .. } => 28 << 40 | life,
+            Self::WritesAgain { life, .. } => 29 << 40 | life,
+            Self::Refused { host, .. } => 30 << 40 | *host as u64,
         }
     }
 }

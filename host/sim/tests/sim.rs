@@ -3,8 +3,7 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use proffer_core::Planted;
-use proffer_sim::{Invariant, Run, Summary, sweep};
+use proffer_sim::{Invariant, Planted, Run, Summary, sweep};
 
 /// Seeds of every run of the tests; more is `proffer-sim`'s.
 const SEEDS: Range<u64> = 0..2_000;
@@ -45,9 +44,10 @@ fn seeds_are_silent_and_check_every_invariant() {
         assert!(times > 0, "{} was never checked", invariant.name());
     }
     println!(
-        "{} seeds: {} simulated hours, {} tasks, {} events in {:?}",
+        "{} seeds: {} simulated hours, {} terms of hosts, {} tasks, {} events in {:?}",
         summary.seeds,
         summary.simulated_ms / 3_600_000,
+        summary.terms,
         summary.tasks,
         summary.events,
         began.elapsed()
@@ -62,7 +62,7 @@ fn every_planted_bug_is_found_in_every_range_and_nothing_where_none_is() {
     for range in RANGES {
         let silent = sweep(Run::of(0), range.clone(), JOBS, |_| {});
         assert!(silent.failures.is_empty(), "{}", report(&silent));
-        for (name, planted) in Planted::ALL {
+        for (name, planted) in Planted::all() {
             let like = Run {
                 planted,
                 ..Run::default()

@@ -10,7 +10,7 @@ use proffer_model::{Amount, FrameworkId, RoleName};
 use crate::check::Invariant;
 use crate::restless::Wishes;
 
-use super::host::{MAPREDUCE, RESTLESS, policy_loaded};
+use super::plugins::{MAPREDUCE, RESTLESS, policy_loaded};
 use super::{Checked, Occurrence, World};
 
 /// Whoever waits for so long asks again.
@@ -26,7 +26,8 @@ pub(super) struct Client {
     pub(super) frameworks: Vec<Wanted>,
     pub(super) jobs: Vec<Job>,
     tickets: u64,
-    waiting: BTreeMap<Ticket, Errand>,
+    /// And which term was asked.
+    waiting: BTreeMap<Ticket, (u64, Errand)>,
     /// Frameworks that fail every step until then.
     ill: BTreeMap<FrameworkId, u64>,
     pub(super) stage: Stage,
@@ -91,9 +92,9 @@ impl Client {
         }
     }
 
-    /// Nobody answers any more who was asked before.
-    pub(super) fn host_died(&mut self) {
-        self.waiting.clear();
+    /// Nobody answers any more who was asked in this term.
+    pub(super) fn host_died(&mut self, life: u64) {
+        self.waiting.retain(|_, (asked, _)| *asked != life);
         for own in &mut self.frameworks {
             own.asked_at = None;
         }
@@ -161,7 +162,7 @@ impl World {
             self.dice.client.between(100, 2_000)
         };
         self.after(pause, Occurrence::ClientActs);
-        if self.host.life().is_none() {
+        if self.acting().is_none() {
             return Ok(());
         }
         self.look_for_removed();
@@ -177,11 +178,12 @@ impl World {
     fn ask(&mut self, errand: Errand, event: impl FnOnce(Ticket) -> Event) -> Checked {
         self.client.tickets += 1;
         let ticket = Ticket(self.client.tickets);
-        self.client.waiting.insert(ticket, errand);
-        match self.host.life() {
-            Some(life) => self.host_hears(life, event(ticket)),
-            None => Ok(()),
-        }
+        let lives: Vec<u64> = self.terms_now().collect();
+        let Some(life) = self.dice.client.pick(&lives).copied() else {
+            return Ok(());
+        };
+        self.client.waiting.insert(ticket, (life, errand));
+        self.host_hears(life, event(ticket))
     }
 
     fn is_due(&self, asked_at: Option<u64>) -> bool {
@@ -190,10 +192,13 @@ impl World {
 
     /// A removal stands once it was begun, also if its answer was lost.
     fn look_for_removed(&mut self) {
-        let Some(core) = self.host.core() else {
+        let acting = self.acting().and_then(|term| self.host_of(term.life));
+        let Self { client, hosts, .. } = self;
+        let Some(term) = acting.and_then(|host| hosts[host].term()) else {
             return;
         };
-        for own in &mut self.client.frameworks {
+        let core = &term.core;
+        for own in &mut client.frameworks {
             let standing = core.framework_named(&own.name).map(|view| view.standing);
             let stays = matches!(
                 standing,
@@ -267,7 +272,7 @@ impl World {
     }
 
     fn resume_frameworks(&mut self) -> Checked {
-        let Some(core) = self.host.core() else {
+        let Some(core) = self.core() else {
             return Ok(());
         };
         let quarantined: Vec<(FrameworkId, String)> = core
@@ -306,7 +311,7 @@ impl World {
                 })
             }
             3 => self.kill_some_task(),
-            4 if self.scenario.loaded_policy => match self.host.life() {
+            4 if self.scenario.loaded_policy => match self.acting().map(|term| term.life) {
                 Some(life) => self.host_hears(life, policy_loaded()),
                 None => Ok(()),
             },
@@ -322,7 +327,7 @@ impl World {
     }
 
     fn kill_some_task(&mut self) -> Checked {
-        let Some(core) = self.host.core() else {
+        let Some(core) = self.core() else {
             return Ok(());
         };
         let tasks: Vec<(String, String)> = core
@@ -343,7 +348,7 @@ impl World {
 
     /// An answer, to whoever still waits for it.
     pub(super) fn client_told(&mut self, ticket: Ticket, reply: &Reply) -> Checked {
-        let Some(errand) = self.client.waiting.remove(&ticket) else {
+        let Some((_, errand)) = self.client.waiting.remove(&ticket) else {
             return Ok(());
         };
         match (errand, reply) {
@@ -353,10 +358,7 @@ impl World {
             // It was added before, and the answer lost.
             (Errand::Add(index), _) => {
                 let name = self.client.frameworks[index].name.clone();
-                let known = self
-                    .host
-                    .core()
-                    .and_then(|core| core.framework_named(&name));
+                let known = self.core().and_then(|core| core.framework_named(&name));
                 self.client.frameworks[index].id = known.map(|known| known.id);
                 self.client.frameworks[index].asked_at = None;
             }
@@ -376,7 +378,7 @@ impl World {
     fn job_accepted(&mut self, index: usize) -> Checked {
         self.client.jobs[index].accepted = true;
         let key = format!("j/{}", self.client.jobs[index].name);
-        let states = self.host.durable_states();
+        let states = self.log.states();
         let there = states.values().any(|state| state.contains_key(&key));
         self.check.tally.holds(Invariant::RepliesLast, there, || {
             format!("{key} was accepted and is not durable")

@@ -3,10 +3,12 @@
 use super::network::Cut;
 use super::{Checked, Occurrence, World, delay};
 
-/// Longest stand-still of the host.
+/// Longest stand-still of a host.
 const STALL_MAX: u64 = 40_000;
 /// Longest time that an agent is cut off.
 const CUT_MAX: u64 = 60_000;
+/// Longest time that a host does not reach etcd.
+const ETCD_CUT_MAX: u64 = 20_000;
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,10 +20,11 @@ pub(super) enum FaultKind {
     RunnerDies,
     LinkBreaks,
     Cut,
+    EtcdCut,
     FrameworkIll,
 }
 
-const ALL: [FaultKind; 8] = [
+const ALL: [FaultKind; 9] = [
     FaultKind::HostDies,
     FaultKind::HostStalls,
     FaultKind::AgentDies,
@@ -29,6 +32,7 @@ const ALL: [FaultKind; 8] = [
     FaultKind::RunnerDies,
     FaultKind::LinkBreaks,
     FaultKind::Cut,
+    FaultKind::EtcdCut,
     FaultKind::FrameworkIll,
 ];
 
@@ -49,6 +53,7 @@ impl World {
             FaultKind::RunnerDies => faults.runner_dies,
             FaultKind::LinkBreaks => faults.link_breaks,
             FaultKind::Cut => faults.cut,
+            FaultKind::EtcdCut => faults.etcd_cut,
             FaultKind::FrameworkIll => faults.framework_ill,
         }
     }
@@ -68,10 +73,19 @@ impl World {
         self.strikes_later(kind);
         let now = self.now;
         let agent = self.dice.fault.index(self.agents.len());
+        let host = self.dice.fault.index(self.hosts.len());
         match kind {
-            FaultKind::HostDies => return self.host_dies(),
+            FaultKind::HostDies => return self.host_dies(host),
             FaultKind::HostStalls => {
-                self.host.stalled_until = now + delay(&mut self.dice.fault, STALL_MAX);
+                self.hosts[host].stalled_until = now + delay(&mut self.dice.fault, STALL_MAX);
+            }
+            FaultKind::EtcdCut => {
+                let until = now + self.dice.fault.between(100, ETCD_CUT_MAX);
+                let all = self.dice.fault.one_in(4);
+                let hosts = self.hosts.iter_mut().enumerate();
+                for (_, node) in hosts.filter(|(number, _)| all || *number == host) {
+                    node.cut_until = until;
+                }
             }
             FaultKind::AgentDies => self.agent_dies(agent, false),
             FaultKind::MachineDies => self.agent_dies(agent, true),
@@ -107,7 +121,10 @@ impl World {
     pub(super) fn calm_begins(&mut self) -> Checked {
         self.calm = true;
         self.note(|| "calm".to_owned());
-        self.host.stalled_until = self.now;
+        for node in &mut self.hosts {
+            node.stalled_until = self.now;
+            node.cut_until = self.now;
+        }
         for node in &mut self.agents {
             node.cut = Cut::default();
         }

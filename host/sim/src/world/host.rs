@@ -1,252 +1,309 @@
-//! A host's process: the core, its plug-ins and its store's queue, as the daemon's loop runs them.
+//! A host's process: a core that leads, its plug-ins and its store's queue, as the daemon's loop runs
+//! them. Alone it leads from the start; of several it does in terms (`election.rs`).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use proffer_core::{
-    Action, Blame, ConnectionId, Core, Event, Outbox, PolicyIdentity, PolicySeat, Reply, Seq,
-    Ticket,
-};
-use proffer_mapreduce::MapReduce;
-use proffer_model::fact::{Fact, FrameworkRecord};
-use proffer_model::framework::{Batch, Context};
-use proffer_model::policy::{Changes, ChangesPart, Cycle, Feeds, NONE, Piece, Proposal};
-use proffer_model::{Amount, FrameworkId, Reason, Remedy, Timestamp};
-use proffer_policy::{Drf, Policy};
-use proffer_store::{FrameworkStates, JournalLimit, Memory, Recovered, Store};
+use proffer_core::{Action, ConnectionId, Core, Event, Outbox, Reply, Seq, Ticket};
+use proffer_model::fact::Fact;
+use proffer_model::{FrameworkId, Timestamp};
+use proffer_policy::Drf;
+use proffer_store::leadership::Fence;
+use proffer_store::{FrameworkStates, JournalLimit};
 
-use crate::check::{Invariant, Violation};
-use crate::dice::Dice;
+use crate::check::Invariant;
 use crate::framework::{Actor, StateEntries};
-use crate::restless::Restless;
 
+use super::election::{Candidate, Standby};
+use super::log::{Job, Write};
+use super::plugins::policy_loaded;
 use super::{Checked, Occurrence, RECOUNT_EVERY, World, clock, delay, jump, unclock};
 
-/// The digest of the MapReduce framework's component, as far as the core is concerned.
-pub(super) const MAPREDUCE: &str = "native:mapreduce";
-/// The other one's.
-pub(super) const RESTLESS: &str = "native:restless";
-
-/// The host's machine: what is durable, and the process, if it runs.
+/// A host's machine, and its process, if it runs.
+#[derive(Default)]
 pub(super) struct HostNode {
-    lives: u64,
-    process: Option<Process>,
-    store: Memory,
+    pub(super) lives: u64,
+    pub(super) process: Option<Process>,
     /// Nothing is handled before this.
     pub(super) stalled_until: u64,
+    /// Nothing comes from etcd or reaches it before this.
+    pub(super) cut_until: u64,
 }
 
 /// The process.
-struct Process {
-    life: u64,
-    offset: i64,
-    core: Core,
+pub(super) struct Process {
+    pub(super) life: u64,
+    /// Of the clock on the wall.
+    pub(super) offset: i64,
+    /// Its part in finding a leader; none: it is alone.
+    pub(super) candidate: Option<Candidate>,
+    /// It follows.
+    pub(super) standby: Option<Standby>,
+    /// It leads.
+    pub(super) term: Option<Term>,
+}
+
+/// A time of leading.
+pub(super) struct Term {
+    /// Of all terms of all hosts there is one with this number.
+    pub(super) life: u64,
+    fence: Option<Fence>,
+    pub(super) core: Core,
     wakes: u64,
     /// Facts that wait for the store, and the last of their numbers.
     facts: Vec<Fact>,
     facts_seq: Seq,
-    writing: Option<Job>,
+    writing: Option<Write>,
+    /// Of the head that this term wrote last.
+    head: u64,
     journal_len: u64,
     journal_limit: JournalLimit,
-    connections: BTreeMap<ConnectionId, ()>,
-    actors: BTreeMap<FrameworkId, Actor>,
-    recovered: FrameworkStates,
-    loaded: Drf,
-    fallback: Drf,
-    handled: u64,
-}
-
-enum Job {
-    Append(Vec<Fact>, Seq),
-    Snapshot(Vec<Fact>),
-}
-
-impl HostNode {
-    pub(super) fn new() -> Self {
-        Self {
-            lives: 0,
-            process: None,
-            store: Memory::default(),
-            stalled_until: 0,
-        }
-    }
-
-    pub(super) fn life(&self) -> Option<u64> {
-        self.process.as_ref().map(|process| process.life)
-    }
-
-    pub(super) fn core(&self) -> Option<&Core> {
-        self.process.as_ref().map(|process| &process.core)
-    }
-
-    pub(super) fn opened(&mut self, connection: ConnectionId) {
-        if let Some(process) = &mut self.process {
-            process.connections.insert(connection, ());
-        }
-    }
-
-    pub(super) fn closed(&mut self, connection: ConnectionId) {
-        if let Some(process) = &mut self.process {
-            process.connections.remove(&connection);
-        }
-    }
-
-    /// A framework's state, as its actor has it.
-    pub(super) fn state_of(&self, framework: FrameworkId) -> Option<&StateEntries> {
-        let actor = self.process.as_ref()?.actors.get(&framework)?;
-        Some(actor.state())
-    }
-
-    /// A framework's state, as the store has it.
-    pub(super) fn durable_states(&self) -> FrameworkStates {
-        self.store.recovered().states
-    }
+    pub(super) connections: BTreeMap<ConnectionId, ()>,
+    pub(super) actors: BTreeMap<FrameworkId, Actor>,
+    pub(super) recovered: FrameworkStates,
+    pub(super) loaded: Drf,
+    pub(super) fallback: Drf,
 }
 
 impl World {
-    /// The time that the host's clock shows.
-    pub(super) fn host_now(&self) -> Timestamp {
-        let offset = self
-            .host
-            .process
-            .as_ref()
-            .map_or(0, |process| process.offset);
-        clock(self.now, offset)
+    /// Which host is in this term.
+    pub(super) fn host_of(&self, life: u64) -> Option<usize> {
+        self.hosts
+            .iter()
+            .position(|host| host.term().is_some_and(|term| term.life == life))
     }
 
-    pub(super) fn host_starts(&mut self) -> Checked {
-        if self.host.process.is_some() {
+    pub(super) fn term_mut(&mut self, life: u64) -> Option<&mut Term> {
+        let terms = self.hosts.iter_mut().filter_map(HostNode::term_mut);
+        let mut own = terms.filter(|term| term.life == life);
+        own.next()
+    }
+
+    /// The term of the host that acts, if any does.
+    pub(super) fn acting(&self) -> Option<&Term> {
+        let mut hosts = 0..self.hosts.len();
+        let acts = |host: &usize| self.hosts[*host].term().is_some() && self.authority_holds(*host);
+        self.hosts[hosts.find(acts)?].term()
+    }
+
+    /// The terms of hosts that believe to be in one.
+    pub(super) fn terms_now(&self) -> impl Iterator<Item = u64> {
+        self.hosts
+            .iter()
+            .filter_map(HostNode::term)
+            .map(|term| term.life)
+    }
+
+    /// The core of the host that acts.
+    pub(super) fn core(&self) -> Option<&Core> {
+        self.acting().map(|term| &term.core)
+    }
+
+    /// A framework's state, as the actor of the host that acts has it.
+    pub(super) fn state_of(&self, framework: FrameworkId) -> Option<&StateEntries> {
+        let actor = self.acting()?.actors.get(&framework)?;
+        Some(actor.state())
+    }
+
+    /// Until when the host of a term stands still.
+    pub(super) fn stalled_until(&self, life: u64) -> u64 {
+        let host = self.host_of(life);
+        host.map_or(0, |host| self.hosts[host].stalled_until)
+    }
+
+    pub(super) fn opened(&mut self, life: u64, connection: ConnectionId) {
+        if let Some(term) = self.term_mut(life) {
+            term.connections.insert(connection, ());
+        }
+    }
+
+    pub(super) fn closed(&mut self, life: u64, connection: ConnectionId) {
+        if let Some(term) = self.term_mut(life) {
+            term.connections.remove(&connection);
+        }
+    }
+
+    /// The time that a host's clock on the wall shows.
+    pub(super) fn host_now(&self, host: usize) -> Timestamp {
+        let process = self.hosts[host].process.as_ref();
+        clock(self.now, process.map_or(0, |process| process.offset))
+    }
+
+    pub(super) fn host_starts(&mut self, host: usize) -> Checked {
+        if self.hosts[host].process.is_some() {
             return Ok(());
         }
-        let Recovered { facts, states } = self.host.store.recovered();
-        let journal_len = facts.len() as u64;
         let offset = jump(&mut self.dice.machine);
-        let now = clock(self.now, offset);
-        let recovered = Core::recover(self.scenario.core.clone(), facts, now);
-        let core = match recovered {
-            Ok(core) => core,
-            Err(error) => {
-                return Err(Violation {
-                    invariant: Invariant::RecoveryTrue,
-                    text: error.to_string(),
-                });
-            }
-        };
-        self.check.tally.count(Invariant::RecoveryTrue);
-        self.host.lives += 1;
-        self.host.process = Some(Process {
-            life: self.host.lives,
+        let node = &mut self.hosts[host];
+        node.lives += 1;
+        node.process = Some(Process {
+            life: node.lives,
             offset,
-            core,
+            candidate: None,
+            standby: None,
+            term: None,
+        });
+        let standby = self.load(host)?;
+        if self.hosts.len() > 1 {
+            return self.host_joins(host, standby);
+        }
+        self.term_begins(host, standby, None)
+    }
+
+    /// Goes on where all that is committed ends.
+    pub(super) fn term_begins(
+        &mut self,
+        host: usize,
+        standby: Standby,
+        fence: Option<Fence>,
+    ) -> Checked {
+        let now = self.host_now(host);
+        self.check.tally.count(Invariant::RecoveryTrue);
+        self.terms += 1;
+        let life = self.terms;
+        let term = Term {
+            life,
+            fence,
+            core: standby.replica.lead(now),
             wakes: 0,
             facts: Vec::new(),
             facts_seq: Seq(0),
             writing: None,
-            journal_len,
+            head: self.log.head(),
+            journal_len: self.log.len(),
             journal_limit: JournalLimit::new(self.scenario.journal_max),
             connections: BTreeMap::new(),
             actors: BTreeMap::new(),
-            recovered: states,
+            recovered: self.log.states(),
             loaded: Drf::default(),
             fallback: Drf::default(),
-            handled: 0,
-        });
+        };
+        if let Some(process) = self.hosts[host].process.as_mut() {
+            process.term = Some(term);
+        }
         self.check.told.host_began();
         self.check.offers.host_began();
         self.host_recounts()?;
-        let life = self.host.lives;
         if self.scenario.loaded_policy {
             self.host_hears(life, policy_loaded())?;
         }
         self.host_hears(life, Event::Ticked)
     }
 
-    /// The process dies: what is not durable is lost, and a write under way may be either.
-    pub(super) fn host_dies(&mut self) -> Checked {
-        let Some(process) = self.host.process.take() else {
+    /// The process dies: what is not durable is lost, and a write under way to its own disk may be
+    /// either.
+    pub(super) fn host_dies(&mut self, host: usize) -> Checked {
+        let Some(process) = self.hosts[host].process.take() else {
             return Ok(());
         };
-        if let Some(job) = process.writing
-            && self.dice.disk.one_in(2)
-        {
-            self.commit(job)?;
+        self.hosts[host].stalled_until = 0;
+        if let Some(mut term) = process.term {
+            // What was on its way to etcd is still.
+            let own_disk = process.candidate.is_none();
+            if let Some(write) = term.writing.take_if(|_| own_disk)
+                && write.after == self.log.head()
+                && self.dice.disk.one_in(2)
+            {
+                self.commit(&write)?;
+            }
+            self.term_is_over(term);
         }
-        for connection in process.connections.into_keys() {
+        let away = 50 + delay(&mut self.dice.machine, 10_000);
+        self.after(away, Occurrence::HostStarts { host });
+        Ok(())
+    }
+
+    /// Nobody hears of it any more.
+    pub(super) fn term_is_over(&mut self, term: Term) {
+        for connection in term.connections.into_keys() {
             self.host_end_gone(connection.0);
         }
-        self.client.host_died();
-        self.host.stalled_until = 0;
-        let away = 50 + delay(&mut self.dice.machine, 10_000);
-        self.after(away, Occurrence::HostStarts);
-        Ok(())
+        self.client.host_died(term.life);
     }
 
-    fn commit(&mut self, job: Job) -> Checked {
-        let Self { host, check, .. } = self;
-        match &job {
-            Job::Append(facts, _) => {
-                for fact in facts {
-                    check.told.persisted(fact);
-                }
-                let stored = host.store.append(facts).is_ok();
-                debug_assert!(stored, "memory does not fail");
-                check.durable.commit(facts, &mut check.tally)
+    /// A write is done.
+    pub(super) fn commit(&mut self, write: &Write) -> Checked {
+        let Self { log, check, .. } = self;
+        if let Job::Append(facts, _) = &*write.job {
+            for fact in facts {
+                check.told.persisted(fact);
             }
-            Job::Snapshot(facts) => {
-                let stored = host.store.snapshot(facts).is_ok();
-                debug_assert!(stored, "memory does not fail");
-                check.durable.compare_snapshot(facts, &mut check.tally)
-            }
+        }
+        log.commit(write);
+        match &*write.job {
+            Job::Append(facts, _) => check.durable.commit(facts, &mut check.tally),
+            Job::Snapshot(facts) => check.durable.compare_snapshot(facts, &mut check.tally),
         }
     }
 
-    pub(super) fn host_stored(&mut self, life: u64) -> Checked {
-        let process = self.host.process.as_mut();
-        let Some(process) = process.filter(|process| process.life == life) else {
+    /// The disk of a host that is alone has taken what was written.
+    pub(super) fn disk_written(&mut self, life: u64) -> Checked {
+        let write = self
+            .term_mut(life)
+            .and_then(|term| term.writing.as_ref().cloned());
+        let Some(write) = write else {
             return Ok(());
         };
-        let Some(job) = process.writing.take() else {
+        self.commit(&write)?;
+        self.host_stored(life, write.after)
+    }
+
+    /// A term hears that its write is done.
+    pub(super) fn host_stored(&mut self, life: u64, after: u64) -> Checked {
+        let until = self.stalled_until(life);
+        if until > self.now {
+            self.at(until, Occurrence::Stored { life, after });
             return Ok(());
-        };
-        let seq = match &job {
-            Job::Append(_, seq) => Some(*seq),
-            Job::Snapshot(_) => None,
-        };
-        self.commit(job)?;
-        if let Some(seq) = seq {
-            self.host_hears(life, Event::Persisted(seq))?;
         }
-        self.give_store_work();
+        let Some(term) = self.term_mut(life) else {
+            return Ok(());
+        };
+        let Some(write) = term.writing.take_if(|write| write.after == after) else {
+            return Ok(());
+        };
+        term.head = after + 1;
+        if let Job::Append(_, seq) = &*write.job {
+            self.host_hears(life, Event::Persisted(*seq))?;
+        }
+        self.give_store_work(life);
         Ok(())
+    }
+
+    /// The write under way, if it is still that one.
+    pub(super) fn writing(&self, life: u64, after: u64) -> Option<Write> {
+        let term = self.hosts[self.host_of(life)?].term()?;
+        let write = term.writing.as_ref()?;
+        (write.after == after).then(|| write.clone())
     }
 
     pub(super) fn host_wakes(&mut self, life: u64, wake: u64) -> Checked {
-        let process = self.host.process.as_ref();
-        if process.is_some_and(|process| process.wakes == wake) {
+        let term = self.term_mut(life);
+        if term.is_some_and(|term| term.wakes == wake) {
             return self.host_hears(life, Event::Ticked);
         }
         Ok(())
     }
 
-    /// An event for this process; one for another is lost with it.
+    /// An event for this term; one for another is lost with it.
     pub(super) fn host_hears(&mut self, life: u64, event: Event) -> Checked {
-        if self.host.life() != Some(life) {
+        let Some(host) = self.host_of(life) else {
             return Ok(());
-        }
-        if self.host.stalled_until > self.now {
-            let until = self.host.stalled_until;
+        };
+        let until = self.hosts[host].stalled_until;
+        if until > self.now {
             let event = Box::new(event);
             self.at(until, Occurrence::HostHears { life, event });
             return Ok(());
         }
-        self.handle(event)
+        self.handle(host, life, event)
     }
 
-    fn handle(&mut self, event: Event) -> Checked {
-        let now = self.host_now();
-        let Some(process) = self.host.process.as_mut() else {
+    fn handle(&mut self, host: usize, life: u64, event: Event) -> Checked {
+        let now = self.host_now(host);
+        let holds = self.authority_holds(host);
+        let Some(term) = self.hosts[host].term_mut() else {
             return Ok(());
         };
-        process.handled += 1;
         let committed = match &event {
             Event::StepCompleted {
                 framework,
@@ -257,70 +314,82 @@ impl World {
             } if self.check.told.is_current(*framework, *step, *attempt) => {
                 self.check
                     .offers
-                    .answered(*framework, answer, &process.core, now);
+                    .answered(*framework, answer, &term.core, now);
                 Some(*framework)
             }
             _ => None,
         };
         let registered = matches!(event, Event::AgentRegistered { .. });
         let mut out = Outbox::new();
-        process.core.handle(now, event, &mut out);
+        term.core.handle(now, event, &mut out);
+        // Asked after the core, as the daemon's loop does: no effect leaves.
+        if !holds {
+            return self.deposed(host);
+        }
         if let Some(framework) = committed {
             self.check.told.committed(framework);
         }
         let actions: Vec<Action> = out.drain().collect();
         for action in actions {
-            self.perform(action)?;
+            self.perform(host, life, action)?;
         }
-        self.give_store_work();
+        self.give_store_work(life);
         if registered || self.events.is_multiple_of(RECOUNT_EVERY) {
             self.host_recounts()?;
         }
-        let Some(process) = self.host.process.as_ref() else {
-            return Ok(());
-        };
-        let check = &mut self.check;
-        check.offers.look(&process.core, now, &mut check.tally)
-    }
-
-    pub(super) fn host_recounts(&mut self) -> Checked {
-        match &self.host.process {
-            Some(process) => self.check.recount(&process.core),
+        let Self { check, hosts, .. } = self;
+        match hosts[host].term() {
+            Some(term) => check.offers.look(&term.core, now, &mut check.tally),
             None => Ok(()),
         }
     }
 
-    fn perform(&mut self, action: Action) -> Checked {
-        self.note(|| format!("   {action:?}"));
-        let now = self.now;
-        let Some(process) = self.host.process.as_mut() else {
+    pub(super) fn host_recounts(&mut self) -> Checked {
+        let Some(host) = self.acting().and_then(|term| self.host_of(term.life)) else {
             return Ok(());
         };
-        let life = process.life;
+        let Self { check, hosts, .. } = self;
+        match hosts[host].term() {
+            Some(term) => check.recount(&term.core),
+            None => Ok(()),
+        }
+    }
+
+    fn perform(&mut self, host: usize, life: u64, action: Action) -> Checked {
+        self.note(|| format!("   h{host} {action:?}"));
+        self.check_leads(host)?;
+        let now = self.now;
+        let Some(process) = self.hosts[host].process.as_mut() else {
+            return Ok(());
+        };
+        let offset = process.offset;
+        let Some(term) = process.term.as_mut() else {
+            return Ok(());
+        };
         match action {
             Action::Persist { seq, facts } => {
                 self.hash ^= facts.len() as u64;
-                process.facts.extend(facts);
-                process.facts_seq = seq;
+                term.facts.extend(facts);
+                term.facts_seq = seq;
             }
             Action::Send {
                 connection,
                 message,
             } => {
                 self.check.durable.sent(&message, &mut self.check.tally)?;
-                if process.connections.contains_key(&connection) {
+                if term.connections.contains_key(&connection) {
                     self.send_down(connection, *message);
                 }
             }
             Action::Close { connection } => {
-                if process.connections.remove(&connection).is_some() {
+                if term.connections.remove(&connection).is_some() {
                     self.host_end_gone(connection.0);
                 }
             }
-            Action::StartFramework(record) => self.start_framework(&record),
+            Action::StartFramework(record) => self.start_framework(life, &record),
             Action::StopFramework { framework } => {
                 self.check.offers.framework_changed(framework);
-                if let Some(actor) = process.actors.get_mut(&framework) {
+                if let Some(actor) = term.actors.get_mut(&framework) {
                     actor.drop_instance();
                 }
             }
@@ -336,9 +405,9 @@ impl World {
             } => self.run_policy(life, seat, &changes, &cycle),
             Action::Reply { ticket, reply } => return self.replied(ticket, &reply),
             Action::Wake(at) => {
-                process.wakes += 1;
-                let wake = process.wakes;
-                let at = unclock(at, process.offset).max(now);
+                term.wakes += 1;
+                let wake = term.wakes;
+                let at = unclock(at, offset).max(now);
                 self.at(at, Occurrence::HostWakes { life, wake });
             }
             // Nobody swaps policies here, and a policy's memory is not looked at.
@@ -350,6 +419,19 @@ impl World {
             | Action::Note { .. } => {}
         }
         Ok(())
+    }
+
+    /// What leaves a host leaves it while the store knows it as the leader, and nobody else.
+    fn check_leads(&mut self, host: usize) -> Checked {
+        let fence = self.hosts[host].term().and_then(|term| term.fence);
+        let Some(fence) = fence else {
+            return Ok(());
+        };
+        let leads = self.etcd.leads();
+        let alone = leads == Some(fence);
+        self.check.tally.holds(Invariant::OneLeader, alone, || {
+            format!("host {host} acts under {fence:?}, and the store's leader is {leads:?}")
+        })
     }
 
     fn replied(&mut self, ticket: Ticket, reply: &Reply) -> Checked {
@@ -364,204 +446,45 @@ impl World {
         self.client_told(ticket, reply)
     }
 
-    fn give_store_work(&mut self) {
-        let Some(process) = self.host.process.as_mut() else {
+    fn give_store_work(&mut self, life: u64) {
+        let Some(term) = self.term_mut(life) else {
             return;
         };
-        if process.writing.is_some() {
+        if term.writing.is_some() {
             return;
         }
-        let job = if !process.facts.is_empty() {
-            let facts = std::mem::take(&mut process.facts);
-            process.journal_len += facts.len() as u64;
-            Job::Append(facts, process.facts_seq)
-        } else if process.journal_limit.is_reached(process.journal_len)
-            && process.core.held_effects() == 0
-        {
-            let facts = process.core.snapshot();
-            process.journal_len = facts.len() as u64;
-            process.journal_limit.replaced(process.journal_len);
+        let job = if !term.facts.is_empty() {
+            let facts = std::mem::take(&mut term.facts);
+            term.journal_len += facts.len() as u64;
+            Job::Append(facts, term.facts_seq)
+        } else if term.journal_limit.is_reached(term.journal_len) && term.core.held_effects() == 0 {
+            let facts = term.core.snapshot();
+            term.journal_len = facts.len() as u64;
+            term.journal_limit.replaced(term.journal_len);
             Job::Snapshot(facts)
         } else {
             return;
         };
-        process.writing = Some(job);
-        let life = process.life;
+        let write = Write {
+            fence: term.fence,
+            after: term.head,
+            job: Arc::new(job),
+        };
+        term.writing = Some(write.clone());
+        if write.fence.is_some() {
+            return self.write_to_etcd(life, write);
+        }
         let wait = 1 + delay(&mut self.dice.disk, self.scenario.delays.commit);
-        self.after(wait, Occurrence::Stored { life });
-    }
-
-    fn start_framework(&mut self, record: &FrameworkRecord) {
-        self.check.offers.framework_changed(record.framework);
-        self.check.told.life_began(record.framework);
-        let seed = self.scenario.core.seed;
-        let Some(process) = self.host.process.as_mut() else {
-            return;
-        };
-        let recovered = process.recovered.remove(&record.framework);
-        let state = match process.actors.remove(&record.framework) {
-            Some(actor) => actor.state().clone(),
-            None => recovered.unwrap_or_default(),
-        };
-        let context = Context {
-            name: record.name.to_string(),
-            id: record.framework.to_string(),
-            cluster: "sim".to_owned(),
-            region: String::new(),
-            version: "0".to_owned(),
-            roles: record.roles.clone(),
-            config: record.config.clone(),
-            limits: Vec::new(),
-        };
-        let actor = if record.digest == MAPREDUCE {
-            Actor::new::<MapReduce>(context, record.framework, seed, state)
-        } else {
-            Actor::new::<Restless>(context, record.framework, seed, state)
-        };
-        process.actors.insert(record.framework, actor);
-    }
-
-    fn run_step(
-        &mut self,
-        life: u64,
-        framework: FrameworkId,
-        attempt: u32,
-        batch: Batch,
-    ) -> Checked {
-        let check = &mut self.check;
-        check
-            .told
-            .called(framework, attempt, &batch, &mut check.tally)?;
-        let step = batch.step;
-        let dice = &mut self.dice.plugin;
-        let wait = delay(dice, self.scenario.delays.step);
-        let fails = !self.calm && dice.below(1_000) < self.scenario.faults.steps_fail;
-        let ill = self.client.is_ill(framework);
-        let forgets = dice.one_in(4);
-        // Some failures are the machine's: they do not count against the framework.
-        let blame = if !ill && dice.one_in(4) {
-            Blame::Host
-        } else {
-            Blame::Framework
-        };
-        let Some(process) = self.host.process.as_mut() else {
-            return Ok(());
-        };
-        let Some(actor) = process.actors.get_mut(&framework) else {
-            return Ok(());
-        };
-        if forgets {
-            actor.drop_instance();
-        }
-        let result = if fails || ill {
-            actor.drop_instance();
-            Err("it trapped".to_owned())
-        } else {
-            actor.step(batch)
-        };
-        let event = match result {
-            Ok(committed) => Event::StepCompleted {
-                framework,
-                step,
-                attempt,
-                writes: committed.writes,
-                answer: Box::new(committed.answer),
-            },
-            Err(text) => Event::StepFailed {
-                blame,
-                framework,
-                step,
-                attempt,
-                fault: fault(text),
-            },
-        };
-        let event = Box::new(event);
-        self.after(wait, Occurrence::HostHears { life, event });
-        Ok(())
-    }
-
-    fn run_policy(&mut self, life: u64, seat: PolicySeat, changes: &[Changes], cycle: &Cycle) {
-        let dice = &mut self.dice.plugin;
-        let wait = delay(dice, self.scenario.delays.cycle);
-        let odd = !self.calm
-            && seat == PolicySeat::Loaded
-            && dice.below(1_000) < self.scenario.faults.cycles_fail;
-        let Some(process) = self.host.process.as_mut() else {
-            return;
-        };
-        let policy = match seat {
-            PolicySeat::Loaded => &mut process.loaded,
-            PolicySeat::Fallback => &mut process.fallback,
-        };
-        let begins = |changes: &Changes| changes.part != ChangesPart::Delta;
-        if changes.first().is_some_and(begins) {
-            *policy = Drf::default();
-        }
-        for part in changes {
-            policy.apply(part);
-        }
-        let number = cycle.number;
-        let event = if odd && dice.one_in(2) {
-            Event::PolicyFailed {
-                cycle: number,
-                fault: fault("it trapped".to_owned()),
-            }
-        } else {
-            let proposal = if odd {
-                nonsense(dice)
-            } else {
-                policy.decide(cycle)
-            };
-            Event::PolicyProposed {
-                cycle: number,
-                proposal: Box::new(proposal),
-            }
-        };
-        let event = Box::new(event);
-        self.after(wait, Occurrence::HostHears { life, event });
+        self.after(wait, Occurrence::DiskWritten { life });
     }
 }
 
-/// The event that says that a policy is there.
-pub(super) fn policy_loaded() -> Event {
-    Event::PolicyLoaded {
-        identity: std::sync::Arc::new(PolicyIdentity {
-            name: "drf".to_owned(),
-            version: "0".to_owned(),
-            digest: String::new(),
-            config: String::new(),
-        }),
-        feeds: Feeds {
-            tasks: false,
-            filters: true,
-            demands: true,
-        },
+impl HostNode {
+    pub(super) fn term(&self) -> Option<&Term> {
+        self.process.as_ref()?.term.as_ref()
     }
-}
 
-/// Grants at random, now and then right ones.
-fn nonsense(dice: &mut Dice) -> Proposal {
-    let mut proposal = Proposal::default();
-    let small = |dice: &mut Dice, n: u64| u32::try_from(dice.below(n)).unwrap_or(0);
-    for _ in 0..dice.below(6) {
-        let demand = if dice.one_in(2) { NONE } else { small(dice, 6) };
-        let pieces: Vec<Piece> = (0..dice.below(4))
-            .map(|_| Piece {
-                terms: u32::from(dice.one_in(20)),
-                kind: small(dice, 8),
-                amount: Amount::from_milli(i64::from(small(dice, 4_000)) - 100),
-            })
-            .collect();
-        proposal
-            .grants
-            .push(small(dice, 5), small(dice, 5), demand, &pieces);
+    pub(super) fn term_mut(&mut self) -> Option<&mut Term> {
+        self.process.as_mut()?.term.as_mut()
     }
-    if dice.one_in(30) {
-        proposal.grants.lease.pop();
-    }
-    proposal
-}
-
-fn fault(text: String) -> Reason {
-    Reason::new("plugin-fault", Remedy::Mend, text)
 }

@@ -51,7 +51,12 @@ impl World {
         debug_assert!(process.link.is_none(), "one connection at a time");
         let cut = node.cut.up.max(node.cut.down);
         let refused = !self.calm && self.dice.network.one_in(20);
-        let Some(host_life) = self.host.life().filter(|_| cut <= self.now && !refused) else {
+        let found = if cut <= self.now && !refused {
+            self.find_leader()
+        } else {
+            None
+        };
+        let Some(host_life) = found else {
             let why = "the host does not answer".to_owned();
             let wait = if cut > self.now {
                 CONNECT_WITHIN
@@ -80,11 +85,25 @@ impl World {
                 host_open: true,
             },
         );
-        self.host.opened(ConnectionId(link));
+        self.opened(host_life, ConnectionId(link));
         if let Some(process) = self.agents[agent].process_mut(life) {
             process.link = Some(link);
         }
         self.agent_input(agent, life, Input::Connected);
+    }
+
+    /// The term that an agent finds: it asks any host, which leads or says who does as far as it knows.
+    fn find_leader(&mut self) -> Option<u64> {
+        let asked = match self.hosts.len() {
+            1 => 0,
+            many => self.dice.network.index(many),
+        };
+        let process = self.hosts[asked].process.as_ref()?;
+        if let Some(term) = &process.term {
+            return Some(term.life);
+        }
+        let leader = process.candidate.as_ref()?.followed?;
+        Some(self.hosts.get(leader)?.term()?.life)
     }
 
     pub(super) fn send_up(&mut self, link: u64, message: FromAgent) {
@@ -114,12 +133,15 @@ impl World {
         let Some(own) = self.links.get_mut(&link) else {
             return Ok(());
         };
-        let until = self.agents[own.agent].cut.up.max(self.host.stalled_until);
+        let (agent, life) = (own.agent, own.host_life);
+        let until = self.agents[agent].cut.up.max(self.stalled_until(life));
         if until > self.now {
             self.at(until, Occurrence::Up { link });
             return Ok(());
         }
-        let life = own.host_life;
+        let Some(own) = self.links.get_mut(&link) else {
+            return Ok(());
+        };
         let Some(message) = own.up.pop_front() else {
             return Ok(());
         };
@@ -201,20 +223,21 @@ impl World {
     }
 
     pub(super) fn host_hears_end(&mut self, link: u64) -> Checked {
-        let Some(own) = self.links.get_mut(&link) else {
+        let Some(life) = self.links.get(&link).map(|own| own.host_life) else {
             return Ok(());
         };
-        let until = self.host.stalled_until;
+        let until = self.stalled_until(life);
         if until > self.now {
             self.at(until, Occurrence::HostHearsEnd { link });
             return Ok(());
         }
-        own.host_open = false;
-        own.up.clear();
-        let life = own.host_life;
+        if let Some(own) = self.links.get_mut(&link) {
+            own.host_open = false;
+            own.up.clear();
+        }
         self.forget_link(link);
         let connection = ConnectionId(link);
-        self.host.closed(connection);
+        self.closed(life, connection);
         self.host_hears(life, Event::AgentDisconnected { connection })
     }
 

@@ -4,6 +4,7 @@
 use proffer_model::{FrameworkId, TaskState};
 
 use crate::check::{Invariant, Violation};
+use crate::framework::Actor;
 use crate::scenario::MINUTE;
 
 use super::client::Stage;
@@ -57,7 +58,9 @@ impl World {
 
     /// What demand is not served yet.
     fn not_served(&self) -> Option<String> {
-        let core = self.host.core()?;
+        let Some(core) = self.core() else {
+            return Some("no host leads".to_owned());
+        };
         for (agent, view) in core.agents(None).enumerate() {
             if !view.active {
                 return Some(format!("agent {agent} is not connected"));
@@ -88,7 +91,7 @@ impl World {
             if !job.accepted {
                 return Some(format!("{} was not accepted", job.name));
             }
-            let state = mapreduce.and_then(|id| self.host.state_of(id));
+            let state = mapreduce.and_then(|id| self.state_of(id));
             let record = state.and_then(|state| state.get(&format!("j/{}", job.name)));
             let record = record.map(|record| String::from_utf8_lossy(record).into_owned());
             if !record.is_some_and(|record| record.contains(r#""state":"succeeded""#)) {
@@ -100,7 +103,9 @@ impl World {
 
     /// What has not come to rest yet.
     fn not_drained(&self) -> Option<String> {
-        let core = self.host.core()?;
+        let Some(core) = self.core() else {
+            return Some("no host leads".to_owned());
+        };
         let pool = core.pool();
         if pool.tasks > 0 || !pool.used.is_empty() {
             return Some(format!(
@@ -130,7 +135,7 @@ impl World {
     }
 
     fn number_in(&self, framework: FrameworkId, key: &str) -> u64 {
-        let state = self.host.state_of(framework);
+        let state = self.state_of(framework);
         let value = state.and_then(|state| state.get(key));
         let text = value.map(|value| String::from_utf8_lossy(value).into_owned());
         text.and_then(|text| text.parse().ok()).unwrap_or(0)
@@ -139,10 +144,16 @@ impl World {
     /// What must be so when all is at rest.
     pub(super) fn check_end(&mut self) -> Checked {
         self.host_recounts()?;
-        let Self { check, host, .. } = self;
-        let Some(core) = host.core() else {
+        let leaders = self.leaders();
+        let acting = self.acting().and_then(|term| self.host_of(term.life));
+        let Self { check, hosts, .. } = self;
+        check.tally.holds(Invariant::Liveness, leaders == 1, || {
+            format!("{leaders} hosts lead long after the last fault")
+        })?;
+        let Some(term) = acting.and_then(|host| hosts[host].term()) else {
             return Ok(());
         };
+        let core = &term.core;
         for agent in core.agents(None) {
             let free = agent.offered.is_empty() && agent.used.is_empty();
             let whole = !free || agent.free == agent.total;
@@ -169,7 +180,8 @@ impl World {
             })?;
         }
         for own in self.client.frameworks.iter().filter(|own| !own.removed) {
-            let state = own.id.and_then(|id| host.state_of(id));
+            let actor = own.id.and_then(|id| term.actors.get(&id));
+            let state = actor.map(Actor::state);
             let believes = state
                 .into_iter()
                 .flat_map(|state| state.range("t/".to_owned().."t0".to_owned()))
