@@ -10,6 +10,7 @@ use std::fmt;
 
 use proffer_core::Core;
 use proffer_model::LaunchNumber;
+use proffer_model::fact::Fact;
 
 pub(crate) use durable::Durable;
 pub(crate) use machines::{Machines, Start};
@@ -45,6 +46,8 @@ pub enum Invariant {
     RepliesLast,
     /// A task gets all parts of its inputs or none.
     InputsWhole,
+    /// A version that does not start never becomes a framework.
+    VersionsStart,
     /// A host that begins anew knows what was durable.
     RecoveryTrue,
     /// When faults stop, all demand that fits is served, all tasks end, all queues drain.
@@ -55,7 +58,7 @@ pub enum Invariant {
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Conservation,
         Self::ResourcesOnce,
         Self::EffectsAfterFacts,
@@ -69,6 +72,7 @@ impl Invariant {
         Self::OneLeader,
         Self::RepliesLast,
         Self::InputsWhole,
+        Self::VersionsStart,
         Self::RecoveryTrue,
         Self::Liveness,
         Self::NoPanic,
@@ -91,6 +95,7 @@ impl Invariant {
             Self::OneLeader => "one-leader",
             Self::RepliesLast => "replies-last",
             Self::InputsWhole => "inputs-whole",
+            Self::VersionsStart => "versions-start",
             Self::RecoveryTrue => "recovery-true",
             Self::Liveness => "liveness",
             Self::NoPanic => "no-panic",
@@ -171,8 +176,13 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    /// Recounts the core's books, and compares its tasks with what is durable.
-    pub(crate) fn recount(&mut self, core: &Core) -> Checked {
+    /// Recounts the core's books, and compares its tasks with what is durable. `pending` are facts that
+    /// the core has emitted and that are not.
+    pub(crate) fn recount<'f>(
+        &mut self,
+        core: &Core,
+        pending: impl Iterator<Item = &'f Fact> + Clone,
+    ) -> Checked {
         let books = core.check_invariants();
         self.tally
             .holds(Invariant::Conservation, books.is_ok(), || {
@@ -183,14 +193,17 @@ impl Check {
             while known.next_if(|own| *own < launch).is_some() {}
             let is_known = known.peek() == Some(&launch);
             // What the core has forgotten by a fact that is under way is checked when that is durable.
-            let going = core.framework_name(self.durable.owner(launch)).is_none();
-            self.tally
-                .holds(Invariant::LaunchesKnown, is_known || going, || {
-                    format!(
-                        "{} is durable and has not ended, and the core does not know it",
-                        number(launch)
-                    )
-                })?;
+            let knows = is_known || {
+                let owner = self.durable.owner(launch);
+                core.framework_name(owner).is_none()
+                    || self.durable.is_forgotten_by(launch, pending.clone())
+            };
+            self.tally.holds(Invariant::LaunchesKnown, knows, || {
+                format!(
+                    "{} is durable and has not ended, and the core does not know it",
+                    number(launch)
+                )
+            })?;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@
 
 pub mod allocation;
 mod bindings;
+mod broken;
 mod check;
 pub mod dice;
 mod etcd;

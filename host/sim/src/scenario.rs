@@ -35,6 +35,10 @@ pub(crate) struct Scenario {
     pub(crate) restless: u64,
     /// A policy component is loaded, and fails now and then.
     pub(crate) loaded_policy: bool,
+    /// Operators upgrade, reserve and set quota.
+    pub(crate) operators: bool,
+    /// An agent is declared gone.
+    pub(crate) gives_up: bool,
     /// One of the frameworks is removed.
     pub(crate) removal: bool,
     /// How long faults go on.
@@ -93,9 +97,11 @@ impl Scenario {
     /// The choices of a seed.
     pub(crate) fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed).stream("scenario");
-        let agents = (0..dice.between(2, 5))
+        let agents: Vec<&str> = (0..dice.between(2, 5))
             .filter_map(|_| dice.pick(&TOTALS).copied())
             .collect();
+        // What is left must hold all that is to be kept running, with room for what comes and goes.
+        let may_give_up = agents.len() > 2;
         Self {
             hosts: pick(&mut dice, &[1, 1, 2, 3]),
             leader_lease: Duration(dice.between(1_000, 6_000)),
@@ -103,6 +109,8 @@ impl Scenario {
             jobs: dice.below(3),
             restless: dice.between(1, 2),
             loaded_policy: dice.one_in(2),
+            operators: dice.one_in(2),
+            gives_up: may_give_up && dice.one_in(2),
             removal: dice.one_in(4),
             stormy: dice.between(1, 4) * MINUTE,
             journal_max: dice.between(20, 400),

@@ -8,6 +8,7 @@ mod host;
 mod log;
 mod machine;
 mod network;
+mod operators;
 mod plugins;
 mod settle;
 

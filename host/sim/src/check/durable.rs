@@ -6,6 +6,8 @@ use proffer_model::agent::ToAgent;
 use proffer_model::fact::{Effect, Fact};
 use proffer_model::{AgentId, FrameworkId, LaunchNumber, TaskId, TaskState};
 
+use crate::broken::BROKEN;
+
 use super::{Checked, Invariant, Tally, number};
 
 /// Durable facts, as far as anything can be checked by them.
@@ -17,6 +19,8 @@ pub(crate) struct Durable {
     tasks: BTreeMap<(FrameworkId, TaskId), LaunchNumber>,
     agents: BTreeSet<AgentId>,
     frameworks: BTreeSet<FrameworkId>,
+    /// Components that frameworks were ever of.
+    versions: BTreeSet<(FrameworkId, String)>,
 }
 
 /// A launch.
@@ -100,8 +104,33 @@ impl Durable {
             .map_or(FrameworkId(0), |known| known.framework)
     }
 
+    /// Whether one of these facts forgets the task of a launch.
+    pub(crate) fn is_forgotten_by<'f>(
+        &self,
+        launch: LaunchNumber,
+        facts: impl Iterator<Item = &'f Fact>,
+    ) -> bool {
+        let Some(known) = self.launches.get(&launch) else {
+            return false;
+        };
+        let forgets = |effect: &Effect| matches!(effect, Effect::TaskForgotten { task } if *task == known.task);
+        let mut facts = facts;
+        facts.any(|fact| match fact {
+            Fact::StepCommitted(step) => {
+                step.framework == known.framework && step.effects.iter().any(forgets)
+            }
+            Fact::Changed { framework, effect } => *framework == known.framework && forgets(effect),
+            _ => false,
+        })
+    }
+
     pub(crate) fn has_framework(&self, framework: FrameworkId) -> bool {
         self.frameworks.contains(&framework)
+    }
+
+    /// Whether a framework was ever of this component.
+    pub(crate) fn has_version(&self, framework: FrameworkId, digest: &str) -> bool {
+        self.versions.contains(&(framework, digest.to_owned()))
     }
 
     /// A message leaves the host: what it says follows from durable facts.
@@ -161,6 +190,13 @@ impl Durable {
             }
             Fact::FrameworkSet(record) => {
                 self.frameworks.insert(record.framework);
+                let starts = record.digest != BROKEN;
+                let version = (record.framework, record.digest.clone());
+                self.versions.insert(version);
+                let name = &record.name;
+                tally.holds(Invariant::VersionsStart, starts, || {
+                    format!("{name} is durably of a version that does not start")
+                })?;
             }
             Fact::FrameworkRemoved { framework } => self.remove_framework(*framework),
             Fact::StepCommitted(step) => {

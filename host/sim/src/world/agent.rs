@@ -102,6 +102,16 @@ impl AgentNode {
         })
     }
 
+    /// Nobody starts it again.
+    pub(super) fn ends_for_good(&mut self) {
+        self.starts_again = false;
+    }
+
+    /// It does not run, and never will again.
+    pub(super) fn is_over(&self) -> bool {
+        self.process.is_none() && !self.starts_again
+    }
+
     fn identity(&self, recovered: &Recovered) -> Identity {
         let boot = format!("boot {}", self.machine.boot);
         match recovered.identity() {

@@ -30,6 +30,8 @@ pub(super) struct Client {
     waiting: BTreeMap<Ticket, (u64, Errand)>,
     /// Frameworks that fail every step until then.
     ill: BTreeMap<FrameworkId, u64>,
+    /// An agent that operators gave up.
+    pub(super) given_up: Option<usize>,
     pub(super) stage: Stage,
     pub(super) calm_since: u64,
     now: u64,
@@ -39,7 +41,7 @@ pub(super) struct Client {
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
     pub(super) name: String,
-    digest: &'static str,
+    pub(super) digest: &'static str,
     config: String,
     role: &'static str,
     pub(super) id: Option<FrameworkId>,
@@ -60,9 +62,11 @@ pub(super) struct Job {
 
 /// What a reply is to.
 #[derive(Clone, Debug)]
-enum Errand {
+pub(super) enum Errand {
     Add(usize),
     Submit(usize),
+    /// Of which framework, to which component.
+    Upgrade(usize, String),
     Other,
 }
 
@@ -175,7 +179,7 @@ impl World {
         self.do_something()
     }
 
-    fn ask(&mut self, errand: Errand, event: impl FnOnce(Ticket) -> Event) -> Checked {
+    pub(super) fn ask(&mut self, errand: Errand, event: impl FnOnce(Ticket) -> Event) -> Checked {
         self.client.tickets += 1;
         let ticket = Ticket(self.client.tickets);
         let lives: Vec<u64> = self.terms_now().collect();
@@ -294,6 +298,9 @@ impl World {
     /// Whatever operators do to a cluster that runs.
     fn do_something(&mut self) -> Checked {
         let choice = self.dice.client.below(24);
+        if self.scenario.operators && self.dice.client.one_in(3) {
+            return self.operate();
+        }
         let index = self.dice.client.index(self.client.frameworks.len());
         let name = self.client.frameworks[index].name.clone();
         match choice {
@@ -369,7 +376,10 @@ impl World {
                 }
             }
             (Errand::Submit(index), _) => self.client.jobs[index].asked_at = None,
-            (Errand::Other, _) => {}
+            (Errand::Upgrade(index, digest), Reply::Done) => {
+                return self.upgraded(index, &digest);
+            }
+            (Errand::Upgrade(..) | Errand::Other, _) => {}
         }
         Ok(())
     }

@@ -350,7 +350,7 @@ impl World {
         };
         let Self { check, hosts, .. } = self;
         match hosts[host].term() {
-            Some(term) => check.recount(&term.core),
+            Some(term) => check.recount(&term.core, term.pending()),
             None => Ok(()),
         }
     }
@@ -476,6 +476,17 @@ impl World {
         }
         let wait = 1 + delay(&mut self.dice.disk, self.scenario.delays.commit);
         self.after(wait, Occurrence::DiskWritten { life });
+    }
+}
+
+impl Term {
+    /// Facts that are not durable, as far as the host knows.
+    fn pending(&self) -> impl Iterator<Item = &Fact> + Clone {
+        let writing = match self.writing.as_ref().map(|write| &*write.job) {
+            Some(Job::Append(facts, _)) => &facts[..],
+            Some(Job::Snapshot(_)) | None => &[],
+        };
+        writing.iter().chain(&self.facts)
     }
 }
 

@@ -8,13 +8,15 @@ use proffer_model::policy::{Changes, ChangesPart, Cycle, Feeds, NONE, Piece, Pro
 use proffer_model::{Amount, FrameworkId, Reason, Remedy};
 use proffer_policy::{Drf, Policy};
 
+use crate::broken::{BROKEN, Broken};
 use crate::dice::Dice;
 use crate::framework::Actor;
 use crate::restless::Restless;
 
 use super::{Checked, Occurrence, World, delay};
 
-/// The digest of the MapReduce framework's component, as far as the core is concerned.
+/// The digest of the MapReduce framework's component, as far as the core is concerned. Later versions have
+/// a number behind it.
 pub(super) const MAPREDUCE: &str = "native:mapreduce";
 /// The other one's.
 pub(super) const RESTLESS: &str = "native:restless";
@@ -42,7 +44,9 @@ impl World {
             config: record.config.clone(),
             limits: Vec::new(),
         };
-        let actor = if record.digest == MAPREDUCE {
+        let actor = if record.digest == BROKEN {
+            Actor::new::<Broken>(context, record.framework, seed, state)
+        } else if record.digest.starts_with(MAPREDUCE) {
             Actor::new::<MapReduce>(context, record.framework, seed, state)
         } else {
             Actor::new::<Restless>(context, record.framework, seed, state)
