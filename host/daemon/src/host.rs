@@ -297,6 +297,7 @@ impl Term {
             authority,
         } = begin;
         let journal_len = store.journal_len();
+        let leads = authority.clone();
         let share = |bound: &Bound| bound.share().map_err(StartHostError::Thread);
         let bound = share(&parts.bound)?;
         let http = parts.http.as_ref().map(share).transpose()?;
@@ -383,6 +384,7 @@ impl Term {
             let pages = Pages {
                 handle,
                 metrics,
+                authority: leads,
                 token: token.clone(),
             };
             let stopping = stopped(shutting_down);

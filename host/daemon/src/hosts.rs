@@ -251,7 +251,7 @@ async fn one_turn(
     election: &Election,
     shutdown: &mut watch::Receiver<bool>,
 ) -> Result<Turn, HostFailed> {
-    let redirecting = Redirecting::start(parts, election.role())?;
+    let redirecting = Redirecting::start(parts, election)?;
     let followed = standby.follow(parts, election, shutdown).await;
     let led = match followed {
         Ok(Some(fence)) => standby.lead(parts, election, fence).await,
@@ -361,7 +361,8 @@ struct Redirecting {
 }
 
 impl Redirecting {
-    fn start(parts: &Parts, mut role: watch::Receiver<Role>) -> Result<Self, HostFailed> {
+    fn start(parts: &Parts, election: &Election) -> Result<Self, HostFailed> {
+        let mut role = election.role();
         let share = |bound: &proffer_rpc::Bound| {
             let shared = bound.share().map_err(StartHostError::Thread);
             shared.map_err(|error| HostFailed::Start(Box::new(error)))
@@ -385,6 +386,7 @@ impl Redirecting {
             let pages = StandbyPages {
                 token: parts.token.clone(),
                 leader: http_seen,
+                authority: election.authority(),
             };
             let listener = share(bound)?.into_listener();
             let stopping = stopped(stopping.clone());

@@ -12,11 +12,12 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use proffer_rpc::Token;
+use proffer_store::etcd::Authority;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::handle::LoopHandle;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, standby_text};
 
 /// What the version of the text format is called.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -26,6 +27,7 @@ const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 pub(crate) struct Pages {
     pub(crate) handle: LoopHandle,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) authority: Authority,
     pub(crate) token: Token,
 }
 
@@ -51,9 +53,10 @@ pub(crate) struct StandbyPages {
     pub(crate) token: Token,
     /// Where the leader's pages are; empty: nobody leads, or it has none.
     pub(crate) leader: watch::Receiver<String>,
+    pub(crate) authority: Authority,
 }
 
-/// A standby's pages, until `shutdown`: it lives, and everything else is at the leader.
+/// A standby's pages, until `shutdown`: it lives, and how leading has gone; everything else is at the leader.
 pub(crate) async fn serve_standby(
     listener: TcpListener,
     pages: StandbyPages,
@@ -72,6 +75,7 @@ async fn standby(State(pages): State<StandbyPages>, request: Request) -> Respons
     let leader = pages.leader.borrow().clone();
     let path = request.uri().path();
     match (path, leader.as_str()) {
+        ("/metrics", _) => metrics_page(standby_text(&pages.authority)),
         ("/healthz", "") => (StatusCode::OK, "ok: standby; nobody leads now\n").into_response(),
         ("/healthz", leader) => {
             (StatusCode::OK, format!("ok: standby of {leader}\n")).into_response()
@@ -106,7 +110,11 @@ fn unauthorized() -> Response {
 }
 
 async fn metrics(State(pages): State<Pages>) -> Response {
-    ([(header::CONTENT_TYPE, METRICS_TYPE)], pages.metrics.text()).into_response()
+    metrics_page(pages.metrics.text(&pages.authority))
+}
+
+fn metrics_page(text: String) -> Response {
+    ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response()
 }
 
 /// The loop answers: the host lives.

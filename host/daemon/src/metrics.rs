@@ -1,17 +1,21 @@
 //! The host's metrics, in Prometheus's text format.
 
 mod frameworks;
+mod leadership;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use proffer_core::Core;
 use proffer_model::Amount;
 use proffer_record::RecordingTally;
+use proffer_store::etcd::Authority;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+
+pub(crate) use self::leadership::standby_text;
 
 use self::frameworks::FrameworkMetrics;
 
@@ -193,14 +197,15 @@ impl Metrics {
         gauges.checkpoints_skipped.set(skipped);
     }
 
-    /// The page.
-    pub(crate) fn text(&self) -> String {
+    /// The page, with how leading goes on a host of several.
+    pub(crate) fn text(&self, authority: &Authority) -> String {
         let mut text = String::new();
         let mut written = encode(&mut text, &self.registry).is_ok();
         // The frameworks' come before the end mark.
         let end = "# EOF\n";
         let mut text = text.strip_suffix(end).unwrap_or(&text).to_owned();
         written &= self.frameworks.write_to(&mut text).is_ok();
+        written &= leadership::write_to(&mut text, authority).is_ok();
         if !written {
             tracing::error!("the metrics could not be written");
         }

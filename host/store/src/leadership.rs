@@ -36,14 +36,19 @@
 //! - [`Action::Lead`] and [`Action::StepDown`] alternate, the first one first.
 //! - A lease that is not needed any more is given back ([`Action::Revoke`]).
 
+mod counts;
 #[cfg(feature = "planted")]
 pub mod planted;
 #[cfg(test)]
 mod tests;
+mod timings;
 
 use std::collections::BTreeMap;
 
 use proffer_model::{Duration, Timestamp};
+
+pub use counts::Counts;
+pub use timings::Timings;
 
 /// The store's revision at which the leadership key was made. Later leaders have higher ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,44 +69,6 @@ pub struct Leader {
     pub fence: Fence,
     /// The key's value: where the leader is, in the shell's own words.
     pub place: String,
-}
-
-/// How long what takes. [`Timings::of_lease`] derives all from the lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timings {
-    /// Asked of the store; the store may give a longer one.
-    pub lease: Duration,
-    /// Between two keep-alives.
-    pub renew_every: Duration,
-    /// So long before the lease may end, the leader stops.
-    pub margin: Duration,
-    /// After a failure, before the next try.
-    pub retry_after: Duration,
-    /// A request without an answer is given up.
-    pub answer_within: Duration,
-}
-
-impl Timings {
-    /// A keep-alive every fifth of the lease, so that two may be lost; the last quarter is margin.
-    #[must_use]
-    pub const fn of_lease(lease: Duration) -> Self {
-        Self {
-            lease,
-            renew_every: Duration(lease.0 / 5),
-            margin: Duration(lease.0 / 4),
-            retry_after: Duration(lease.0 / 10),
-            answer_within: Duration(lease.0 / 2),
-        }
-    }
-
-    /// When a host stops by itself whose lease was asked for, or renewed, at that time.
-    fn stops_at(&self, sent: Timestamp, ttl: Duration) -> Timestamp {
-        #[cfg(feature = "planted")]
-        if planted::is_lease_ignored() {
-            return sent + Duration::DAY;
-        }
-        sent + ttl - self.margin
-    }
 }
 
 /// What has happened.
@@ -215,6 +182,7 @@ pub struct Leadership {
     /// What was said last with [`Action::Follow`].
     followed: Option<Leader>,
     woken_at: Option<Timestamp>,
+    counts: Counts,
 }
 
 #[derive(Clone, Debug)]
@@ -255,7 +223,14 @@ impl Leadership {
             next_request: 1,
             followed: None,
             woken_at: None,
+            counts: Counts::default(),
         }
+    }
+
+    /// How it has gone so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts
     }
 
     /// The fence under which effects may leave the host at this moment; none: none may.
@@ -381,6 +356,7 @@ impl Leadership {
             renew_at: self.now,
             unanswered: BTreeMap::new(),
         };
+        self.counts.terms += 1;
         out.push(Action::Lead { fence });
     }
 
@@ -426,6 +402,7 @@ impl Leadership {
             && unanswered.remove(&request).is_some()
         {
             tracing::debug!(why, "a keep-alive failed");
+            self.counts.renewals_failed += 1;
             *renew_at = (*renew_at).min(self.now + self.timings.retry_after);
         }
         match self.state {
@@ -513,7 +490,10 @@ impl Leadership {
                 let lease = *lease;
                 *renew_at = now + self.timings.renew_every;
                 // An answer so late would not help; without this, they would pile up.
+                let sent_before = unanswered.len();
                 unanswered.retain(|_, sent| now.since(*sent) < self.timings.lease);
+                self.counts.renewals_failed += (sent_before - unanswered.len()) as u64;
+                self.counts.renewals += 1;
                 let request = RequestId(self.next_request);
                 self.next_request += 1;
                 unanswered.insert(request, now);
@@ -537,9 +517,15 @@ impl Leadership {
     }
 
     fn step_down(&mut self, why: String, out: &mut Vec<Action>) {
-        let State::Leading { lease, .. } = self.state else {
+        let State::Leading {
+            lease,
+            ref unanswered,
+            ..
+        } = self.state
+        else {
             return;
         };
+        self.counts.renewals_failed += unanswered.len() as u64;
         out.push(Action::StepDown { why });
         // If the store can be reached, the next leader need not wait for the lease's end.
         out.push(Action::Revoke { lease });

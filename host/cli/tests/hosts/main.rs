@@ -6,7 +6,8 @@
 //! without one the tests say so and end, unless `PROFFER_REQUIRE_ALL=1`.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -133,7 +134,7 @@ impl Hosts {
         }
         let mut command = self.command(&name);
         let process = command
-            .args(["host", "--http", "off", "--store", &self.store()])
+            .args(["host", "--http", "127.0.0.1:0", "--store", &self.store()])
             .args(["--listen", &self.addresses[number], "--set", LEASE])
             .args(["--set", "host.agent-timeout=2s"])
             .stdout(Stdio::null())
@@ -193,6 +194,23 @@ impl Hosts {
             .as_u64()
             .or_else(|| status["agents"]["active"].as_u64())
             .unwrap_or(0)
+    }
+
+    /// The leader's page of metrics.
+    fn metrics(&self) -> String {
+        let status = self.ask(&["status", "--json"]);
+        let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+        let address = status["http_address"].as_str().unwrap();
+        let token = std::fs::read_to_string(self.data("host0").join("token")).unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        let token = token.trim();
+        let request = format!(
+            "GET /metrics HTTP/1.0\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        page
     }
 
     #[track_caller]
@@ -384,6 +402,14 @@ fn a_job_goes_on_when_etcd_is_killed_and_comes_back() {
     assert_eq!(asked.status.code(), Some(6), "{asked:?}");
     hosts.etcd[0].restart();
     assert_eq!(hosts.result(), expected());
+    let page = hosts.metrics();
+    assert!(page.contains("\nproffer_leader_leads 1\n"), "{page}");
+    assert!(!page.contains("\nproffer_leader_terms_total 0\n"), "{page}");
+    assert!(
+        page.contains("\nproffer_leader_renewals_failed_total "),
+        "{page}"
+    );
+    assert!(page.ends_with("# EOF\n"), "{page}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The leadership machine, driven: etcd's leases, a watch on the key, a clock.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use proffer_model::{Duration, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -10,7 +10,7 @@ use super::client::EtcdError;
 use super::cluster::{Cluster, first_of};
 use super::ops::{get, get_op, made_at, put_leased, txn};
 use super::proto;
-use crate::leadership::{Action, Event, Fence, Leader, Leadership, LeaseId, Timings};
+use crate::leadership::{Action, Counts, Event, Fence, Leader, Leadership, LeaseId, Timings};
 
 /// What requests and the watch have to say; one of each is under way at a time.
 const EVENTS_QUEUE: usize = 64;
@@ -20,7 +20,14 @@ const WATCH_AGAIN: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// Whether effects may leave this host. Cheap to clone and to ask.
 #[derive(Clone, Debug)]
-pub struct Authority(Arc<AtomicU64>);
+pub struct Authority(Arc<Held>);
+
+#[derive(Debug)]
+struct Held {
+    /// By [`clock`]; `u64::MAX` of a host that shares its store with nobody.
+    until: AtomicU64,
+    counts: Mutex<Counts>,
+}
 
 /// What this host is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,20 +57,44 @@ impl Authority {
     /// A host that shares its store with nobody.
     #[must_use]
     pub fn unshared() -> Self {
-        Self(Arc::new(AtomicU64::new(u64::MAX)))
+        Self::held_until(u64::MAX)
+    }
+
+    fn held_until(until: u64) -> Self {
+        Self(Arc::new(Held {
+            until: AtomicU64::new(until),
+            counts: Mutex::default(),
+        }))
+    }
+
+    /// How leading has gone so far; none: this host shares its store with nobody.
+    #[must_use]
+    pub fn counts(&self) -> Option<Counts> {
+        if self.0.until.load(Ordering::Acquire) == u64::MAX {
+            return None;
+        }
+        // Whole values are put there: a panic elsewhere leaves nothing broken.
+        let counts = self.0.counts.lock();
+        Some(*counts.unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Whether effects may leave at this moment.
     #[must_use]
     pub fn holds(&self) -> bool {
-        match self.0.load(Ordering::Acquire) {
+        match self.0.until.load(Ordering::Acquire) {
             u64::MAX => true,
             until => clock().0 < until,
         }
     }
 
     fn until(&self, until: Option<Timestamp>) {
-        self.0.store(until.map_or(0, |at| at.0), Ordering::Release);
+        let until = until.map_or(0, |at| at.0);
+        self.0.until.store(until, Ordering::Release);
+    }
+
+    fn count(&self, counts: Counts) {
+        let own = self.0.counts.lock();
+        *own.unwrap_or_else(PoisonError::into_inner) = counts;
     }
 }
 
@@ -80,7 +111,7 @@ impl Election {
     #[must_use]
     pub fn start(cluster: Cluster, lease: Duration, place: String) -> Self {
         let (role_sender, role) = watch::channel(Role::Following(None));
-        let authority = Authority(Arc::new(AtomicU64::new(0)));
+        let authority = Authority::held_until(0);
         let (orders, taken) = mpsc::channel(4);
         let (events, incoming) = mpsc::channel(EVENTS_QUEUE);
         let driver = Driver {
@@ -200,6 +231,7 @@ impl Driver {
         let actions = self.machine.handle(clock(), event);
         // First of all: what may leave the host is decided here.
         self.authority.until(self.machine.until());
+        self.authority.count(self.machine.counts());
         for action in actions {
             match action {
                 Action::Wake(at) => self.wake = Some(at),

@@ -93,6 +93,26 @@ fn a_keep_alive_counts_from_when_it_was_sent_however_late_its_answer() {
 }
 
 #[test]
+fn what_became_of_renewals_is_counted() {
+    let mut machine = leading();
+    let counts = |terms, renewals, renewals_failed| Counts {
+        terms,
+        renewals,
+        renewals_failed,
+    };
+    assert_eq!(machine.counts(), counts(1, 1, 0));
+    let why = "it does not answer".to_owned();
+    let failed = Event::Failed { request: r(3), why };
+    let _later = machine.handle(at(300), failed);
+    assert_eq!(machine.counts(), counts(1, 1, 1));
+    let _renewed = machine.handle(at(500), Event::Ticked);
+    assert_eq!(machine.counts(), counts(1, 2, 1));
+    // Its last one was not answered when the time was over.
+    let _down = machine.handle(at(1_500), Event::Ticked);
+    assert_eq!(machine.counts(), counts(1, 2, 2));
+}
+
+#[test]
 fn an_answer_after_the_end_does_not_undo_it() {
     let mut machine = leading();
     let answer = Event::KeptAlive {
