@@ -242,6 +242,22 @@ impl Job {
         self.inputs.slice(self.record.split, index)
     }
 
+    /// When something ends, for what must come after: a step's time may be before that of an earlier
+    /// one, if another host goes on whose clock is behind.
+    #[must_use]
+    pub fn time_of_end(&self, now: Timestamp) -> Timestamp {
+        let losses = self.record.lost.iter();
+        losses.map(|lost| lost.at + 1).fold(now, Timestamp::max)
+    }
+
+    /// When outputs are found lost: not before any of them was written.
+    #[must_use]
+    pub fn time_of_loss(&self, now: Timestamp) -> Timestamp {
+        let tasks = self.maps.iter().chain(&self.reduces);
+        let ends = tasks.flat_map(|task| task.attempts.iter().filter_map(|attempt| attempt.ended));
+        ends.fold(now, Timestamp::max)
+    }
+
     /// Takes the outputs away that `lost` names, in memory; the record remembers it.
     pub fn apply_lost(&mut self, lost: Lost) -> u32 {
         let mut tasks = 0;

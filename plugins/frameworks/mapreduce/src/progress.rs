@@ -23,7 +23,7 @@ const FIRST: &str = "another attempt was first";
 
 /// Takes one update of one of the job's attempts.
 pub fn take_update(job: &mut Job, name: TaskName<'_>, update: &Update, step: &mut Step<'_>) {
-    let now = step.now();
+    let now = job.time_of_end(step.now());
     let Some(task) = job.task_mut(name.kind, name.index) else {
         return;
     };
@@ -129,7 +129,7 @@ fn fail(job: &mut Job, name: TaskName<'_>, update: &Update, step: &mut Step<'_>)
 /// A reduce task found inputs missing: the maps that wrote them run again. Not the task's fault, but
 /// one that never finds them (its component is what is missing, say) is stopped in the end.
 fn lose_inputs(job: &mut Job, name: TaskName<'_>, update: &Update, step: &mut Step<'_>) {
-    let now = step.now();
+    let now = job.time_of_loss(step.now());
     let losses = job.task_mut(name.kind, name.index).map_or(0, |task| {
         task.losses += 1;
         task.losses
@@ -203,7 +203,7 @@ fn lose_maps(job: &mut Job, indexes: &BTreeSet<usize>, now: Timestamp) {
 pub fn lose_agent(job: &mut Job, agent: AgentId, now: Timestamp) {
     let lost = Lost {
         agent: Some(agent),
-        at: now,
+        at: job.time_of_loss(now),
     };
     lose(job, lost);
 }

@@ -4,6 +4,10 @@ use proffer_sdk::framework::TaskState;
 use serde_json::{Value, json};
 
 use super::Cluster;
+use crate::job::Job;
+use crate::progress::lose_agent;
+use crate::submit::{Submission, read_job};
+use crate::task::AttemptState;
 
 /// A cluster whose job has done its maps.
 fn mapped(agents: u32, files: u32, reducers: u32) -> Cluster {
@@ -135,6 +139,37 @@ fn inputs_that_a_reducer_found_missing_are_made_again_by_name() {
     assert_eq!(cluster.job()["counters"]["failed"], 0);
     cluster.run_to_the_end();
     assert_eq!(cluster.job()["state"], "succeeded");
+}
+
+/// Another host goes on, whose clock is behind: a map ended after what is now.
+#[test]
+fn an_output_written_later_than_now_is_lost_once_and_the_next_one_stays() {
+    let body = json!({
+        "name": "wc", "inputs": [{ "source": "file:/a", "size": 10 }], "reducers": 1,
+        "map": { "component": "file:/w" }, "reduce": { "component": "file:/w" },
+    });
+    let submission = Submission {
+        roles: &[],
+        run: 1,
+        now: 0,
+    };
+    let mut job = read_job(body.to_string().as_bytes(), submission).unwrap();
+    let end = |job: &mut Job, now| {
+        let at = job.time_of_end(now);
+        let task = &mut job.maps[0];
+        let number = task.launch(1, "a", now, false);
+        let attempt = task.attempt_mut(number).unwrap();
+        attempt.end(AttemptState::Finished, at, "");
+    };
+    end(&mut job, 12_000);
+    lose_agent(&mut job, 1, 400);
+    assert!(!job.maps_done());
+    end(&mut job, 500);
+    // As it is read back from the state.
+    for lost in job.record.lost.clone() {
+        assert_eq!(job.apply_lost(lost), 0);
+    }
+    assert!(job.maps_done());
 }
 
 #[test]
