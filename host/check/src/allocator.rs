@@ -30,23 +30,53 @@ pub(crate) struct Run<'s> {
     pub(crate) inverse_made: Vec<(String, String)>,
 }
 
+/// What a policy offered in a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepOffers {
+    /// Counted from 0.
+    pub step: usize,
+    /// What was done.
+    pub op: String,
+    /// In words: to whom, of which agent, what.
+    pub offers: String,
+}
+
+/// What a policy offers in each step, whatever the scenario expects. Ends where the scenario goes on
+/// with what this policy did not offer; then why is the second.
+pub(crate) fn offers(
+    scenario: &Scenario,
+    seats: &mut dyn Seats,
+) -> Result<(Vec<StepOffers>, Option<Failed>), Failed> {
+    let mut run = begin(scenario, seats)?;
+    let mut steps = Vec::new();
+    for (index, step) in scenario.steps.iter().enumerate() {
+        // What was expected is another policy's: it is looked at, and not compared.
+        if expect::look(&mut run, step).is_some() {
+            continue;
+        }
+        if let Err(actual) = run.act(step) {
+            let failed = Failed {
+                step: Some(index),
+                op: step.op(),
+                expected: "it to be done".to_owned(),
+                actual,
+            };
+            return Ok((steps, Some(failed)));
+        }
+        let made = std::mem::take(&mut run.stage.made);
+        if !made.is_empty() {
+            steps.push(StepOffers {
+                step: index,
+                op: step.op(),
+                offers: expect::offers_text(&expect::summed(&made)),
+            });
+        }
+    }
+    Ok((steps, None))
+}
+
 pub(crate) fn run(scenario: &Scenario, seats: &mut dyn Seats) -> Result<(), Failed> {
-    let whole = |problem: String| Failed {
-        step: None,
-        op: "the scenario".to_owned(),
-        expected: "to be played".to_owned(),
-        actual: problem,
-    };
-    let rescinds = scenario.needs.iter().any(|need| need == "rescind");
-    let stage = Stage::new(&scenario.pool, rescinds, Cycles::Decided, seats).map_err(whole)?;
-    let mut run = Run {
-        stage,
-        frameworks: BTreeMap::new(),
-        allowed: None,
-        rescinded: Vec::new(),
-        inverse_seen: BTreeSet::new(),
-        inverse_made: Vec::new(),
-    };
+    let mut run = begin(scenario, seats)?;
     for (index, step) in scenario.steps.iter().enumerate() {
         run.step(step).map_err(|mismatch| Failed {
             step: Some(index),
@@ -63,6 +93,25 @@ pub(crate) fn run(scenario: &Scenario, seats: &mut dyn Seats) -> Result<(), Fail
         op: "the end".to_owned(),
         expected: "no offer that no step looked at".to_owned(),
         actual: expect::offers_text(&expect::summed(&run.stage.made)),
+    })
+}
+
+fn begin<'s>(scenario: &Scenario, seats: &'s mut dyn Seats) -> Result<Run<'s>, Failed> {
+    let whole = |problem: String| Failed {
+        step: None,
+        op: "the scenario".to_owned(),
+        expected: "to be played".to_owned(),
+        actual: problem,
+    };
+    let rescinds = scenario.needs.iter().any(|need| need == "rescind");
+    let stage = Stage::new(&scenario.pool, rescinds, Cycles::Decided, seats).map_err(whole)?;
+    Ok(Run {
+        stage,
+        frameworks: BTreeMap::new(),
+        allowed: None,
+        rescinded: Vec::new(),
+        inverse_seen: BTreeSet::new(),
+        inverse_made: Vec::new(),
     })
 }
 
@@ -131,6 +180,7 @@ impl Run<'_> {
             ticket,
             role,
             quotas,
+            weight: None,
             force: true,
         })
     }

@@ -18,6 +18,7 @@ mod sorter;
 mod stage;
 mod values;
 
+pub use allocator::StepOffers;
 pub use read::{ReadError, read};
 pub use report::{Failed, Report, Verdict};
 pub use scenario::{Kind, Scenario};
@@ -71,5 +72,21 @@ pub fn replay(scenario: &Scenario, seats: &mut dyn Seats) -> Verdict {
     match done {
         Ok(()) => Verdict::Passed,
         Err(failed) => Verdict::Failed(failed),
+    }
+}
+
+/// What a policy offers in each step of a scenario about allocation, whatever that expects, and where it
+/// could not go on; none for scenarios about something else.
+#[must_use]
+pub fn offers(
+    scenario: &Scenario,
+    seats: &mut dyn Seats,
+) -> Option<(Vec<StepOffers>, Option<Failed>)> {
+    if scenario.kind != Kind::Allocator {
+        return None;
+    }
+    match allocator::offers(scenario, seats) {
+        Ok(offered) => Some(offered),
+        Err(failed) => Some((Vec::new(), Some(failed))),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use proffer_check::{Component, Native, Seats, Verdict, read, replay};
+use proffer_check::{Component, Native, Seats, Verdict, offers, read, replay};
 use proffer_model::policy::{Changes, Cycle, Feeds, Finding, Place, Proposal, Question, Section};
 use proffer_policy::{Drf, Policy};
 use proffer_tests::guests;
@@ -186,4 +186,26 @@ fn a_policy_that_grants_what_is_taken_fails_by_the_core() {
         failed[0].contains("the core refused what the policy proposed"),
         "{failed:?}"
     );
+}
+
+#[test]
+fn what_policies_offer_is_compared_step_by_step_whatever_is_expected() {
+    let file = scenarios().join("pool.json");
+    let (mut drf, mut again) = (Native::named("drf").unwrap(), Native::named("drf").unwrap());
+    let mut doubled = Native::new(|| Box::new(Doubled::default()));
+    let (mut offered, mut stopped) = (0, 0);
+    for (_, scenario) in read(&file).unwrap() {
+        let one = offers(&scenario, &mut drf);
+        assert_eq!(one, offers(&scenario, &mut again), "{}", scenario.name);
+        let Some((steps, None)) = one else { continue };
+        offered += steps.len();
+        let (others, ended) = offers(&scenario, &mut doubled).unwrap();
+        // What is granted twice is refused in the step in which there is something to grant.
+        if let (Some(first), Some(ended)) = (steps.first(), ended) {
+            stopped += 1;
+            assert!(ended.step >= Some(first.step), "{}: {ended}", scenario.name);
+            assert!(others.len() < steps.len(), "{}", scenario.name);
+        }
+    }
+    assert!(offered > 20 && stopped > 10, "{offered} {stopped}");
 }
