@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::flags::{AgentCommand, HostFlags, Up};
 pub(crate) use self::framework::{Framework, FrameworkRun, FrameworkUpgrade};
-pub(crate) use self::policy::{Policy, PolicyCheck, PolicySwap};
+pub(crate) use self::policy::{Policy, PolicyCheck, PolicyDiff, PolicySwap};
 pub(crate) use self::replay::{
     Bench, BenchAllocation, Deciders, Explain, Replay, Simulate, Subject,
 };

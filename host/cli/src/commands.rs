@@ -34,6 +34,7 @@ pub(crate) fn run(line: CommandLine) -> anyhow::Result<()> {
         Command::Runner { .. } => Ok(()),
         Command::Plugin(command) => plugin::run(command, json),
         Command::Policy(Policy::Check(check)) => policy::check(&check, json),
+        Command::Policy(Policy::Diff(diff)) => policy::diff(&diff, json),
         Command::Config(crate::args::Config::Check) => config::check(&load(&global, [])?, json),
         Command::Demo(demo) => {
             let settings = load(&global, [])?;

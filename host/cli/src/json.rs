@@ -4,7 +4,7 @@
 use proffer_model::{Amount, AttributeValue, Bundle, Reason, Resources};
 use proffer_rpc::operator::{
     Agent, Explanation, Framework, FrameworkDetail, Offer, OfferCounts, Paged, Policy,
-    PolicyRecord, Role, Status, Task,
+    PolicyRecord, PolicyTrial, Role, Status, Task,
 };
 use serde_json::{Map, Value, json};
 
@@ -176,6 +176,23 @@ pub(crate) fn policy(policy: &Policy) -> Value {
         "failures": policy.failures, "last_fault": policy.last_fault.as_ref().map(reason),
         "number": policy.number, "before": policy.before, "probation": policy.probation,
         "swapping": policy.swapping, "swapped": policy.swapped, "taken_back": policy.taken_back,
+        "guards": policy.guards, "waiting": policy.waiting,
+        "longest_wait_ms": policy.longest_wait.0, "p99_wait_ms": policy.p99_wait.0,
+        "trial": policy.trial.as_ref().map(policy_trial),
+    })
+}
+
+fn policy_trial(trial: &PolicyTrial) -> Value {
+    json!({
+        "candidate": trial.candidate, "until": trial.until.0, "ended": trial.ended,
+        "fault": trial.fault.as_ref().map(reason), "cycles": trial.cycles, "alike": trial.alike,
+        "wanting": trial.wanting, "served": trial.served, "would_serve": trial.would_serve,
+        "reclaims": trial.reclaims, "would_reclaim": trial.would_reclaim,
+        "invalid": trial.invalid, "would_be_invalid": trial.would_be_invalid,
+        "roles": list(&trial.roles, |row| json!({
+            "role": row.role, "grants": row.grants, "would_grant": row.would_grant,
+            "amounts": bundle(&row.amounts), "would_amounts": bundle(&row.would_amounts),
+        })),
     })
 }
 
@@ -185,6 +202,7 @@ pub(crate) fn policy_record(record: &PolicyRecord) -> Value {
         "digest": record.digest, "config": record.config, "by": record.by, "at": record.at.0,
         "cause": record.cause.name(), "why": record.why,
         "fault": record.fault.as_ref().map(reason), "before": record.before,
+        "guards": record.guards,
     })
 }
 

@@ -261,8 +261,11 @@ codec_struct!(fact::PolicyRecord {
     at,
     cause,
     why,
+    guards,
     before
 });
+codec_struct!(fact::WaitGuard { wait, below });
+codec_enum!(fact::GuardedWait { Longest, P99 });
 codec_enum!(fact::PolicyCause { Settings, Swapped, RolledBack, Failed(a) });
 codec_struct!(proffer_model::KindQuota {
     kind,

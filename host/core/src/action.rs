@@ -63,13 +63,15 @@ pub enum Action {
         /// What to decide.
         cycle: Cycle,
     },
-    /// Feed a candidate, in order; say [`crate::Event::CandidateReady`] once it has taken its snapshot
-    /// in, or [`crate::Event::CandidateFailed`].
+    /// Feed a candidate, in order, and ask it if there is a cycle; say [`crate::Event::CandidateReady`] once it has taken its snapshot
+    /// in, [`crate::Event::CandidateProposed`] for the cycle, or [`crate::Event::CandidateFailed`].
     FeedCandidate {
         /// Which.
         candidate: u64,
         /// A snapshot at first, then what the running policy is fed too.
         changes: Vec<Changes>,
+        /// What it would decide is to be compared.
+        cycle: Option<Cycle>,
     },
     /// A candidate takes the seat, before the next cycle: what its predecessor carries goes over, and is
     /// said with [`crate::Event::PolicyCarried`].
@@ -109,7 +111,7 @@ pub enum Action {
 codec_enum!(Action {
     Persist { seq, facts }, Send { connection, message }, Close { connection }, StartFramework(a),
     StopFramework { framework }, RunStep { framework, attempt, batch },
-    RunPolicy { seat, changes, cycle }, FeedCandidate { candidate, changes },
+    RunPolicy { seat, changes, cycle }, FeedCandidate { candidate, changes, cycle },
     SwitchPolicy { candidate }, DropCandidate { candidate }, LoadPolicy(a), CarryPolicy, Reply { ticket, reply }, Wake(a), Note { framework, why },
 });
 

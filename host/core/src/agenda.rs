@@ -38,12 +38,14 @@ pub(crate) enum Deadline {
     AgentsBack,
     /// Time to say and to expect heartbeats.
     HeartbeatRound,
+    /// A candidate has been compared for long enough.
+    TrialEnds(u64),
 }
 
 codec_enum!(Deadline {
     OfferExpires(a), FilterEnds(a), CycleDue, FilterEndsAfterCycle(a), DemandWaits,
     TimerFires(a, b), DemandEnds(a, b), StepRetries(a), PolicyRetries, RequestEnds(a),
-    AgentUnreachable(a), AgentGone(a), BrakeLoosens, AgentsBack, HeartbeatRound,
+    AgentUnreachable(a), AgentGone(a), BrakeLoosens, AgentsBack, HeartbeatRound, TrialEnds(a),
 });
 
 /// Deadlines by time.

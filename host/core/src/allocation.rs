@@ -15,7 +15,11 @@ use crate::event::PolicyIdentity;
 use crate::machine::Core;
 use crate::swap::Swaps;
 
-mod judge;
+pub(crate) mod judge;
+mod waits;
+
+pub use waits::WaitView;
+use waits::Waits;
 
 /// Everything is fed to the native reference policy.
 const FALLBACK_FEEDS: Feeds = Feeds {
@@ -45,6 +49,7 @@ pub(crate) struct AllocationState {
     /// Who was fed last: another one needs a snapshot.
     pub(crate) fed: Option<Fed>,
     pub(crate) swaps: Swaps,
+    waits: Waits,
     pub(crate) tally: CycleTally,
 }
 
@@ -60,6 +65,7 @@ codec_struct!(AllocationState {
     loads,
     fed,
     swaps,
+    waits,
     tally
 });
 
@@ -295,7 +301,7 @@ impl Core {
             (PolicySeat::Loaded, Some(loaded)) => Fed::Loaded(loaded.load),
             _ => Fed::Fallback,
         };
-        let changes = self.take_changes(fed, feeds);
+        let (changes, for_candidate) = self.take_changes(fed, feeds);
         let scope = std::mem::take(&mut self.allocation.wanted);
         self.allocation.number += 1;
         let number = self.allocation.number;
@@ -317,6 +323,9 @@ impl Core {
             feeds,
             filters_ending: std::mem::take(&mut self.allocation.filters_ending),
         });
+        if let Some(changes) = for_candidate {
+            self.feed_candidate(changes, Some(cycle.clone()));
+        }
         self.emit(Action::RunPolicy {
             seat,
             changes,
@@ -366,6 +375,7 @@ impl Core {
             self.allocation.tally.fallback_cycles += 1;
         }
         self.refuse_reclaims(proposal);
+        self.compare_own(cycle, proposal);
         let scope = in_flight.scope.clone();
         let verdicts = match self.judge(proposal, in_flight.feeds) {
             Ok(verdicts) => verdicts,
@@ -411,6 +421,7 @@ impl Core {
                 self.end_filters(in_flight.filters_ending);
             }
         }
+        self.look_at_waits();
     }
 
     fn refuse_reclaims(&mut self, proposal: &Proposal) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proffer_codec::{codec_enum, codec_newtype, codec_struct};
 use proffer_model::agent::{LaunchUpdate, Registration};
-use proffer_model::fact::FrameworkOptions;
+use proffer_model::fact::{FrameworkOptions, WaitGuard};
 use proffer_model::framework::{Answer, StateWrite};
 use proffer_model::policy::{Feeds, Proposal, Section};
 use proffer_model::{
@@ -179,6 +179,20 @@ pub enum Event {
         /// How.
         fault: Reason,
     },
+    /// A candidate that is tried answered a cycle.
+    CandidateProposed {
+        /// Which.
+        candidate: u64,
+        /// Which cycle.
+        cycle: u64,
+        /// What it would have done.
+        proposal: Box<Proposal>,
+    },
+    /// An operator does not want the policy that is being put in.
+    SwapCancelAsked {
+        /// Who waits.
+        ticket: Ticket,
+    },
     /// The policy said what a successor should know.
     PolicyCarried {
         /// What.
@@ -226,6 +240,8 @@ pub enum Event {
         role: RoleName,
         /// Per kind; no rows: no quota.
         quotas: Vec<KindQuota>,
+        /// And its weight, both or neither.
+        weight: Option<Amount>,
         /// Even if the pool cannot hold it, or the role is over its limit.
         force: bool,
     },
@@ -405,10 +421,11 @@ codec_enum!(Event {
     RequestArrived { ticket, framework, method, path, query, headers, body, principal },
     TicketDropped { ticket }, PolicyLoaded { identity, feeds },
     PolicyUnavailable { fault }, PolicySwapAsked { ticket, swap }, CandidateReady { candidate },
-    CandidateFailed { candidate, fault }, PolicyCarried { sections },
+    CandidateFailed { candidate, fault }, CandidateProposed { candidate, cycle, proposal },
+    SwapCancelAsked { ticket }, PolicyCarried { sections },
     PolicyProposed { cycle, proposal }, PolicyFailed { cycle, fault },
     TaskKillAsked { ticket, framework, task, grace }, RoleSet { ticket, role, weight },
-    QuotaSet { ticket, role, quotas, force }, ReservationAsked { ticket, agent, resources, change },
+    QuotaSet { ticket, role, quotas, weight, force }, ReservationAsked { ticket, agent, resources, change },
     AgentChangeAsked { ticket, agent, change }, AgentsAllowed { ticket, agents },
     FrameworkChangeAsked { ticket, name, change }, Played { ticket, play },
     Persisted(a), Ticked,
@@ -543,7 +560,22 @@ pub struct PolicySwap {
     pub why: String,
     /// It goes back to this record; none: it is another policy.
     pub rollback_to: Option<u64>,
+    /// What takes it out again.
+    pub guards: Vec<WaitGuard>,
+    /// It is compared with the running policy first.
+    pub trial: Option<SwapTrial>,
 }
+
+/// A policy is asked beside the one that decides, for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SwapTrial {
+    /// For so long.
+    pub length: Duration,
+    /// Then it takes the seat; otherwise it goes.
+    pub switch: bool,
+}
+
+codec_struct!(SwapTrial { length, switch });
 
 codec_struct!(PolicySwap {
     candidate,
@@ -551,5 +583,7 @@ codec_struct!(PolicySwap {
     feeds,
     by,
     why,
-    rollback_to
+    rollback_to,
+    guards,
+    trial
 });

@@ -126,7 +126,9 @@ impl Core {
         })
     }
 
-    fn policy_name(&self) -> String {
+    /// Who decides, in words: name and version.
+    #[must_use]
+    pub fn policy_name(&self) -> String {
         let view = self.policy();
         match (view.loaded, view.fallback) {
             (Some(identity), false) => format!("{} {}", identity.name, identity.version),
@@ -163,7 +165,7 @@ impl Core {
     }
 
     /// Why this agent is not offered for this demand now, and what is missing.
-    fn why_not(
+    pub(crate) fn why_not(
         &self,
         id: AgentId,
         client: ClientId,
@@ -311,7 +313,7 @@ impl Core {
 }
 
 /// What of one unit is not there.
-fn missing(shape: &Shape, free: &Bundle) -> Bundle {
+pub(crate) fn missing(shape: &Shape, free: &Bundle) -> Bundle {
     let wanted = shape.resources.total();
     let mut short = wanted.minus_down_to_zero(free);
     short.ports = shape.fixed_ports.difference(&free.ports);

@@ -143,6 +143,11 @@ impl Feed {
         self.forget(Noun::Agent, agent.0);
     }
 
+    /// What was free at the last apply, where it has changed since.
+    pub(crate) fn seen_free_of(&self, agent: AgentId) -> Option<&Resources> {
+        self.seen_free.get(&agent)
+    }
+
     pub(crate) fn take_seen_free(&mut self) -> BTreeMap<AgentId, Resources> {
         std::mem::take(&mut self.seen_free)
     }

@@ -48,8 +48,10 @@ mod outputs;
 #[cfg(feature = "planted")]
 mod planted;
 mod play;
+mod policy_records;
 mod presence;
 mod quarantine;
+mod questions;
 mod quota;
 mod recovery;
 mod reservations;
@@ -58,16 +60,18 @@ mod supervision;
 mod swap;
 mod task_effects;
 mod tasks;
+mod trial;
 mod upgrades;
 mod view;
 
 pub use action::{Action, Outbox, PolicySeat, Reply, Seq};
+pub use allocation::WaitView;
 pub use config::{Allocation, CoreConfig};
 pub use constraint::constraints_admit;
 pub use downtime::AgentsAwaited;
 pub use event::{
     AgentChange, Blame, ConnectionId, Event, FrameworkChange, FrameworkUpgrade, HoldingChange,
-    NewFramework, Play, PolicyIdentity, PolicySwap, ReservationChange, Ticket,
+    NewFramework, Play, PolicyIdentity, PolicySwap, ReservationChange, SwapTrial, Ticket,
 };
 pub use explain::{AgentReason, DemandReport, FrameworkReport, TaskReport};
 pub use holdings::{RoleSums, RoleView};
@@ -78,6 +82,8 @@ pub use operators::weight_is_valid;
 #[cfg(feature = "planted")]
 pub use planted::Planted;
 pub use presence::GoneView;
+pub use questions::DemandQuestion;
 pub use recovery::{RecoverError, Replica};
 pub use swap::SwapView;
+pub use trial::{Compared, RoleCompared, Trial};
 pub use view::{AgentView, Counters, FrameworkView, OfferView, PolicyView, Pool, TaskView};

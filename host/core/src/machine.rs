@@ -287,6 +287,12 @@ impl Core {
             Event::PolicySwapAsked { ticket, swap } => self.policy_swap_asked(ticket, *swap),
             Event::CandidateReady { candidate } => self.candidate_ready(candidate),
             Event::CandidateFailed { candidate, fault } => self.candidate_failed(candidate, fault),
+            Event::CandidateProposed {
+                candidate,
+                cycle,
+                proposal,
+            } => self.candidate_proposed(candidate, cycle, &proposal),
+            Event::SwapCancelAsked { ticket } => self.swap_cancel_asked(ticket),
             Event::PolicyCarried { sections } => self.policy_carried_over(sections),
             Event::PolicyProposed { cycle, proposal } => self.policy_proposed(cycle, &proposal),
             Event::PolicyFailed { cycle, fault } => self.policy_failed(cycle, fault),
@@ -307,8 +313,9 @@ impl Core {
                 ticket,
                 role,
                 quotas,
+                weight,
                 force,
-            } => self.quota_set(ticket, &role, quotas, force),
+            } => self.quota_set(ticket, &role, (quotas, weight), force),
             Event::ReservationAsked {
                 ticket,
                 agent,
@@ -364,6 +371,7 @@ impl Core {
             Deadline::BrakeLoosens => self.give_up_agents(),
             Deadline::AgentsBack => self.agents_are_back(),
             Deadline::HeartbeatRound => self.heartbeat_round(),
+            Deadline::TrialEnds(candidate) => self.trial_ends(candidate),
         }
     }
 

@@ -423,13 +423,13 @@ impl Core {
 
     pub(crate) fn role_set(&mut self, ticket: Ticket, role: &RoleName, weight: Amount) {
         if !weight_is_valid(weight) {
-            return self.refuse_ticket(
-                ticket,
-                code::INVALID,
-                Remedy::Mend,
-                "a weight is more than 0",
-            );
+            return self.reply(ticket, Reply::Refused(no_weight()));
         }
+        self.put_weight(role, weight);
+        self.reply(ticket, Reply::Done);
+    }
+
+    pub(crate) fn put_weight(&mut self, role: &RoleName, weight: Amount) {
         let handle = self.handles.roles.set_weight(role, weight);
         self.feed.roles.insert(handle);
         self.facts.push(Fact::RoleSet {
@@ -452,7 +452,6 @@ impl Core {
             }
         }
         self.everything_wanted_in_events();
-        self.reply(ticket, Reply::Done);
     }
 
     /// What a finished step asked for beyond its fact.
@@ -483,6 +482,11 @@ impl Core {
     pub fn now(&self) -> Timestamp {
         self.now
     }
+}
+
+/// Said of a weight that is none.
+pub(crate) fn no_weight() -> Reason {
+    Reason::new(code::INVALID, Remedy::Mend, "a weight is more than 0")
 }
 
 /// Whether a role may weigh so much against its siblings: more than nothing.

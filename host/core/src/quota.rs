@@ -10,17 +10,25 @@ use crate::book::Ending;
 use crate::event::Ticket;
 use crate::holdings::add;
 use crate::machine::Core;
+use crate::operators::{no_weight, weight_is_valid};
 
 impl Core {
     pub(crate) fn quota_set(
         &mut self,
         ticket: Ticket,
         role: &RoleName,
-        quotas: Vec<KindQuota>,
+        (quotas, weight): (Vec<KindQuota>, Option<Amount>),
         force: bool,
     ) {
-        if let Err(why) = self.check_quota(role, &quotas, force) {
+        let checked = match weight {
+            Some(weight) if !weight_is_valid(weight) => Err(no_weight()),
+            _ => self.check_quota(role, &quotas, force),
+        };
+        if let Err(why) = checked {
             return self.reply(ticket, Reply::Refused(why));
+        }
+        if let Some(weight) = weight {
+            self.put_weight(role, weight);
         }
         let handle = self.handles.roles.set_quota(role, quotas.clone());
         self.feed.roles.insert(handle);

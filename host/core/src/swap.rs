@@ -10,47 +10,44 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use proffer_codec::{codec_enum, codec_struct};
-use proffer_model::fact::{Fact, PolicyCause, PolicyRecord};
-use proffer_model::policy::{Changes, Feeds, Filters, Section, Tasks};
-use proffer_model::{Duration, Reason, Remedy, Timestamp, code};
+use proffer_model::fact::{PolicyCause, PolicyRecord};
+use proffer_model::policy::{Changes, Cycle, Feeds, Filters, Section, Tasks};
+use proffer_model::{Reason, Remedy, Timestamp, code};
 
 use crate::action::{Action, Reply};
+use crate::agenda::Deadline;
 use crate::allocation::Fed;
 use crate::event::{PolicyIdentity, PolicySwap, Ticket};
 use crate::machine::Core;
+use crate::policy_records::bytes_of;
+use crate::trial::Trials;
 
-/// Records of policies that are kept: years of swaps by hand, and a page of them.
-const HISTORY_MAX: usize = 100;
 /// A policy that fails in one of its first cycles is taken back at once. A thousand are seconds of a
 /// busy cluster and hours of a quiet one; later failures are tried again a few times first.
 const PROBATION_CYCLES: u32 = 1_000;
-/// How often a running policy is asked what a successor should know: it may trap before the next
-/// time, and a minute of decayed usage is little.
-const CARRY_EVERY: Duration = Duration::from_secs(60);
-/// The contract's bound on what is carried.
-const CARRIED_BYTES_MAX: usize = 1 << 20;
 /// Bounds of what is remembered of each: a configuration is a page or two of JSON, the rest is
 /// what somebody typed.
 const CONFIG_BYTES_MAX: usize = 64 * 1024;
 const WORDS_BYTES_MAX: usize = 1_024;
-/// Who puts policies in when nobody asks for it.
-const HOST: &str = "the host";
+/// There are two kinds.
+const GUARDS_MAX: usize = 8;
 
 /// Policies that were put in, and the one that is being put in.
 #[derive(Debug, Default)]
 pub(crate) struct Swaps {
     /// The last is the one that decides; empty until the first swap.
-    history: VecDeque<PolicyRecord>,
+    pub(crate) history: VecDeque<PolicyRecord>,
     /// What the policy said last that a successor should know.
-    carried: Vec<Section>,
-    carried_at: Timestamp,
-    candidate: Option<Candidate>,
+    pub(crate) carried: Vec<Section>,
+    pub(crate) carried_at: Timestamp,
+    pub(crate) candidate: Option<Candidate>,
+    pub(crate) trials: Trials,
     /// Cycles in which a failure takes the policy back at once.
-    probation: u32,
+    pub(crate) probation: u32,
     /// The last of the history is being loaded; the fallback decides meanwhile.
-    waking: bool,
-    swapped: u64,
-    taken_back: u64,
+    pub(crate) waking: bool,
+    pub(crate) swapped: u64,
+    pub(crate) taken_back: u64,
 }
 
 codec_struct!(Swaps {
@@ -58,6 +55,7 @@ codec_struct!(Swaps {
     carried,
     carried_at,
     candidate,
+    trials,
     probation,
     waking,
     swapped,
@@ -66,10 +64,11 @@ codec_struct!(Swaps {
 
 /// A policy that is about to take the seat.
 #[derive(Debug)]
-struct Candidate {
-    ticket: Ticket,
-    swap: PolicySwap,
-    stage: Stage,
+pub(crate) struct Candidate {
+    /// None: whoever waited has had an answer.
+    ticket: Option<Ticket>,
+    pub(crate) swap: PolicySwap,
+    pub(crate) stage: Stage,
 }
 
 codec_struct!(Candidate {
@@ -79,11 +78,13 @@ codec_struct!(Candidate {
 });
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+pub(crate) enum Stage {
     /// It knows nothing yet.
     Unfed,
     /// It takes its snapshot in, and what has changed since.
     Warming,
+    /// It is asked too, and what it says is compared.
+    Shadowing,
     /// It may take the seat between two cycles.
     Ready,
 }
@@ -91,6 +92,7 @@ enum Stage {
 codec_enum!(Stage {
     Unfed,
     Warming,
+    Shadowing,
     Ready
 });
 
@@ -152,6 +154,14 @@ impl Core {
         if let Err(why) = self.check_swap(&swap) {
             return self.reply(ticket, Reply::Refused(why));
         }
+        // A trial has no end to wait for: its beginning is the answer.
+        let ticket = match swap.trial {
+            Some(_) => {
+                self.reply(ticket, Reply::Done);
+                None
+            }
+            None => Some(ticket),
+        };
         // The native policy has no instance that could be fed beside.
         let stage = if swap.identity.is_native() {
             Stage::Ready
@@ -177,6 +187,14 @@ impl Core {
             let text = "the policy before is being loaded again; ask again when it is".to_owned();
             return refuse(code::LIMIT, Remedy::Retry, text);
         }
+        if swap.trial.is_some() && swap.identity.is_native() {
+            let text = "the native policy is tried as its component; give that".to_owned();
+            return refuse(code::INVALID, Remedy::Mend, text);
+        }
+        if swap.guards.len() > GUARDS_MAX {
+            let text = format!("{} guards, and {GUARDS_MAX} are room", swap.guards.len());
+            return refuse(code::LIMIT, Remedy::Mend, text);
+        }
         for (what, text, max) in [
             ("configuration", &swap.identity.config, CONFIG_BYTES_MAX),
             ("reason", &swap.why, WORDS_BYTES_MAX),
@@ -196,8 +214,36 @@ impl Core {
     }
 
     pub(crate) fn candidate_ready(&mut self, number: u64) {
-        if let Some(candidate) = self.candidate_mut(number) {
+        let now = self.now;
+        let Some(candidate) = self.candidate_mut(number) else {
+            return;
+        };
+        let Some(trial) = &candidate.swap.trial else {
             candidate.stage = Stage::Ready;
+            return;
+        };
+        candidate.stage = Stage::Shadowing;
+        let until = now + trial.length;
+        let identity = Arc::clone(&candidate.swap.identity);
+        self.agenda.add(until, Deadline::TrialEnds(number));
+        self.begin_shadow(identity, until);
+        // Something to compare, at once.
+        self.everything_wanted_in_events();
+    }
+
+    pub(crate) fn trial_ends(&mut self, number: u64) {
+        let Some(candidate) = self.candidate_mut(number) else {
+            return;
+        };
+        let switches = candidate
+            .swap
+            .trial
+            .as_ref()
+            .is_some_and(|trial| trial.switch);
+        candidate.stage = Stage::Ready;
+        self.end_shadow(None);
+        if !switches {
+            self.drop_candidate();
         }
     }
 
@@ -206,10 +252,38 @@ impl Core {
         if self.candidate_mut(number).is_none() {
             return;
         }
-        if let Some(candidate) = self.allocation.swaps.candidate.take() {
-            self.emit(Action::DropCandidate { candidate: number });
-            self.reply(candidate.ticket, Reply::Refused(fault));
+        self.end_shadow(Some(fault.clone()));
+        if let Some(ticket) = self.drop_candidate() {
+            self.reply(ticket, Reply::Refused(fault));
         }
+    }
+
+    /// An operator does not want the policy any more that is being put in.
+    pub(crate) fn swap_cancel_asked(&mut self, ticket: Ticket) {
+        let why = Reason::new(
+            code::OPERATOR,
+            Remedy::ChooseAnew,
+            "an operator cancelled it",
+        );
+        if self.allocation.swaps.candidate.is_none() {
+            let text = "no policy is being put in";
+            let why = Reason::new(code::INVALID, Remedy::ChooseAnew, text);
+            return self.reply(ticket, Reply::Refused(why));
+        }
+        self.end_shadow(Some(why.clone()));
+        if let Some(waiting) = self.drop_candidate() {
+            self.reply(waiting, Reply::Refused(why));
+        }
+        self.reply(ticket, Reply::Done);
+    }
+
+    /// Answers who waits for it.
+    fn drop_candidate(&mut self) -> Option<Ticket> {
+        let Candidate { ticket, swap, .. } = self.allocation.swaps.candidate.take()?;
+        self.emit(Action::DropCandidate {
+            candidate: swap.candidate,
+        });
+        ticket
     }
 
     fn candidate_mut(&mut self, number: u64) -> Option<&mut Candidate> {
@@ -218,14 +292,19 @@ impl Core {
     }
 
     /// All that the policy of a seat has not been told; the candidate is told beside it.
-    pub(crate) fn take_changes(&mut self, fed: Fed, feeds: Feeds) -> Vec<Changes> {
+    pub(crate) fn take_changes(
+        &mut self,
+        fed: Fed,
+        feeds: Feeds,
+    ) -> (Vec<Changes>, Option<Vec<Changes>>) {
         let knows = self.allocation.fed.replace(fed) == Some(fed);
         let Some((other, stage)) = self.candidate_feeds() else {
-            return if knows {
+            let own = if knows {
                 self.take_delta(feeds)
             } else {
                 self.take_snapshot(feeds)
             };
+            return (own, None);
         };
         let (own, others) = match (knows, stage == Stage::Unfed) {
             (true, true) => (self.take_delta(feeds), self.take_snapshot(other)),
@@ -242,8 +321,7 @@ impl Core {
                 (only(both.clone(), feeds), both)
             }
         };
-        self.feed_candidate(only(others, other));
-        own
+        (own, Some(only(others, other)))
     }
 
     /// No cycle begins: a candidate that waits for its snapshot gets it alone, and one that knows all
@@ -254,11 +332,11 @@ impl Core {
         };
         let changes = match stage {
             Stage::Unfed => self.take_snapshot(feeds),
-            Stage::Warming | Stage::Ready if self.feed.is_overfull() => self.take_delta(feeds),
-            Stage::Warming | Stage::Ready => return,
+            _ if self.feed.is_overfull() => self.take_delta(feeds),
+            Stage::Warming | Stage::Shadowing | Stage::Ready => return,
         };
         self.allocation.fed = None;
-        self.feed_candidate(only(changes, feeds));
+        self.feed_candidate(only(changes, feeds), None);
     }
 
     fn candidate_feeds(&self) -> Option<(Feeds, Stage)> {
@@ -267,7 +345,8 @@ impl Core {
         fed.then_some((candidate.swap.feeds, candidate.stage))
     }
 
-    fn feed_candidate(&mut self, mut changes: Vec<Changes>) {
+    /// With the cycle, if it is asked too.
+    pub(crate) fn feed_candidate(&mut self, mut changes: Vec<Changes>, cycle: Option<Cycle>) {
         let Some(candidate) = &mut self.allocation.swaps.candidate else {
             return;
         };
@@ -278,8 +357,13 @@ impl Core {
             // What was rejected was another's.
             part.rejected = Vec::new();
         }
+        let cycle = cycle.filter(|_| candidate.stage == Stage::Shadowing);
         let candidate = candidate.swap.candidate;
-        self.emit(Action::FeedCandidate { candidate, changes });
+        self.emit(Action::FeedCandidate {
+            candidate,
+            changes,
+            cycle,
+        });
     }
 
     /// Between two cycles a candidate that has caught up takes the seat.
@@ -308,6 +392,7 @@ impl Core {
         self.remember(PolicyRecord {
             by: swap.by,
             why: swap.why,
+            guards: swap.guards,
             ..record
         });
         let native = swap.identity.is_native();
@@ -326,153 +411,10 @@ impl Core {
         self.emit(Action::SwitchPolicy {
             candidate: swap.candidate,
         });
-        self.reply(ticket, Reply::Done);
-    }
-
-    /// Before the first swap the policy that decided is put on record, so that it can be gone back to.
-    fn remember_first(&mut self) {
-        if !self.allocation.swaps.history.is_empty() {
-            return;
+        if let Some(ticket) = ticket {
+            self.reply(ticket, Reply::Done);
         }
-        let identity = match &self.allocation.loaded {
-            Some(loaded) => Arc::clone(&loaded.identity),
-            None => Arc::new(PolicyIdentity::native()),
-        };
-        let record = self.record(&identity, PolicyCause::Settings, None);
-        self.remember(record);
-    }
-
-    fn record(
-        &self,
-        identity: &PolicyIdentity,
-        cause: PolicyCause,
-        before: Option<u64>,
-    ) -> PolicyRecord {
-        let PolicyIdentity {
-            name,
-            version,
-            digest,
-            config,
-        } = identity.clone();
-        let last = self.policy_history().next_back();
-        PolicyRecord {
-            number: last.map_or(1, |last| last.number + 1),
-            name,
-            version,
-            digest,
-            config,
-            by: HOST.to_owned(),
-            at: self.now,
-            cause,
-            why: String::new(),
-            before,
-        }
-    }
-
-    fn remember(&mut self, record: PolicyRecord) {
-        self.facts.push(Fact::PolicySet(Box::new(record.clone())));
-        self.replay_policy(record);
-    }
-
-    pub(crate) fn replay_policy(&mut self, record: PolicyRecord) {
-        let history = &mut self.allocation.swaps.history;
-        history.push_back(record);
-        if history.len() > HISTORY_MAX {
-            history.pop_front();
-        }
-    }
-
-    /// A cycle of the loaded policy went well.
-    pub(crate) fn policy_does_well(&mut self) {
-        let now = self.now;
-        let swaps = &mut self.allocation.swaps;
-        swaps.probation = swaps.probation.saturating_sub(1);
-        if now.since(swaps.carried_at) >= CARRY_EVERY {
-            swaps.carried_at = now;
-            self.emit(Action::CarryPolicy);
-        }
-    }
-
-    pub(crate) fn policy_carried_over(&mut self, sections: Vec<Section>) {
-        if sections == self.allocation.swaps.carried {
-            return;
-        }
-        let bytes = bytes_of(&sections);
-        if bytes > CARRIED_BYTES_MAX {
-            let text = format!("the policy carries {bytes} bytes, more than {CARRIED_BYTES_MAX}");
-            return self.note(None, Reason::new(code::LIMIT, Remedy::Mend, text));
-        }
-        self.facts.push(Fact::PolicyCarried {
-            sections: sections.clone(),
-        });
-        self.replay_carried(sections);
-    }
-
-    pub(crate) fn replay_carried(&mut self, sections: Vec<Section>) {
-        self.allocation.swaps.carried = sections;
-    }
-
-    /// The loaded policy failed. False: it has its time yet, or there is none to go back to.
-    pub(crate) fn take_policy_back(&mut self, fault: &Reason, failures: u32) -> bool {
-        let on_probation = self.allocation.swaps.probation > 0;
-        if !on_probation && failures < self.config.policy_failures_max {
-            return false;
-        }
-        let Some(target) = self.policy_before().cloned() else {
-            return false;
-        };
-        self.return_to(target, fault);
-        true
-    }
-
-    /// The policy that is to decide cannot be loaded: the one before it is, in the end the native one.
-    pub(crate) fn policy_unavailable(&mut self, fault: &Reason) {
-        self.note(None, fault.clone());
-        let native = || self.record(&PolicyIdentity::native(), PolicyCause::Settings, None);
-        let target = self.policy_before().cloned().unwrap_or_else(native);
-        self.return_to(target, fault);
-    }
-
-    fn return_to(&mut self, target: PolicyRecord, fault: &Reason) {
-        let last = self.policy_history().next_back();
-        let record = PolicyRecord {
-            number: last.map_or(1, |last| last.number + 1),
-            by: HOST.to_owned(),
-            at: self.now,
-            cause: PolicyCause::Failed(fault.clone()),
-            why: String::new(),
-            ..target
-        };
-        let waking = !record.digest.is_empty();
-        self.remember(record.clone());
-        self.allocation.loaded = None;
-        let swaps = &mut self.allocation.swaps;
-        swaps.taken_back += 1;
-        swaps.probation = 0;
-        swaps.waking = waking;
-        self.everything_wanted();
-        if waking {
-            self.emit(Action::LoadPolicy(Box::new(record)));
-        }
-    }
-
-    /// The shell has loaded a policy.
-    pub(crate) fn policy_woke(&mut self) {
-        let now = self.now;
-        let swaps = &mut self.allocation.swaps;
-        swaps.waking = false;
-        swaps.carried_at = now;
-    }
-
-    /// What of policies a snapshot needs.
-    pub(crate) fn policy_facts(&self) -> impl Iterator<Item = Fact> {
-        let swaps = &self.allocation.swaps;
-        let records = swaps.history.iter();
-        let records = records.map(|record| Fact::PolicySet(Box::new(record.clone())));
-        let carried = (!swaps.carried.is_empty()).then(|| Fact::PolicyCarried {
-            sections: swaps.carried.clone(),
-        });
-        records.chain(carried)
+        self.begin_waits_anew();
     }
 }
 
@@ -498,9 +440,4 @@ fn either(one: Feeds, other: Feeds) -> Feeds {
         filters: one.filters || other.filters,
         demands: one.demands || other.demands,
     }
-}
-
-fn bytes_of(sections: &[Section]) -> usize {
-    let one = |section: &Section| section.name.len() + section.data.len();
-    sections.iter().map(one).sum()
 }

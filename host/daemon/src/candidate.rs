@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use proffer_core::Event;
 use proffer_model::Reason;
-use proffer_model::policy::{Changes, ChangesPart};
+use proffer_model::policy::{Changes, ChangesPart, Cycle};
 use proffer_plugin::PolicyHandle;
 use tokio::sync::{mpsc, oneshot};
 
@@ -33,7 +33,7 @@ struct Candidate {
 
 #[derive(Debug)]
 enum Feed {
-    Changes(Vec<Changes>),
+    Changes(Vec<Changes>, Option<Cycle>),
     /// It takes the seat: whoever asks gets the instance as it is then.
     HandOver(oneshot::Sender<Result<PolicyHandle, Reason>>),
 }
@@ -72,12 +72,16 @@ impl Candidates {
         number
     }
 
-    pub(crate) fn feed(&self, number: u64, changes: Vec<Changes>) {
+    pub(crate) fn feed(&self, number: u64, changes: Vec<Changes>, cycle: Option<Cycle>) {
         let all = self.lock();
         let Some(candidate) = all.get(&number) else {
             return;
         };
-        if candidate.feeds.try_send(Feed::Changes(changes)).is_err() {
+        if candidate
+            .feeds
+            .try_send(Feed::Changes(changes, cycle))
+            .is_err()
+        {
             let text = format!("it is {FEEDS_WAITING_MAX} cycles behind");
             drop(all);
             self.fail(number, fault(text));
@@ -121,8 +125,8 @@ async fn feed(
 ) {
     let mut broken: Option<Reason> = None;
     while let Some(feed) = queue.recv().await {
-        let changes = match feed {
-            Feed::Changes(changes) => changes,
+        let (changes, cycle) = match feed {
+            Feed::Changes(changes, cycle) => (changes, cycle),
             Feed::HandOver(seat) => {
                 let result = broken.map_or(Ok(instance), Err);
                 // Whoever asked has gone with the host.
@@ -135,9 +139,22 @@ async fn feed(
         }
         let last = |part: &Changes| part.part == ChangesPart::SnapshotLast;
         let whole = changes.iter().any(last);
-        let event = match instance.apply(changes).await {
-            Ok(()) if whole => Event::CandidateReady { candidate },
-            Ok(()) => continue,
+        let took = match cycle {
+            None => instance.apply(changes).await.map(|()| None),
+            Some(cycle) => {
+                let number = cycle.number;
+                let outcome = instance.cycle(changes, cycle).await;
+                outcome.result.map(|proposal| Some((number, proposal)))
+            }
+        };
+        let event = match took {
+            Ok(Some((cycle, proposal))) => Event::CandidateProposed {
+                candidate,
+                cycle,
+                proposal: Box::new(proposal),
+            },
+            Ok(None) if whole => Event::CandidateReady { candidate },
+            Ok(None) => continue,
             Err(problem) => {
                 let fault = fault(problem.to_string());
                 broken = Some(fault.clone());

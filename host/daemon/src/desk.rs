@@ -69,6 +69,8 @@ impl PolicyDesk {
             by: String::new(),
             why: String::new(),
             rollback_to: None,
+            guards: Vec::new(),
+            trial: None,
         })
     }
 

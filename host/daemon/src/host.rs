@@ -327,7 +327,7 @@ impl Term {
         let (policy, event) = first_policy(&loader, &core, parts.policy.as_ref()).await;
         let carried = core.policy_carried().to_vec();
         let (policies, policy_task) = PolicySeats::start(loader, policy, carried, handle.clone());
-        let candidates = policies.candidates();
+        let (candidates, asker) = (policies.candidates(), policies.asker());
         if let Some(event) = event {
             // The queue is empty and its reader is here: it has room.
             let _sent = handle.send(Input::Event(event)).await.is_ok();
@@ -357,6 +357,7 @@ impl Term {
             limits,
             clock,
             candidates,
+            asker,
             data: Arc::new(DataClient::new(token.clone(), data_tls)),
             about: Arc::new(About {
                 cluster: config.core.cluster.clone(),

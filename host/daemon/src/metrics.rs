@@ -55,6 +55,9 @@ pub(crate) struct Metrics {
     grants_stale: Gauge,
     grants_invalid: Gauge,
     policy_failures: Gauge,
+    demands_waiting: Gauge,
+    wait_longest_ms: Gauge,
+    wait_p99_ms: Gauge,
     policies_swapped: Gauge,
     policies_taken_back: Gauge,
     policy_carried_bytes: Gauge,
@@ -121,6 +124,18 @@ impl Default for Metrics {
                 "Grants wrong by what the policy knew",
             ),
             policy_failures: gauge("policy_failures", "Cycles in which the policy failed"),
+            demands_waiting: gauge(
+                "demands_waiting",
+                "Demands that fit somewhere and have no offer",
+            ),
+            wait_longest_ms: gauge(
+                "demand_wait_longest_milliseconds",
+                "Longest wait now of demand that fits somewhere",
+            ),
+            wait_p99_ms: gauge(
+                "demand_wait_p99_milliseconds",
+                "All but one in a hundred of such waits, the last thousand included",
+            ),
             policies_swapped: gauge("policies_swapped", "Policies that operators put in"),
             policies_taken_back: gauge(
                 "policies_taken_back",
@@ -175,6 +190,10 @@ impl Metrics {
         self.grants_stale.set(total(policy.grants_stale));
         self.grants_invalid.set(total(policy.grants_invalid));
         self.policy_failures.set(total(policy.failed_cycles));
+        let waits = core.waits();
+        self.demands_waiting.set(count(waits.waiting));
+        self.wait_longest_ms.set(total(waits.longest.0));
+        self.wait_p99_ms.set(total(waits.p99.0));
         let swaps = core.policy_swaps();
         self.policies_swapped.set(total(swaps.swapped));
         self.policies_taken_back.set(total(swaps.taken_back));

@@ -4,6 +4,7 @@ mod convert;
 mod files;
 mod plugins;
 mod policies;
+mod roles;
 
 pub use convert::explain;
 
@@ -22,7 +23,7 @@ use crate::candidate::Candidates;
 use crate::clock::Clock;
 use crate::frameworks::LimitsInForce;
 use crate::handle::{HostGone, LoopHandle};
-use crate::policy_seat::Loader;
+use crate::policy_seat::{Asker, Loader};
 use crate::usage::UsageSeries;
 
 /// How long a call that no framework answers may take: the store's commit is in it.
@@ -43,6 +44,8 @@ pub(crate) struct HostOperator {
     pub(crate) clock: Clock,
     /// Where policies wait that are to be put in.
     pub(crate) candidates: Candidates,
+    /// For what only the policy can say.
+    pub(crate) asker: Asker,
     /// For the host's own fetches from agents.
     pub(crate) data: Arc<DataClient>,
     pub(crate) about: Arc<About>,
@@ -278,6 +281,12 @@ impl Operator for HostOperator {
         self.swap(swap).await
     }
 
+    async fn cancel_policy_swap(&self, _: rpc::CancelPolicySwap) -> Answer<()> {
+        self.done(|ticket| Event::SwapCancelAsked { ticket })
+            .await
+            .map(drop)
+    }
+
     async fn roll_back_policy(&self, back: rpc::RollBackPolicy) -> Answer<rpc::SwappedPolicy> {
         self.roll_back(back).await
     }
@@ -305,11 +314,13 @@ impl Operator for HostOperator {
             name,
             quotas,
             force,
+            weight,
         } = quota;
         self.done(|ticket| Event::QuotaSet {
             ticket,
             role: name,
             quotas,
+            weight,
             force,
         })
         .await
@@ -338,7 +349,11 @@ impl Operator for HostOperator {
     }
 
     async fn explain(&self, subject: rpc::Subject) -> Answer<rpc::Explanation> {
-        self.look(move |core| convert::explain(core, &subject))
+        let found = match &subject {
+            rpc::Subject::Framework(name) => self.ask_policy(name).await?,
+            _ => Vec::new(),
+        };
+        self.look(move |core| convert::explain_with(core, &subject, &found))
             .await?
     }
 

@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use proffer_core::{Action, Event, PolicyIdentity, PolicySeat};
 use proffer_model::fact::PolicyRecord;
-use proffer_model::policy::{Changes, ChangesPart, Cycle, Feeds, Proposal, Section};
+use proffer_model::policy::{
+    Changes, ChangesPart, Cycle, Feeds, Finding, Proposal, Question, Section,
+};
 use proffer_model::{Reason, Remedy};
 use proffer_plugin::{Kind, LoadedPlugin, PluginFault, PluginHost, PolicyHandle, PolicyLimits};
 use proffer_policy::{Drf, Policy};
 use proffer_store::Components;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::candidate::{Candidates, Handover};
 use crate::handle::{Input, LoopHandle};
@@ -38,6 +40,25 @@ enum Work {
     /// A policy of before takes the seat, with the next snapshot.
     Install(LoadedPolicy),
     Carry,
+    /// Why somebody is not granted something.
+    Explain(Question, oneshot::Sender<Result<Vec<Finding>, Reason>>),
+}
+
+/// Asks whoever decides. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Asker {
+    work: mpsc::Sender<Work>,
+}
+
+impl Asker {
+    /// Why these agents are not granted, after the cycle that is under way.
+    pub(crate) async fn explain(&self, question: Question) -> Result<Vec<Finding>, Reason> {
+        let (send, receive) = oneshot::channel();
+        let gone = || fault("the host is shutting down");
+        let asked = self.work.send(Work::Explain(question, send)).await;
+        asked.map_err(|_| gone())?;
+        receive.await.map_err(|_| gone())?
+    }
 }
 
 /// The loop's end of the policies' task.
@@ -113,6 +134,12 @@ impl PolicySeats {
         (seats, task)
     }
 
+    pub(crate) fn asker(&self) -> Asker {
+        Asker {
+            work: self.work.clone(),
+        }
+    }
+
     /// Where operators leave policies that are to be put in.
     pub(crate) fn candidates(&self) -> Candidates {
         self.candidates.clone()
@@ -130,9 +157,11 @@ impl PolicySeats {
                 changes,
                 cycle,
             }))),
-            Action::FeedCandidate { candidate, changes } => {
-                self.candidates.feed(candidate, changes);
-            }
+            Action::FeedCandidate {
+                candidate,
+                changes,
+                cycle,
+            } => self.candidates.feed(candidate, changes, cycle),
             // Before the next cycle.
             Action::SwitchPolicy { candidate } => {
                 self.give(Work::Switch(self.candidates.hand_over(candidate)));
@@ -236,6 +265,12 @@ impl Seats {
                 None
             }
             Work::Carry => self.carry().await,
+            Work::Explain(question, answer) => {
+                let found = self.explain(question).await;
+                // Whoever asked does not wait any more.
+                let _gone = answer.send(found).is_err();
+                None
+            }
         }
     }
 
@@ -328,6 +363,23 @@ impl Seats {
         // It gives its memory back, which takes milliseconds.
         drop(tokio::task::spawn_blocking(move || drop(before)));
         event
+    }
+
+    async fn explain(&mut self, question: Question) -> Result<Vec<Finding>, Reason> {
+        let Some(instance) = &self.instance else {
+            // Whoever was asked last knows the cluster.
+            return Ok(self.fallback.explain(&question));
+        };
+        match instance.explain(question).await {
+            Ok(found) => Ok(found),
+            Err(problem) => {
+                let why = fault(problem.to_string());
+                // Its instance is gone: the next cycle says so.
+                self.broken = Some(why.clone());
+                self.instance = None;
+                Err(why)
+            }
+        }
     }
 
     /// Asks whoever decides what a successor should know.

@@ -125,8 +125,38 @@ pub struct PolicyRecord {
     pub cause: PolicyCause,
     /// What whoever put it in said; may be empty.
     pub why: String,
+    /// What takes it out again.
+    pub guards: Vec<WaitGuard>,
     /// The number of the record that a rollback of this one returns to.
     pub before: Option<u64>,
+}
+
+/// Waits of demand that fits stay below this, or the policy is taken out again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitGuard {
+    /// Which waits.
+    pub wait: GuardedWait,
+    /// Below what.
+    pub below: Duration,
+}
+
+/// Which waits a guard is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuardedWait {
+    /// The longest that there is now.
+    Longest,
+    /// All but one in a hundred, of those that there are now and the last thousand.
+    P99,
+}
+
+impl std::fmt::Display for WaitGuard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let wait = match self.wait {
+            GuardedWait::Longest => "max-wait",
+            GuardedWait::P99 => "p99-wait",
+        };
+        write!(f, "{wait}<{}", self.below)
+    }
 }
 
 /// How a policy came to decide.

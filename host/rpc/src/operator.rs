@@ -38,8 +38,8 @@ pub use frameworks::{
 };
 pub use page::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, Page, Paged};
 pub use policies::{
-    Policy, PolicyCause, PolicyHistoryQuery, PolicyQuery, PolicyRecord, RollBackPolicy, SwapPolicy,
-    SwappedPolicy,
+    CancelPolicySwap, Policy, PolicyCause, PolicyHistoryQuery, PolicyQuery, PolicyRecord,
+    PolicyTrial, RollBackPolicy, SwapPolicy, SwappedPolicy, TrialRole,
 };
 pub use reasons::{Explanation, ReasonCount, Subject, TaskName};
 pub use tasks::{FetchOutput, KillTask, LogStream, Task, TaskLogs, TaskQuery};
@@ -148,6 +148,11 @@ pub trait Operator: Send + Sync + 'static {
     fn policy(&self, query: PolicyQuery) -> impl Future<Output = Answer<Policy>> + Send;
     /// Puts another policy in, beside the one that runs until it has caught up.
     fn swap_policy(&self, swap: SwapPolicy) -> impl Future<Output = Answer<SwappedPolicy>> + Send;
+    /// Drops the policy that is being put in, or tried.
+    fn cancel_policy_swap(
+        &self,
+        cancel: CancelPolicySwap,
+    ) -> impl Future<Output = Answer<()>> + Send;
     /// Goes back to the policy before the last swap.
     fn roll_back_policy(
         &self,

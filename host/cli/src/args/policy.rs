@@ -10,10 +10,12 @@ pub(crate) enum Policy {
     Show,
     /// Put another one in while the cluster runs; it is taken out again by itself if it fails
     Swap(PolicySwap),
-    /// Go back to the policy before the last swap
+    /// Go back to the policy before the last swap, or drop the one that is being compared
     Rollback(PolicyRollback),
     /// List the policies that were put in
     History,
+    /// Say what two policies offer differently in the same scenarios; needs no host
+    Diff(PolicyDiff),
     /// Replay scenarios against a policy, through the host's own ledger and filters; needs no host
     Check(PolicyCheck),
 }
@@ -30,6 +32,15 @@ pub(crate) struct PolicySwap {
     /// Why, for the history
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(crate) why: String,
+    /// Ask it beside the running one for so long first, compare, and print what differs
+    #[arg(long, value_name = "SPAN", value_parser = super::span)]
+    pub(crate) shadow: Option<proffer_model::Duration>,
+    /// Compare, and do not put it in
+    #[arg(long, requires = "shadow")]
+    pub(crate) dry_run: bool,
+    /// Take it out again if demand that fits waits longer, as in 'max-wait<10s' or 'p99-wait<5s'; may be repeated
+    #[arg(long, value_name = "GUARD")]
+    pub(crate) guard: Vec<String>,
 }
 
 /// Back to the policy before.
@@ -55,4 +66,21 @@ pub(crate) struct PolicyCheck {
     /// Scenario files, or folders of them
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
+}
+
+/// Two policies and scenarios.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PolicyDiff {
+    /// A built-in policy by name, or a component's file
+    #[arg(value_name = "A")]
+    pub(crate) one: String,
+    /// Another one
+    #[arg(value_name = "B")]
+    pub(crate) two: String,
+    /// A scenario file, or a folder of them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) scenario: PathBuf,
+    /// Both as they run natively in the host, not as components
+    #[arg(long)]
+    pub(crate) native: bool,
 }

@@ -108,6 +108,11 @@ pub(crate) enum Subject {
         /// Its id
         task: String,
     },
+    /// Why a role gets what it gets
+    Role {
+        /// Its whole name
+        name: String,
+    },
     /// Why an agent is used as it is
     Agent {
         /// Its id or hostname

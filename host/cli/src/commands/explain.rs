@@ -17,6 +17,7 @@ pub(crate) async fn run(
         args::Subject::Framework { name } => Subject::Framework(name),
         args::Subject::Task { framework, task } => Subject::Task(TaskName { framework, task }),
         args::Subject::Agent { name } => Subject::Agent(name),
+        args::Subject::Role { name } => Subject::Role(name),
     };
     let explanation = match command.at {
         Some(at) => replay::explain(&subject, at, command.recording.as_deref(), settings)?,

@@ -1,13 +1,14 @@
 //! `policy check`: scenarios replayed against a policy, without a host.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use proffer_build::BuildOptions;
-use proffer_check::{Component, Native, ReadError, Report, Seats, Verdict};
+use proffer_check::{Component, Failed, Native, ReadError, Report, Seats, StepOffers, Verdict};
 use serde_json::json;
 
-use crate::args::PolicyCheck;
+use crate::args::{PolicyCheck, PolicyDiff};
 use crate::demo::project;
 use crate::failure::Failure;
 use crate::json;
@@ -19,7 +20,7 @@ pub(crate) fn check(check: &PolicyCheck, as_json: bool) -> anyhow::Result<()> {
     for path in &check.paths {
         scenarios.extend(proffer_check::read(path).map_err(unreadable)?);
     }
-    let mut seats = seats(check)?;
+    let mut seats = seats(&check.policy, check.native)?;
     let mut report = Report::default();
     let mut rows = Vec::new();
     for (_, scenario) in &scenarios {
@@ -59,6 +60,101 @@ pub(crate) fn check(check: &PolicyCheck, as_json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What two policies offer differently in the same scenarios.
+pub(crate) fn diff(diff: &PolicyDiff, as_json: bool) -> anyhow::Result<()> {
+    let scenarios = proffer_check::read(&diff.scenario).map_err(unreadable)?;
+    let mut one = seats(&diff.one, diff.native)?;
+    let mut two = seats(&diff.two, diff.native)?;
+    let (mut rows, mut compared, mut same) = (Vec::new(), 0, 0);
+    for (_, scenario) in &scenarios {
+        let (Some(offered), Some(others)) = (
+            proffer_check::offers(scenario, &mut *one),
+            proffer_check::offers(scenario, &mut *two),
+        ) else {
+            continue;
+        };
+        let found = differences(&offered, &others);
+        compared += 1;
+        same += usize::from(found.is_empty());
+        let named = |found: Difference| (scenario.name.clone(), found);
+        rows.extend(found.into_iter().map(named));
+    }
+    if as_json {
+        let row = |(scenario, found): &(String, Difference)| {
+            json!({
+                "scenario": scenario, "step": found.step, "op": found.op, "one": found.one,
+                "two": found.two,
+            })
+        };
+        let rows: Vec<_> = rows.iter().map(row).collect();
+        json::print(&json!({ "same": same, "compared": compared, "differences": rows }));
+        return Ok(());
+    }
+    for (scenario, found) in &rows {
+        outln!(
+            "{scenario}, step {} ({})\n  {}: {}\n  {}: {}",
+            found.step,
+            found.op,
+            diff.one,
+            found.one,
+            diff.two,
+            found.two
+        );
+    }
+    outln!("{same} of {compared} scenarios the same");
+    Ok(())
+}
+
+/// A step that two policies take differently.
+struct Difference {
+    step: usize,
+    op: String,
+    one: String,
+    two: String,
+}
+
+type Offered = (Vec<StepOffers>, Option<Failed>);
+
+/// Up to where one of them did not offer what the scenario goes on with.
+fn differences(one: &Offered, two: &Offered) -> Vec<Difference> {
+    let mut steps: BTreeMap<usize, (&str, [&str; 2])> = BTreeMap::new();
+    for (side, (offers, _)) in [(0, one), (1, two)] {
+        for row in offers {
+            let entry = steps.entry(row.step).or_insert((&row.op, ["no offer"; 2]));
+            entry.1[side] = &row.offers;
+        }
+    }
+    let ended = [one, two].map(|(_, failed)| failed.as_ref());
+    let last = ended
+        .iter()
+        .flatten()
+        .map(|failed| failed.step.unwrap_or(0));
+    let last = last.min().unwrap_or(usize::MAX);
+    let mut found: Vec<Difference> = steps
+        .into_iter()
+        .filter(|(step, (_, [one, two]))| one != two && *step < last)
+        .map(|(step, (op, [one, two]))| Difference {
+            step,
+            op: op.to_owned(),
+            one: one.to_owned(),
+            two: two.to_owned(),
+        })
+        .collect();
+    let failed = |side: Option<&Failed>| match side {
+        Some(failed) => format!("cannot go on: {}", failed.actual),
+        None => "goes on".to_owned(),
+    };
+    if let Some(first) = ended.iter().flatten().next() {
+        found.push(Difference {
+            step: last,
+            op: first.op.clone(),
+            one: failed(ended[0]),
+            two: failed(ended[1]),
+        });
+    }
+    found
+}
+
 fn unreadable(error: ReadError) -> anyhow::Error {
     let missing = matches!(
         &error,
@@ -76,32 +172,32 @@ fn unreadable(error: ReadError) -> anyhow::Error {
 }
 
 /// Whom to ask, by what the command line says.
-fn seats(check: &PolicyCheck) -> anyhow::Result<Box<dyn Seats>> {
-    let is_file = Path::new(&check.policy)
+fn seats(policy: &str, native: bool) -> anyhow::Result<Box<dyn Seats>> {
+    let is_file = Path::new(policy)
         .extension()
         .is_some_and(|extension| extension == "wasm");
     if is_file {
-        if check.native {
+        if native {
             let text = format!(
                 "{} is a component: --native is for built-in policies",
-                check.policy
+                policy
             );
             return Err(Failure::Usage(text).into());
         }
-        return Ok(Box::new(component(Path::new(&check.policy))?));
+        return Ok(Box::new(component(Path::new(policy))?));
     }
-    let Some(native) = Native::named(&check.policy) else {
+    let Some(named) = Native::named(policy) else {
         let text = format!(
             "there is no built-in policy '{}'; there are {}, or give a component's file (.wasm)",
-            check.policy.escape_debug(),
+            policy.escape_debug(),
             Native::names().collect::<Vec<_>>().join(", ")
         );
         return Err(Failure::NotFound(text).into());
     };
-    if check.native {
-        return Ok(Box::new(native));
+    if native {
+        return Ok(Box::new(named));
     }
-    Ok(Box::new(component(&built(&check.policy)?)?))
+    Ok(Box::new(component(&built(policy)?)?))
 }
 
 fn component(file: &Path) -> anyhow::Result<Component> {

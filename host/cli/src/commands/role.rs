@@ -103,16 +103,17 @@ async fn set(set: &RoleSet, settings: &Settings) -> anyhow::Result<()> {
     let guarantee = set.guarantee.as_deref().map(parse).transpose()?;
     let limit = set.limit.as_deref().map(parse).transpose()?;
     let client = connect(settings).await?;
-    // The quota first: it is what may be refused, and then nothing is changed.
     if guarantee.is_some() || limit.is_some() {
         let before = find(&set.role, settings).await?;
         let before = before.map(|role| role.quotas).unwrap_or_default();
         let quota = SetQuota {
-            name: name.clone(),
+            name,
             quotas: merged(&before, guarantee, limit),
             force: set.force,
+            // In one request: what is refused changes nothing.
+            weight: set.weight,
         };
-        client.set_quota(quota).await?;
+        return Ok(client.set_quota(quota).await?);
     }
     if let Some(weight) = set.weight {
         client.set_role(SetRole { name, weight }).await?;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use proffer_model::Timestamp;
 use proffer_rpc::operator::{
-    Policy, PolicyHistoryQuery, PolicyQuery, PolicyRecord, RollBackPolicy, StatusQuery, SwapPolicy,
-    SwappedPolicy,
+    CancelPolicySwap, OperatorClient, Policy, PolicyHistoryQuery, PolicyQuery, PolicyRecord,
+    PolicyTrial, RollBackPolicy, StatusQuery, SwapPolicy, SwappedPolicy,
 };
 
 use super::framework::{read_component, read_config};
@@ -19,6 +19,9 @@ use crate::json::{self, collect};
 use crate::settings::Settings;
 use crate::show;
 use crate::table::{Columns, printable};
+
+/// Between two looks at a trial.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// What the host's own policy is called on the command line.
 const NATIVE: &str = "native";
@@ -33,6 +36,16 @@ pub(crate) async fn run(
         args::Policy::Swap(what) => swap(what, settings, as_json).await,
         args::Policy::Rollback(back) => {
             let client = connect(settings).await?;
+            let shown = client.policy(PolicyQuery {}).await?;
+            if !shown.swapping.is_empty() {
+                client.cancel_policy_swap(CancelPolicySwap {}).await?;
+                if as_json {
+                    json::print(&serde_json::json!({ "cancelled": shown.swapping }));
+                } else {
+                    outln!("{} is not put in", printable(&shown.swapping));
+                }
+                return Ok(());
+            }
             let back = RollBackPolicy {
                 by: principal(),
                 why: back.why,
@@ -42,6 +55,7 @@ pub(crate) async fn run(
         }
         args::Policy::History => history(settings, as_json).await,
         args::Policy::Check(check) => policy::check(&check, as_json),
+        args::Policy::Diff(diff) => policy::diff(&diff, as_json),
     }
 }
 
@@ -71,6 +85,15 @@ fn policy_text(policy: &Policy) -> String {
         policy.stale,
         printable(&policy.config),
     );
+    text.push_str(&format!(
+        "waits      {} demands that fit wait; the longest {}, p99 {}\n",
+        policy.waiting,
+        show::span(policy.longest_wait),
+        show::span(policy.p99_wait),
+    ));
+    for guard in &policy.guards {
+        text.push_str(&format!("guard      {}\n", printable(guard)));
+    }
     if policy.number > 0 {
         let before = policy.before.map_or_else(
             || "nothing to roll back to".to_owned(),
@@ -84,11 +107,16 @@ fn policy_text(policy: &Policy) -> String {
             policy.probation
         ));
     }
+    let trial = policy.trial.as_ref().filter(|trial| !trial.ended);
     if !policy.swapping.is_empty() {
         text.push_str(&format!(
-            "swapping   {} is being put in\n",
-            printable(&policy.swapping)
+            "swapping   {} is being {}\n",
+            printable(&policy.swapping),
+            trial.map_or("put in", |_| "compared")
         ));
+    }
+    if let Some(trial) = trial {
+        text.push_str(&trial_text(trial));
     }
     if policy.fallback {
         text.push_str("fallback   the native reference policy decides instead\n");
@@ -109,9 +137,74 @@ async fn swap(what: PolicySwap, settings: &Settings, as_json: bool) -> anyhow::R
         config,
         by: principal(),
         why: what.why,
+        guards: what.guard,
+        shadow: what.shadow,
+        dry_run: what.dry_run,
     });
-    print_swapped(&swapped.await?, as_json);
+    let swapped = swapped.await?;
+    if swapped.record.is_some() {
+        print_swapped(&swapped, as_json);
+        return Ok(());
+    }
+    let (policy, trial) = tried(&client).await?;
+    if as_json {
+        json::print(&json::policy(&policy));
+    } else {
+        out!("{}", trial_text(&trial));
+    }
+    match trial.fault {
+        Some(fault) => anyhow::bail!("the policy was not put in: {fault}"),
+        None if as_json => {}
+        None if what.dry_run => outln!("{} {} goes on", policy.name, policy.version),
+        None => outln!("{} {} decides", policy.name, policy.version),
+    }
     Ok(())
+}
+
+/// Waits for the end of a trial; if the command ends before, the trial goes on.
+async fn tried(client: &OperatorClient) -> anyhow::Result<(Policy, PolicyTrial)> {
+    loop {
+        let policy = client.policy(PolicyQuery {}).await?;
+        let ended = policy.trial.clone().filter(|trial| trial.ended);
+        if let Some(trial) = ended.filter(|_| policy.swapping.is_empty()) {
+            return Ok((policy, trial));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// What differs, by role; the candidate's behind the slash.
+fn trial_text(trial: &PolicyTrial) -> String {
+    let mut text = format!(
+        "compared   {} cycles, {} with the very same grants\n\
+         served     {} of {} demands; {} would have been\n\
+         reclaims   {}; {} would have been\n\
+         invalid    {} grants; {} would have been\n",
+        trial.cycles,
+        trial.alike,
+        trial.served,
+        trial.wanting,
+        trial.would_serve,
+        trial.reclaims,
+        trial.would_reclaim,
+        trial.invalid,
+        trial.would_be_invalid,
+    );
+    if trial.roles.is_empty() {
+        return text;
+    }
+    let mut columns = Columns::new(&["ROLE", ">GRANTS", ">WOULD", "AMOUNTS", "WOULD BE"]);
+    for row in &trial.roles {
+        columns.row([
+            row.role.clone(),
+            row.grants.to_string(),
+            row.would_grant.to_string(),
+            row.amounts.to_string(),
+            row.would_amounts.to_string(),
+        ]);
+    }
+    text.push_str(&columns.to_string());
+    text
 }
 
 /// The bytes of what is named; none for the host's own.
@@ -156,11 +249,13 @@ fn print_swapped(swapped: &SwappedPolicy, as_json: bool) {
     let SwappedPolicy { from, record } = swapped;
     if as_json {
         json::print(&serde_json::json!({
-            "from": json::policy_record(from), "record": json::policy_record(record),
+            "from": json::policy_record(from), "record": record.as_ref().map(json::policy_record),
         }));
         return;
     }
-    outln!("{} decides; it was {}", named(record), named(from));
+    if let Some(record) = record {
+        outln!("{} decides; it was {}", named(record), named(from));
+    }
 }
 
 fn named(record: &PolicyRecord) -> String {
@@ -230,6 +325,7 @@ mod tests {
             why: String::new(),
             fault: None,
             before: None,
+            guards: Vec::new(),
         };
         let rows = [
             first.clone(),

@@ -60,6 +60,23 @@ fn a_policy_is_swapped_under_a_job_and_one_that_traps_is_taken_back() {
         "{fault}"
     );
     assert!(cluster.result() == cluster.expected, "another count");
+    // Compared, and not put in: the job is done, so there is little to compare.
+    let dry = ["policy", "swap", drf, "--shadow", "200ms", "--dry-run"];
+    let shown = cluster.ask_json(&dry);
+    let trial = &shown["trial"];
+    assert_eq!(
+        (&trial["ended"], &trial["fault"]),
+        (&true.into(), &Value::Null)
+    );
+    let printed = cluster.ask(&dry);
+    assert!(
+        printed.stdout.contains("the very same grants"),
+        "{}",
+        printed.stdout
+    );
+    assert!(printed.stdout.ends_with("goes on\n"), "{}", printed.stdout);
+    let role = cluster.ask(&["explain", "role", "mapreduce"]);
+    assert!(role.stdout.contains("decided by: drf"), "{}", role.stdout);
     let row = |name: &str, cause: &str, why: &str| (name.into(), cause.into(), why.into());
     let mut history = vec![
         row("drf", "settings", ""),
@@ -131,6 +148,17 @@ fn a_swapped_policy_is_the_one_that_runs_after_a_restart_and_bad_ones_change_not
             "no configuration",
         ),
         (vec![hostile, "--config", "no-such"], USAGE, "no-such"),
+        (
+            vec![hostile, "--guard", "max-wait<1ms"],
+            USAGE,
+            "wanted max-wait<SPAN",
+        ),
+        (vec![hostile, "--shadow", "2d"], USAGE, "a shadow of"),
+        (
+            vec!["native", "--shadow", "1s"],
+            USAGE,
+            "tried as its component",
+        ),
     ] {
         let refused = cluster.ask(&[&["policy", "swap"], args.as_slice()].concat());
         assert_eq!(refused.status, status, "{args:?}: {}", refused.stderr);

@@ -10,14 +10,16 @@ use proffer_model::{
     AgentId, AgentInfo, Duration, Offer, OfferId, Reason, Remedy, Resources, Shape, code,
 };
 
-mod limits;
+pub(crate) mod limits;
 mod pieces;
+mod summary;
 
 use super::SeenFree;
 use crate::handles::ClientId;
 use crate::machine::Core;
 use limits::QuotaLeft;
 use pieces::{has_counted, rows, units_of};
+pub(crate) use summary::Summary;
 
 /// What becomes of a grant.
 #[derive(Debug)]
@@ -398,7 +400,7 @@ impl Core {
     }
 
     /// Why a client may not be on an agent at all.
-    fn out_of_bounds(&self, client: ClientId, info: &AgentInfo) -> Option<String> {
+    pub(super) fn out_of_bounds(&self, client: ClientId, info: &AgentInfo) -> Option<String> {
         let (framework, role) = self.handles.owner(client)?;
         let fw = self.frameworks.get(framework)?;
         let admitted = fw
@@ -465,6 +467,7 @@ impl Core {
                 down: self.agents.get(&grant.agent).and_then(|agent| agent.down),
             };
             self.make_offer(offer, framework, grant.client, passed.units);
+            self.demand_served(grant.demand);
         }
         id
     }

@@ -285,7 +285,11 @@ impl Cluster {
                 changes,
                 cycle,
             } => self.run_policy(seat, changes, cycle),
-            Action::FeedCandidate { candidate, changes } => self.feed(candidate, &changes),
+            Action::FeedCandidate {
+                candidate,
+                changes,
+                cycle,
+            } => self.feed(candidate, &changes, cycle.as_ref()),
             Action::SwitchPolicy { candidate } => {
                 self.lifecycle.push(format!("switch to {candidate}"));
                 if candidate != 0 {
@@ -332,11 +336,23 @@ impl Cluster {
     }
 
     /// A candidate takes what it is fed in at once, and says so unless the test does.
-    fn feed(&mut self, candidate: u64, changes: &[Changes]) {
+    fn feed(&mut self, candidate: u64, changes: &[Changes], cycle: Option<&Cycle>) {
         if let Decider::Drf(drf) = &mut self.candidate {
             for part in changes {
                 drf.apply(part);
             }
+        }
+        let proposed = match (&mut self.candidate, cycle) {
+            (Decider::Drf(drf), Some(cycle)) => Some(drf.decide(cycle)),
+            (Decider::Script(script), Some(cycle)) => script(changes, cycle).ok(),
+            _ => None,
+        };
+        if let (Some(proposal), Some(cycle)) = (proposed, cycle) {
+            self.queue.push_back(Event::CandidateProposed {
+                candidate,
+                cycle: cycle.number,
+                proposal: Box::new(proposal),
+            });
         }
         self.candidate_fed.extend_from_slice(changes);
         let begins = |part: &Changes| part.part == ChangesPart::SnapshotLast;

@@ -2,6 +2,7 @@
 
 mod behaviours;
 mod cluster;
+mod explaining;
 mod hosts;
 mod leases;
 mod limits;

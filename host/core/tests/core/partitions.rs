@@ -330,6 +330,7 @@ fn b21_after_a_restart_agents_are_awaited_to_four_fifths_or_for_ten_minutes() {
             guarantee: proffer_model::Amount::ZERO,
             limit: Some(proffer_model::Amount::from_units(4)),
         }],
+        weight: None,
         force: false,
     });
     assert_eq!(cluster.reply(ticket), "done");

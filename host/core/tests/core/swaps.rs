@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use proffer_core::{Event, PolicyIdentity, PolicySwap, Reply, Ticket};
-use proffer_model::fact::{Fact, PolicyCause};
+use proffer_core::{Event, PolicyIdentity, PolicySwap, Reply, SwapTrial, Ticket};
+use proffer_model::fact::{Fact, GuardedWait, PolicyCause, WaitGuard};
 use proffer_model::policy::{Changes, ChangesPart, Proposal, Section};
-use proffer_model::{Reason, Remedy};
+use proffer_model::{Duration, Reason, Remedy};
 use proffer_policy::{Drf, Policy};
 
 use super::cluster::{ALL_FEEDS, Cluster, Decider};
-use super::words::{decline, want_anything};
+use super::words::{decline, want, want_anything};
 
 fn drf() -> Decider {
     let mut drf = Drf::default();
@@ -38,6 +38,8 @@ fn swap_to(name: &str) -> PolicySwap {
         by: "ann".to_owned(),
         why: "better".to_owned(),
         rollback_to: None,
+        guards: Vec::new(),
+        trial: None,
     }
 }
 
@@ -402,4 +404,141 @@ fn what_is_carried_is_kept_once_and_survives_a_restart() {
     cluster.event(Event::PolicyCarried { sections: huge });
     assert_eq!(cluster.core.policy_carried(), sections);
     assert!(cluster.notes.last().unwrap().contains("more than 1048576"));
+}
+
+fn trial(millis: u64, switch: bool) -> Option<SwapTrial> {
+    Some(SwapTrial {
+        length: Duration(millis),
+        switch,
+    })
+}
+
+#[test]
+fn a_candidate_in_the_shadow_is_asked_the_same_and_changes_nothing() {
+    for switch in [false, true] {
+        let mut cluster = run_by_first();
+        let swap = PolicySwap {
+            trial: trial(10_000, switch),
+            ..swap_to("second")
+        };
+        // It would take everything that it sees, whole, for the same framework.
+        let miser = Decider::Script(Box::new(|_, _| Ok(Proposal::default())));
+        let ticket = cluster.swap(swap, miser);
+        assert_eq!(
+            cluster.replies[&ticket],
+            Reply::Done,
+            "a trial is answered at once"
+        );
+        for agent in ["b1", "b2", "b3"] {
+            cluster.agent(agent, "cpus:1;mem:10");
+        }
+        assert_eq!(cluster.offers().len(), 6, "the running policy decides");
+        let trial = cluster.core.policy_trial().unwrap();
+        let compared = &trial.compared;
+        assert!(!trial.ended);
+        assert_eq!((compared.cycles, compared.alike), (4, 1), "{compared:?}");
+        assert_eq!(compared.demands, (3, 0));
+        let (role, row) = compared.roles.first_key_value().unwrap();
+        assert_eq!((role.as_str(), row.grants), ("*", (3, 0)));
+        assert_eq!(row.amounts.0.to_string(), "cpus:3;mem:30");
+        cluster.advance(10_000);
+        let trial = cluster.core.policy_trial().unwrap();
+        assert!(trial.ended && trial.failed.is_none());
+        let decides = if switch { "second" } else { "first" };
+        assert_eq!(cluster.decides(), decides);
+        let last = if switch { "switch to 1" } else { "drop 1" };
+        assert!(cluster.lifecycle.iter().any(|what| *what == last));
+        assert_eq!(
+            cluster.core.policy_history().count(),
+            if switch { 2 } else { 0 }
+        );
+    }
+}
+
+#[test]
+fn a_policy_that_decides_the_same_is_seen_to() {
+    let mut cluster = run_by_first();
+    let swap = PolicySwap {
+        trial: trial(60_000, false),
+        ..swap_to("second")
+    };
+    cluster.swap(swap, drf());
+    for round in 0..20 {
+        let ids = cluster.offer_ids();
+        cluster.answer("f", vec![decline(&ids, 0)]);
+        cluster.advance(1_100);
+        cluster.agent(&format!("b{round}"), "cpus:1;mem:10");
+    }
+    let compared = &cluster.core.policy_trial().unwrap().compared;
+    assert!(compared.cycles > 20, "{compared:?}");
+    assert_eq!(compared.alike, compared.cycles, "{compared:?}");
+    assert_eq!(compared.demands.0, compared.demands.1);
+    // It can be called off.
+    cluster.tickets += 1;
+    let ticket = Ticket(cluster.tickets);
+    cluster.event(Event::SwapCancelAsked { ticket });
+    assert_eq!(cluster.replies[&ticket], Reply::Done);
+    assert_eq!(
+        cluster
+            .core
+            .policy_trial()
+            .unwrap()
+            .failed
+            .as_ref()
+            .unwrap()
+            .code,
+        "operator"
+    );
+    cluster.tickets += 1;
+    let ticket = Ticket(cluster.tickets);
+    cluster.event(Event::SwapCancelAsked { ticket });
+    assert!(matches!(cluster.replies[&ticket], Reply::Refused(_)));
+}
+
+#[test]
+fn demand_that_fits_and_gets_nothing_is_seen_to_wait_and_a_guard_takes_the_policy_out() {
+    let guard = |wait| WaitGuard {
+        wait,
+        below: Duration(5_000),
+    };
+    for wait in [GuardedWait::Longest, GuardedWait::P99] {
+        let mut cluster = run_by_first();
+        let swap = PolicySwap {
+            guards: vec![guard(wait)],
+            ..swap_to("second")
+        };
+        let miser = Decider::Script(Box::new(|_, _| Ok(Proposal::default())));
+        cluster.swap(swap, miser);
+        assert_eq!(cluster.core.waits().waiting, 0, "all is on offer");
+        cluster.agent("b1", "cpus:1;mem:10");
+        cluster.advance(2_000);
+        cluster.agent("b2", "cpus:1;mem:10");
+        let waits = cluster.core.waits();
+        assert_eq!(waits.waiting, 1, "{waits:?}");
+        assert_eq!(cluster.decides(), "second");
+        cluster.advance(20_000);
+        assert_eq!(cluster.decides(), "native", "{:?}", cluster.core.waits());
+        let history = cluster.history();
+        assert!(history[2].contains("-wait<5s' is breached"), "{history:?}");
+        assert_eq!(cluster.lifecycle.last().unwrap(), "load sha256:first");
+        // The fallback has served it at once.
+        assert_eq!(cluster.offers().len(), 5);
+        assert_eq!(cluster.core.waits().longest, Duration::ZERO);
+    }
+}
+
+#[test]
+fn demand_that_fits_nowhere_does_not_wait() {
+    let mut cluster = run_by_first();
+    cluster.framework("g", "*");
+    cluster.command("g", vec![want("cpus:64;mem:1", 1)]);
+    let ids = cluster.offer_ids();
+    // What a framework refuses it does not wait for either.
+    cluster.answer("f", vec![decline(&ids, 3_600_000)]);
+    cluster.advance(30_000);
+    let waits = cluster.core.waits();
+    assert_eq!((waits.waiting, waits.longest), (0, Duration::ZERO));
+    cluster.agent("big", "cpus:64;mem:100");
+    cluster.advance(2_000);
+    assert_eq!(cluster.offers().len(), 1);
 }

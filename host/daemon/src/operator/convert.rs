@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 
 use proffer_core::{
-    AgentView, Core, CoreConfig, FrameworkView, GoneView, OfferView, PolicyIdentity, TaskView,
+    AgentView, Core, CoreConfig, FrameworkView, GoneView, OfferView, PolicyIdentity, RoleCompared,
+    TaskView, Trial,
 };
 use proffer_model::fact::{FrameworkStanding, PolicyCause};
 use proffer_model::framework::Standing;
-use proffer_model::{AgentId, AgentInfo, Bundle, Reason, Resources};
+use proffer_model::policy::Finding;
+use proffer_model::{AgentId, AgentInfo, Bundle, Reason, Resources, RoleName};
 use proffer_plugin::FrameworkLimits;
 use proffer_rpc::operator as rpc;
 use proffer_rpc::operator::{Answer, OperatorError, PAGE_SIZE_MAX, Page, Paged};
 
-use super::{About, no_framework, text_page};
+use super::{About, no_framework, roles, text_page};
 use crate::clock::Clock;
 use crate::usage::share_milli;
 
@@ -323,7 +325,7 @@ pub(super) fn roles(core: &Core, page: &Page, after: Option<&str>) -> Paged<rpc:
 }
 
 pub(super) fn policy(core: &Core) -> rpc::Policy {
-    let (view, swaps) = (core.policy(), core.policy_swaps());
+    let (view, swaps, waits) = (core.policy(), core.policy_swaps(), core.waits());
     let record = core.policy_history().next_back();
     // One that is being loaded again decides as soon as it is.
     let identity = match (&view.loaded, record) {
@@ -361,6 +363,46 @@ pub(super) fn policy(core: &Core) -> rpc::Policy {
         before: core.policy_before().map(|record| record.number),
         swapped: swaps.swapped,
         taken_back: swaps.taken_back,
+        guards: record.map_or(Vec::new(), |record| {
+            record.guards.iter().map(ToString::to_string).collect()
+        }),
+        waiting: u32::try_from(waits.waiting).unwrap_or(u32::MAX),
+        longest_wait: waits.longest,
+        p99_wait: waits.p99,
+        trial: core.policy_trial().map(trial),
+    }
+}
+
+fn trial(trial: &Trial) -> rpc::PolicyTrial {
+    let Trial {
+        candidate,
+        until,
+        compared,
+        ended,
+        failed,
+    } = trial;
+    let role = |(role, row): (&RoleName, &RoleCompared)| rpc::TrialRole {
+        role: role.to_string(),
+        grants: row.grants.0,
+        would_grant: row.grants.1,
+        amounts: row.amounts.0.clone(),
+        would_amounts: row.amounts.1.clone(),
+    };
+    rpc::PolicyTrial {
+        candidate: format!("{} {}", candidate.name, candidate.version),
+        until: *until,
+        ended: *ended,
+        fault: failed.clone(),
+        cycles: compared.cycles,
+        alike: compared.alike,
+        wanting: compared.wanting,
+        served: compared.demands.0,
+        would_serve: compared.demands.1,
+        reclaims: compared.reclaims.0,
+        would_reclaim: compared.reclaims.1,
+        invalid: compared.invalid.0,
+        would_be_invalid: compared.invalid.1,
+        roles: compared.roles.iter().map(role).collect(),
     }
 }
 
@@ -369,12 +411,32 @@ pub(super) fn policy(core: &Core) -> rpc::Policy {
 /// # Errors
 /// There is no such thing.
 pub fn explain(core: &Core, subject: &rpc::Subject) -> Answer<rpc::Explanation> {
+    explain_with(core, subject, &[])
+}
+
+/// The same, with what the policy found for a framework's demands.
+pub(super) fn explain_with(
+    core: &Core,
+    subject: &rpc::Subject,
+    found: &[(String, Vec<Finding>)],
+) -> Answer<rpc::Explanation> {
     match subject {
         rpc::Subject::Framework(name) => {
             let report = core
                 .explain_framework(name)
                 .ok_or_else(|| no_framework(name))?;
-            Ok(explain_framework(&report))
+            Ok(explain_framework(&core.with_findings(report, found)))
+        }
+        rpc::Subject::Role(name) => {
+            let role = super::role_names(std::slice::from_ref(name))?;
+            let views = core.role_views().into_iter();
+            let mut views = views.filter(|view| role.contains(&view.name));
+            let view = views.next().ok_or_else(|| {
+                OperatorError::NotFound(format!(
+                    "no role '{name}' is in use; `proffer role list` shows those that are"
+                ))
+            })?;
+            Ok(roles::explain(&view, &core.policy_name()))
         }
         rpc::Subject::Task(task) => {
             let report = core

@@ -2,19 +2,28 @@
 
 use std::time::Duration;
 
-use proffer_core::{Core, Event, PolicyIdentity, PolicySwap, Reply};
-use proffer_model::fact::{PolicyCause, PolicyRecord};
-use proffer_model::policy::Feeds;
+use proffer_core::{Core, DemandQuestion, Event, PolicyIdentity, PolicySwap, Reply, SwapTrial};
+use proffer_model::code;
+use proffer_model::fact::{GuardedWait, PolicyCause, PolicyRecord, WaitGuard};
+use proffer_model::policy::{Feeds, Finding};
 use proffer_plugin::{Kind, PluginFault};
 use proffer_rpc::operator as rpc;
 use proffer_rpc::operator::{Answer, OperatorError, Paged};
 
 use super::{HostOperator, gone, refused};
+use crate::config::parse_span;
 use crate::policy_seat::{LoadedPolicy, spawn};
 
 /// A candidate takes its snapshot in and waits for the cycle under way; the operator's own patience
 /// (three minutes) shall not end before.
 const SWAP_WITHIN: Duration = Duration::from_secs(150);
+
+/// Waits are looked at once a second: what is to stay below less cannot be seen.
+const GUARDED_MIN: proffer_model::Duration = proffer_model::Duration(1_000);
+/// Less compares next to nothing.
+const SHADOW_MIN: proffer_model::Duration = proffer_model::Duration(100);
+/// A candidate keeps an instance and a copy of every change; a day shows what a day can.
+const SHADOW_MAX: proffer_model::Duration = proffer_model::Duration::DAY;
 
 /// Who asks, if they do not say.
 const OPERATOR: &str = "operator";
@@ -26,6 +35,8 @@ struct Next {
     by: String,
     why: String,
     rollback_to: Option<u64>,
+    guards: Vec<WaitGuard>,
+    trial: Option<SwapTrial>,
 }
 
 impl HostOperator {
@@ -37,7 +48,13 @@ impl HostOperator {
             config,
             by,
             why,
+            guards,
+            shadow,
+            dry_run,
         } = swap;
+        let guards = guards.iter().map(|text| guard(text));
+        let guards = guards.collect::<Answer<Vec<WaitGuard>>>()?;
+        let trial = trial(shadow, dry_run)?;
         let policy = if component.is_empty() {
             if !config.is_empty() {
                 let text = "the native policy takes no configuration: swap to its component";
@@ -55,6 +72,8 @@ impl HostOperator {
             by,
             why,
             rollback_to: None,
+            guards,
+            trial,
         })
         .await
     }
@@ -78,6 +97,8 @@ impl HostOperator {
             by: back.by,
             why: back.why,
             rollback_to: Some(record.number),
+            guards: record.guards,
+            trial: None,
         })
         .await
     }
@@ -88,7 +109,10 @@ impl HostOperator {
             by,
             why,
             rollback_to,
+            guards,
+            trial,
         } = next;
+        let tried = trial.is_some();
         let (candidate, identity, feeds) = match policy {
             None => (0, PolicyIdentity::native().into(), Feeds::default()),
             Some(policy) => {
@@ -110,6 +134,8 @@ impl HostOperator {
             by,
             why,
             rollback_to,
+            guards,
+            trial,
         });
         let before = self.look(first_or_last).await?;
         let event = |ticket| Event::PolicySwapAsked { ticket, swap };
@@ -118,6 +144,10 @@ impl HostOperator {
                 self.candidates.forget(candidate);
                 Err(refused(&why))
             }
+            _ if tried => Ok(rpc::SwappedPolicy {
+                from: record_row(&before),
+                record: None,
+            }),
             _ => {
                 let record = self.look(|core| core.policy_history().next_back().cloned());
                 let record = record.await?.ok_or_else(|| {
@@ -125,10 +155,32 @@ impl HostOperator {
                 })?;
                 Ok(rpc::SwappedPolicy {
                     from: record_row(&before),
-                    record: record_row(&record),
+                    record: Some(record_row(&record)),
                 })
             }
         }
+    }
+
+    /// What only the policy can say of a framework's demands. A policy that does not answer is no
+    /// reason to say nothing.
+    pub(super) async fn ask_policy(&self, framework: &str) -> Answer<Vec<(String, Vec<Finding>)>> {
+        let name = framework.to_owned();
+        let questions = self.look(move |core| core.policy_questions(&name)).await?;
+        let mut found = Vec::new();
+        for DemandQuestion { key, question } in questions {
+            match self.asker.explain(question).await {
+                Ok(mut findings) => {
+                    // One that has not been asked for long does not know everybody.
+                    findings.retain(|finding| finding.why.code != code::UNKNOWN);
+                    found.push((key, findings));
+                }
+                Err(why) => {
+                    tracing::warn!(why = why.text, "the policy does not explain");
+                    break;
+                }
+            }
+        }
+        Ok(found)
     }
 
     pub(super) async fn history(
@@ -164,6 +216,7 @@ fn first_or_last(core: &Core) -> PolicyRecord {
         at: proffer_model::Timestamp(0),
         cause: PolicyCause::Settings,
         why: String::new(),
+        guards: Vec::new(),
         before: None,
     }
 }
@@ -179,6 +232,7 @@ fn record_row(record: &PolicyRecord) -> rpc::PolicyRecord {
         at,
         cause,
         why,
+        guards,
         before,
     } = record.clone();
     let (cause, fault) = match cause {
@@ -199,6 +253,47 @@ fn record_row(record: &PolicyRecord) -> rpc::PolicyRecord {
         why,
         fault,
         before,
+        guards: guards.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// `max-wait<10s`: which wait stays below what.
+fn guard(text: &str) -> Answer<WaitGuard> {
+    let wrong = || {
+        let text = text.escape_debug();
+        OperatorError::Invalid(format!(
+            "the guard '{text}': wanted max-wait<SPAN or p99-wait<SPAN with at least {GUARDED_MIN}, as in \
+             max-wait<10s"
+        ))
+    };
+    let (wait, below) = text.split_once('<').ok_or_else(wrong)?;
+    let wait = match wait.trim() {
+        "max-wait" => GuardedWait::Longest,
+        "p99-wait" => GuardedWait::P99,
+        _ => return Err(wrong()),
+    };
+    let below = parse_span(below.trim()).map_err(|_| wrong())?;
+    if below < GUARDED_MIN {
+        return Err(wrong());
+    }
+    Ok(WaitGuard { wait, below })
+}
+
+fn trial(shadow: Option<proffer_model::Duration>, dry_run: bool) -> Answer<Option<SwapTrial>> {
+    match shadow {
+        None if dry_run => Err(OperatorError::Invalid(
+            "a dry run compares: say for how long with --shadow".to_owned(),
+        )),
+        None => Ok(None),
+        Some(length) if !(SHADOW_MIN..=SHADOW_MAX).contains(&length) => {
+            Err(OperatorError::Invalid(format!(
+                "a shadow of {length}: wanted {SHADOW_MIN} to {SHADOW_MAX}"
+            )))
+        }
+        Some(length) => Ok(Some(SwapTrial {
+            length,
+            switch: !dry_run,
+        })),
     }
 }
 

@@ -8,10 +8,10 @@ use tonic::{Code, Request, Streaming};
 use super::server::REQUEST_MAX;
 use super::wire::Wired;
 use super::{
-    AddFramework, AddedFramework, Agent, AgentQuery, Answer, COMPONENT_BYTES_MAX, DeclareAgentGone,
-    Explanation, FetchOutput, Framework, FrameworkDetail, FrameworkName, FrameworkQuery,
-    FrameworkRequest, FrameworkResponse, InspectComponent, KillTask, Offer, OfferQuery,
-    OperatorError, Paged, PlanRemoval, Plugin, Policy, PolicyHistoryQuery, PolicyQuery,
+    AddFramework, AddedFramework, Agent, AgentQuery, Answer, COMPONENT_BYTES_MAX, CancelPolicySwap,
+    DeclareAgentGone, Explanation, FetchOutput, Framework, FrameworkDetail, FrameworkName,
+    FrameworkQuery, FrameworkRequest, FrameworkResponse, InspectComponent, KillTask, Offer,
+    OfferQuery, OperatorError, Paged, PlanRemoval, Plugin, Policy, PolicyHistoryQuery, PolicyQuery,
     PolicyRecord, RemovalPlan, RemoveFramework, Reserve, ResumeFramework, Role, RoleQuery,
     RollBackPolicy, SetQuota, SetRole, SkipEvent, Status, StatusQuery, Subject, SwapPolicy,
     SwappedPolicy, Task, TaskLogs, TaskQuery, UpgradeFramework, UpgradedFramework, Usage,
@@ -183,6 +183,8 @@ impl OperatorClient {
         pub fn request(FrameworkRequest) -> FrameworkResponse = request within REQUEST_WITHIN;
         /// Which policy decides, and how it does.
         pub fn policy(PolicyQuery) -> Policy = get_policy within ANSWER_WITHIN;
+        /// Drops the policy that is being put in, or tried.
+        pub fn cancel_policy_swap(CancelPolicySwap) -> () = cancel_policy_swap within ANSWER_WITHIN;
         /// Goes back to the policy before the last swap. The answer comes when it decides.
         pub fn roll_back_policy(RollBackPolicy) -> SwappedPolicy = roll_back_policy within COMPILE_WITHIN;
         /// Policies that were put in, oldest first.

@@ -192,6 +192,8 @@ pub struct SetQuota {
     pub quotas: Vec<KindQuota>,
     /// Even if the pool cannot hold it, or the role is over its limit now.
     pub force: bool,
+    /// Its weight too, both or neither.
+    pub weight: Option<Amount>,
 }
 
 /// Reserves what is free on an agent, or lets reservations go.

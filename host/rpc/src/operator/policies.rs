@@ -1,7 +1,7 @@
 //! The allocation policy: which decides, which decided before, and how another is put in.
 
 use bytes::Bytes;
-use proffer_model::{Reason, Timestamp};
+use proffer_model::{Bundle, Duration, Reason, Timestamp};
 
 use super::Page;
 
@@ -46,7 +46,69 @@ pub struct Policy {
     pub swapped: u64,
     /// Of those taken back by the host.
     pub taken_back: u64,
+    /// What takes it out again, as in `max-wait<10s`.
+    pub guards: Vec<String>,
+    /// Demands that fit somewhere and have no offer.
+    pub waiting: u32,
+    /// The longest of them has waited so long.
+    pub longest_wait: Duration,
+    /// All but one in a hundred waited no longer, the last thousand that waited included.
+    pub p99_wait: Duration,
+    /// The trial that is under way, or was the last.
+    pub trial: Option<PolicyTrial>,
 }
+
+/// What the running policy and a candidate did in the same cycles.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicyTrial {
+    /// The candidate's name and version.
+    pub candidate: String,
+    /// When it ends, or ended.
+    pub until: Timestamp,
+    /// Whether it has.
+    pub ended: bool,
+    /// It ended because of this.
+    pub fault: Option<Reason>,
+    /// Cycles that both answered.
+    pub cycles: u64,
+    /// Of those with the very same grants.
+    pub alike: u64,
+    /// Demands that wanted something, summed over cycles.
+    pub wanting: u64,
+    /// Of those with a grant.
+    pub served: u64,
+    /// Of those with a grant of the candidate's.
+    pub would_serve: u64,
+    /// Reclaims.
+    pub reclaims: u64,
+    /// Reclaims of the candidate's.
+    pub would_reclaim: u64,
+    /// Grants about what there is not.
+    pub invalid: u64,
+    /// Such grants of the candidate's.
+    pub would_be_invalid: u64,
+    /// By role.
+    pub roles: Vec<TrialRole>,
+}
+
+/// What two policies granted to a role, sub-roles apart; summed over cycles.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrialRole {
+    /// Which.
+    pub role: String,
+    /// Grants.
+    pub grants: u64,
+    /// Grants of the candidate's.
+    pub would_grant: u64,
+    /// What they came to.
+    pub amounts: Bundle,
+    /// What the candidate's came to.
+    pub would_amounts: Bundle,
+}
+
+/// The policy that is being put in is not wanted any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CancelPolicySwap {}
 
 /// Puts another policy in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,6 +121,12 @@ pub struct SwapPolicy {
     pub by: String,
     /// What they say; may be empty.
     pub why: String,
+    /// What takes it out again, as in `max-wait<10s`.
+    pub guards: Vec<String>,
+    /// It is compared with the running policy for so long first.
+    pub shadow: Option<Duration>,
+    /// And is not put in.
+    pub dry_run: bool,
 }
 
 /// Goes back to the policy before the last swap.
@@ -75,8 +143,8 @@ pub struct RollBackPolicy {
 pub struct SwappedPolicy {
     /// The one before.
     pub from: PolicyRecord,
-    /// The one that decides now.
-    pub record: PolicyRecord,
+    /// The one that decides now; none: it is compared with the running policy first.
+    pub record: Option<PolicyRecord>,
 }
 
 /// Asks for policies that were put in.
@@ -137,4 +205,6 @@ pub struct PolicyRecord {
     pub fault: Option<Reason>,
     /// The record that a rollback returns to.
     pub before: Option<u64>,
+    /// What takes it out again.
+    pub guards: Vec<String>,
 }

@@ -11,6 +11,8 @@ pub enum Subject {
     Task(TaskName),
     /// An agent, by id or hostname.
     Agent(String),
+    /// A role.
+    Role(String),
 }
 
 /// A task by the names that an operator has for it.

@@ -122,9 +122,15 @@ async fn every_single_answer_crosses_whole() {
         config: "{}".into(),
         by: "ann".into(),
         why: "better".into(),
+        guards: vec!["max-wait<10s".into()],
+        shadow: Some(Duration(7)),
+        dry_run: true,
     };
     assert_eq!(client.swap_policy(swap.clone()).await.unwrap(), swapped());
     assert_eq!(run.asked(), format!("{swap:?}"));
+    let cancel = CancelPolicySwap {};
+    client.cancel_policy_swap(cancel.clone()).await.unwrap();
+    assert_eq!(run.asked(), format!("{cancel:?}"));
     let back = RollBackPolicy {
         by: "ann".into(),
         why: "worse".into(),
@@ -146,6 +152,7 @@ async fn every_single_answer_crosses_whole() {
         Subject::Framework("f".into()),
         Subject::Task(task),
         Subject::Agent("a".into()),
+        Subject::Role("eng".into()),
     ] {
         assert_eq!(
             client.explain(subject.clone()).await.unwrap(),
@@ -195,6 +202,7 @@ async fn every_single_answer_crosses_whole() {
             limit: Some(Amount::ZERO),
         }],
         force: true,
+        weight: Some(Amount::ONE),
     };
     client.set_quota(quota.clone()).await.unwrap();
     assert_eq!(run.asked(), format!("{quota:?}"));

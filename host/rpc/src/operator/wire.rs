@@ -219,20 +219,27 @@ message! {
     Offer = Offer { id, framework, role, agent, hostname, expires, demand } required { resources };
     RoleQuery = ListRolesRequest {} or_default { page };
     Role = Role { name, weight, frameworks, share_milli, quotas } required { used, reserved };
-    SetQuota = SetQuotaRequest { name, quotas, force };
+    SetQuota = SetQuotaRequest { name, quotas, force, weight };
     Reserve = ReserveRequest { agent, unreserve } required { resources };
     SetRole = SetRoleRequest { name, weight };
     PolicyQuery = GetPolicyRequest {};
     Policy = Policy {
         name, version, digest, fallback, config, cycles, grants, rejected, stale, failures, last_fault,
-        number, swapping, probation, before, swapped, taken_back
+        number, swapping, probation, before, swapped, taken_back, guards, waiting, longest_wait,
+        p99_wait, trial
     };
-    SwapPolicy = SwapPolicyRequest { component, config, by, why };
+    PolicyTrial = PolicyTrial {
+        candidate, until, ended, fault, cycles, alike, wanting, served, would_serve, reclaims,
+        would_reclaim, invalid, would_be_invalid, roles
+    };
+    TrialRole = TrialRole { role, grants, would_grant } required { amounts, would_amounts };
+    CancelPolicySwap = CancelPolicySwapRequest {};
+    SwapPolicy = SwapPolicyRequest { component, config, by, why, guards, shadow, dry_run };
     RollBackPolicy = RollBackPolicyRequest { by, why };
-    SwappedPolicy = SwappedPolicy {} required { from, record };
+    SwappedPolicy = SwappedPolicy { record } required { from };
     PolicyHistoryQuery = ListPolicyHistoryRequest {} or_default { page };
     PolicyRecord = PolicyRecord {
-        number, name, version, digest, config, by, at, cause, why, fault, before
+        number, name, version, digest, config, by, at, cause, why, fault, before, guards
     };
     UsageQuery = GetUsageRequest { since };
     Usage = Usage { times, frameworks };
@@ -372,6 +379,7 @@ impl Wired for plain::Subject {
             Self::Framework(name) => Subject::Framework(name.clone()),
             Self::Task(name) => Subject::Task(name.to_wire()),
             Self::Agent(name) => Subject::Agent(name.clone()),
+            Self::Role(name) => Subject::Role(name.clone()),
         };
         wire::ExplainRequest {
             subject: Some(subject),
@@ -383,6 +391,7 @@ impl Wired for plain::Subject {
             Some(Subject::Framework(name)) => Ok(Self::Framework(name)),
             Some(Subject::Task(name)) => Wired::from_wire("task", name).map(Self::Task),
             Some(Subject::Agent(name)) => Ok(Self::Agent(name)),
+            Some(Subject::Role(name)) => Ok(Self::Role(name)),
             None => Err(InvalidMessage::missing("subject")),
         }
     }

@@ -76,6 +76,7 @@ impl World {
             return Ok(());
         };
         self.ask(Errand::Other, |ticket| Event::QuotaSet {
+            weight: None,
             ticket,
             role,
             quotas,

@@ -41,9 +41,19 @@ wire_struct!(
         at: u64,
         cause: PolicyCause,
         why: String,
+        guards: Vec<WaitGuard>,
         before: Option<u64>,
     }
 );
+
+wire_struct!(
+    WaitGuard = fact::WaitGuard {
+        wait: GuardedWait,
+        below: u64,
+    }
+);
+
+wire_enum!(GuardedWait = fact::GuardedWait { Longest, P99 });
 
 wire_enum!(PolicyCause = fact::PolicyCause {
     Settings,

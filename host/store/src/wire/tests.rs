@@ -36,7 +36,8 @@ proptest! {
 #[test]
 fn round_trips_reach_every_variant_of_every_type() {
     let mut random = Random::new(1);
-    for _ in 0..60_000 {
+    // The rarest variant is one of 60 in three levels of choices.
+    for _ in 0..200_000 {
         let fact = random.fact();
         assert_eq!(decode(&encode(&fact).unwrap()).unwrap(), fact);
     }
@@ -63,7 +64,7 @@ fn encoding_of_this_format_is_fixed() {
     }
     assert_eq!(
         hex::encode(hash.finalize()),
-        "983794a368399474e555544d79aa67181ac763665d9980c7478159015a4be2a2",
+        "1637888e4382cf6b9cf6f3ef8691123bb2a8c9fffea849345cc756b38567e526",
         "the stored form of facts has changed: raise FORMAT, keep the old types for reading, and \
          only then change this digest"
     );

@@ -12,12 +12,12 @@ use crate::quota::limits;
 /// Per role with limits what is left of them; kinds without a limit are not in it. Worked out once
 /// a judgement, and only if there is such a role.
 #[derive(Debug, Default)]
-pub(super) struct QuotaLeft {
+pub(crate) struct QuotaLeft {
     roles: BTreeMap<RoleName, Amounts>,
 }
 
 impl QuotaLeft {
-    pub(super) fn of(core: &Core) -> Self {
+    pub(crate) fn of(core: &Core) -> Self {
         let mut roles = BTreeMap::new();
         for (role, quotas) in core.handles.roles.with_quota() {
             let limits = limits(quotas);
@@ -48,7 +48,7 @@ impl QuotaLeft {
     }
 
     /// Why a grant is over a limit.
-    pub(super) fn over(&self, core: &Core, client: ClientId, what: &Resources) -> Option<String> {
+    pub(crate) fn over(&self, core: &Core, client: ClientId, what: &Resources) -> Option<String> {
         if self.roles.is_empty() {
             return None;
         }

@@ -4,21 +4,22 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use proffer_model::{
-    AgentId, AgentInfo, Amount, Bundle, FrameworkId, LaunchNumber, OfferId, Reason, Remedy,
-    Resources, RoleName, TaskId, TaskState, Timestamp, code,
+    AgentId, AgentInfo, Amount, Bundle, Duration, FrameworkId, LaunchNumber, OfferId, Reason,
+    Remedy, Resources, RoleName, TaskId, TaskState, Timestamp, code,
 };
 use tokio::sync::mpsc;
 
 use crate::operator::{
-    AddFramework, AddedFramework, Agent, AgentQuery, AgentState, Answer, CHUNKS_AHEAD, Chunks,
-    DeclareAgentGone, DemandRow, Explanation, FailingEvent, FetchOutput, Framework,
-    FrameworkDetail, FrameworkName, FrameworkQuery, FrameworkRequest, FrameworkResponse,
+    AddFramework, AddedFramework, Agent, AgentQuery, AgentState, Answer, CHUNKS_AHEAD,
+    CancelPolicySwap, Chunks, DeclareAgentGone, DemandRow, Explanation, FailingEvent, FetchOutput,
+    Framework, FrameworkDetail, FrameworkName, FrameworkQuery, FrameworkRequest, FrameworkResponse,
     FrameworkState, FrameworkUsage, InspectComponent, KillTask, Limit, Offer, OfferCounts,
     OfferQuery, Operator, OperatorError, Paged, PlanRemoval, Plugin, Policy, PolicyCause,
-    PolicyHistoryQuery, PolicyQuery, PolicyRecord, ReasonCount, RemovalPlan, RemoveFramework,
-    Reserve, ResumeFramework, Role, RoleQuery, RollBackPolicy, SetQuota, SetRole, SkipEvent,
-    SkippedEvent, Status, StatusQuery, Subject, SwapPolicy, SwappedPolicy, Task, TaskLogs,
-    TaskQuery, UpgradeFramework, UpgradeOutcome, UpgradedFramework, Usage, UsageQuery,
+    PolicyHistoryQuery, PolicyQuery, PolicyRecord, PolicyTrial, ReasonCount, RemovalPlan,
+    RemoveFramework, Reserve, ResumeFramework, Role, RoleQuery, RollBackPolicy, SetQuota, SetRole,
+    SkipEvent, SkippedEvent, Status, StatusQuery, Subject, SwapPolicy, SwappedPolicy, Task,
+    TaskLogs, TaskQuery, TrialRole, UpgradeFramework, UpgradeOutcome, UpgradedFramework, Usage,
+    UsageQuery,
 };
 
 /// Answers with fixed values and remembers what it was asked. Names that begin with `bad-` fail in
@@ -254,6 +255,32 @@ pub(super) fn policy() -> Policy {
         before: Some(6),
         swapped: 9,
         taken_back: 10,
+        guards: vec!["max-wait<10s".into()],
+        waiting: 11,
+        longest_wait: Duration(12),
+        p99_wait: Duration(13),
+        trial: Some(PolicyTrial {
+            candidate: "binpack 2".into(),
+            until: Timestamp(14),
+            ended: true,
+            fault: Some(reason()),
+            cycles: 15,
+            alike: 16,
+            wanting: 17,
+            served: 18,
+            would_serve: 19,
+            reclaims: 20,
+            would_reclaim: 21,
+            invalid: 22,
+            would_be_invalid: 23,
+            roles: vec![TrialRole {
+                role: "eng".into(),
+                grants: 24,
+                would_grant: 25,
+                amounts: bundle("cpus:1"),
+                would_amounts: bundle("cpus:2"),
+            }],
+        }),
     }
 }
 
@@ -270,6 +297,7 @@ pub(super) fn policy_record() -> PolicyRecord {
         why: "better".into(),
         fault: Some(reason()),
         before: Some(6),
+        guards: vec!["p99-wait<1s".into()],
     }
 }
 
@@ -282,7 +310,7 @@ pub(super) fn swapped() -> SwappedPolicy {
             before: None,
             ..policy_record()
         },
-        record: policy_record(),
+        record: Some(policy_record()),
     }
 }
 
@@ -428,6 +456,10 @@ impl Operator for Fake {
         fail(&swap.why)?;
         self.note(swap);
         Ok(swapped())
+    }
+    async fn cancel_policy_swap(&self, cancel: CancelPolicySwap) -> Answer<()> {
+        self.note(cancel);
+        Ok(())
     }
     async fn roll_back_policy(&self, back: RollBackPolicy) -> Answer<SwappedPolicy> {
         self.note(back);

@@ -1,0 +1,68 @@
+//! Why a role gets what it gets.
+
+use proffer_core::RoleView;
+use proffer_model::{Amount, KindQuota, Reason, Remedy, Resources, code};
+use proffer_rpc::operator as rpc;
+
+/// In words, and a reason for each limit that is reached and each guarantee that is not met.
+pub(super) fn explain(view: &RoleView, policy: &str) -> rpc::Explanation {
+    let name = &view.name;
+    let mut sentences = vec![format!(
+        "{name} weighs {} against its siblings; it uses {} and {} are on offer to it, sub-roles included",
+        view.weight,
+        in_words(&view.sums.in_use),
+        in_words(&view.sums.offered),
+    )];
+    let mut reasons = Vec::new();
+    for quota in &view.quotas {
+        let consumed = view.sums.consumed.get(&quota.kind).copied();
+        for why in of_quota(name.as_str(), quota, consumed.unwrap_or_default()) {
+            sentences.push(why.text.clone());
+            reasons.push(rpc::ReasonCount {
+                subject: quota.kind.clone(),
+                why,
+                agents: 0,
+                sample: None,
+                short: Resources::none(),
+            });
+        }
+    }
+    if reasons.is_empty() {
+        sentences.push(format!("no quota keeps anything from {name}"));
+    }
+    sentences.push(format!("decided by: {policy}"));
+    rpc::Explanation { sentences, reasons }
+}
+
+fn of_quota(role: &str, quota: &KindQuota, consumed: Amount) -> Vec<Reason> {
+    let kind = &quota.kind;
+    let mut reasons = Vec::new();
+    if let Some(limit) = quota.limit.filter(|limit| consumed >= *limit) {
+        let text = format!(
+            "{role} consumes {consumed} {kind} of at most {limit}: no more is offered; \
+             `role set {role} --limit` raises it"
+        );
+        reasons.push(Reason::new(code::OVER_LIMIT, Remedy::Denied, text));
+    }
+    if consumed < quota.guarantee {
+        let text = format!(
+            "{role} consumes {consumed} {kind} of the {} that it is guaranteed: the rest is held back \
+             from others",
+            quota.guarantee
+        );
+        reasons.push(Reason::new(code::HELD_BACK, Remedy::Retry, text));
+    }
+    reasons
+}
+
+fn in_words(amounts: &proffer_model::Amounts) -> String {
+    let rows = amounts.iter().filter(|(_, amount)| !amount.is_zero());
+    let texts: Vec<String> = rows
+        .map(|(kind, amount)| format!("{kind}:{amount}"))
+        .collect();
+    if texts.is_empty() {
+        "nothing".to_owned()
+    } else {
+        texts.join(";")
+    }
+}
