@@ -140,7 +140,9 @@ impl Journal {
         let mut file = dir.open_with(NAME, &options)?.into_std();
         let mut content = Vec::new();
         file.read_to_end(&mut content)?;
-        let (records, good) = if content.is_empty() {
+        // A crash may have cut the header short.
+        let (records, good) = if content.len() < HEADER.len() && HEADER.starts_with(&content) {
+            file.set_len(0)?;
             file.write_all(HEADER)?;
             (Vec::new(), HEADER.len())
         } else {
@@ -239,12 +241,16 @@ pub fn decode(content: &[u8]) -> Result<(Vec<Record>, usize), JournalError> {
         let (length, checksum) = head.split_at(4);
         let length: [u8; 4] = length.try_into().unwrap_or_default();
         let length = u32::from_le_bytes(length) as usize;
-        let Some(stored) = rest.get(..length).filter(|_| length <= RECORD_MAX) else {
-            break;
-        };
+        let stored = rest.get(..length).filter(|_| length <= RECORD_MAX);
         let damaged = |problem: String| JournalError::Damaged {
             at: (HEADER.len() + at) as u64,
             problem,
+        };
+        let Some(stored) = stored else {
+            if holds_a_record(rest) {
+                return Err(damaged("a length is wrong".to_owned()));
+            }
+            break;
         };
         if Sha256::digest(stored)[..CHECKSUM] != *checksum {
             if rest.len() == length {
@@ -258,6 +264,20 @@ pub fn decode(content: &[u8]) -> Result<(Vec<Record>, usize), JournalError> {
         at += FRAME + length;
     }
     Ok((records, at))
+}
+
+/// Whether a whole record begins anywhere in these bytes: then what is before it was not cut short by a
+/// crash.
+fn holds_a_record(bytes: &[u8]) -> bool {
+    (0..bytes.len()).any(|from| {
+        let Some((head, rest)) = bytes[from..].split_at_checked(FRAME) else {
+            return false;
+        };
+        let (length, checksum) = head.split_at(4);
+        let length: [u8; 4] = length.try_into().unwrap_or_default();
+        let stored = rest.get(..u32::from_le_bytes(length) as usize);
+        stored.is_some_and(|stored| Sha256::digest(stored)[..CHECKSUM] == *checksum)
+    })
 }
 
 fn to_stored(record: &Record) -> Stored {

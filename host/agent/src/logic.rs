@@ -122,6 +122,11 @@ pub enum Input {
         /// Why, for people.
         why: String,
     },
+    /// The host does not know the token.
+    Denied {
+        /// In its words.
+        why: String,
+    },
     /// The host says something.
     FromHost(ToAgent),
     /// A sandbox is ready, with its inputs.
@@ -264,6 +269,10 @@ impl Logic {
         match input {
             Input::Connected => self.on_connected(now, outbox),
             Input::Disconnected { why } => self.on_disconnected(now, &why),
+            // One that was let in before may be again: somebody is putting the token right, and tasks
+            // run on meanwhile. A new one has a wrong token, and somebody to tell.
+            Input::Denied { why } if self.identity.agent.is_none() => self.on_refused(why, outbox),
+            Input::Denied { why } => self.on_disconnected(now, &why),
             Input::FromHost(message) => self.on_message(now, message, outbox),
             Input::Prepared { launch, outcome } => self.on_prepared(now, launch, outcome, outbox),
             Input::Runner { launch, found } => self.on_found(now, launch, found, outbox),

@@ -244,7 +244,7 @@ impl Shell {
                 Some(Input::Connected)
             }
             Event::Link(epoch, input) if epoch == self.epoch => {
-                if matches!(input, Input::Disconnected { .. }) {
+                if matches!(input, Input::Disconnected { .. } | Input::Denied { .. }) {
                     self.connection = None;
                 }
                 Some(input)

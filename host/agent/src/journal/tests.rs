@@ -54,6 +54,18 @@ fn a_record_that_a_crash_cut_short_is_dropped_wherever_it_was_cut() {
 }
 
 #[test]
+fn a_header_that_a_crash_cut_short_begins_a_journal() {
+    for length in 0..HEADER.len() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(NAME), &HEADER[..length]).unwrap();
+        let (mut journal, records) = open(dir.path()).unwrap();
+        assert_eq!(records, []);
+        journal.append(&numbers(1, 1)).unwrap();
+        assert_eq!(open(dir.path()).unwrap().1, numbers(1, 1));
+    }
+}
+
+#[test]
 fn damage_in_the_middle_stops_the_agent_and_says_where() {
     let (dir, mut content) = three();
     let second = HEADER.len() + FRAME + 1;
@@ -62,6 +74,14 @@ fn damage_in_the_middle_stops_the_agent_and_says_where() {
     // The first is whole, the second's frame begins behind it.
     let error = open(dir.path()).unwrap_err().to_string();
     assert!(error.contains("damaged at byte"), "{error}");
+    // A wrong length looks like an end that was cut short, if what follows it is not looked at.
+    for length in [255, 0] {
+        let (dir, mut content) = three();
+        content[HEADER.len() + FRAME + 2] = length;
+        fs::write(dir.path().join(NAME), &content).unwrap();
+        let error = open(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("damaged at byte"), "{length}: {error}");
+    }
     fs::write(dir.path().join(NAME), "something else").unwrap();
     let error = open(dir.path()).unwrap_err();
     assert!(matches!(error, JournalError::Foreign), "{error}");

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use proffer_model::agent::{FromAgent, Launch};
 use proffer_model::{FrameworkId, LaunchNumber};
+use proffer_rpc::ConnectError;
 use proffer_rpc::agent::connect_to_leader;
 use tokio::sync::mpsc;
 
@@ -124,9 +125,13 @@ async fn read_host(epoch: u64, config: AgentConfig, events: mpsc::Sender<Event>)
     let hosts = [vec![config.host.clone()], config.other_hosts.clone()].concat();
     let connecting = connect_to_leader(&hosts, &config.token, &config.tls);
     let connected = tokio::time::timeout(CONNECT_WITHIN, connecting).await;
+    let mut denied = false;
     let why = match connected {
         Err(_) => format!("{} did not answer in time", config.host),
-        Ok(Err(error)) => error.to_string(),
+        Ok(Err(error)) => {
+            denied = matches!(error, ConnectError::Unauthenticated { .. });
+            error.to_string()
+        }
         Ok(Ok((to_host, mut from_host))) => {
             if events.send(Event::Connected(epoch, to_host)).await.is_err() {
                 return;
@@ -145,6 +150,9 @@ async fn read_host(epoch: u64, config: AgentConfig, events: mpsc::Sender<Event>)
         }
     };
     // An error means that the agent is ending.
-    let input = Input::Disconnected { why };
+    let input = match denied {
+        true => Input::Denied { why },
+        false => Input::Disconnected { why },
+    };
     let _told = events.send(Event::Link(epoch, input)).await.is_ok();
 }

@@ -10,6 +10,7 @@ use super::{Cluster, guests, wait_for};
 
 /// Exit statuses, as the README lists them.
 const USAGE: i32 = 2;
+const FAILED: i32 = 1;
 const CONFLICT: i32 = 7;
 
 /// The framework that misbehaves as its configuration says.
@@ -134,7 +135,9 @@ fn a_quarantined_framework_names_its_event_and_an_upgrade_leads_out() {
     let name = "hostile-framework";
     let (file, config) = (hostile.to_str().unwrap(), cluster.config("trap 1"));
     let added = cluster.ask(&["framework", "run", file, "--config", &config, "--approve"]);
-    assert_eq!(added.status, 0, "{}", added.stderr);
+    assert_eq!(added.status, FAILED, "{}", added.stderr);
+    let told = "hostile-framework was added and fails at its start";
+    assert!(added.stderr.contains(told), "{}", added.stderr);
     let state = |cluster: &Cluster| cluster.show(name)["framework"]["state"].clone();
     wait_for(|| state(&cluster) == "quarantined");
     assert_eq!(cluster.show(name)["failing"]["id"], "started");

@@ -311,6 +311,12 @@ fn error(status: &tonic::Status) -> OperatorError {
         Code::AlreadyExists | Code::FailedPrecondition | Code::Aborted => {
             OperatorError::Conflict(text)
         }
+        // What answers there speaks HTTP, and no gRPC.
+        Code::Unimplemented if text.contains("grpc-status header missing") => {
+            OperatorError::Unavailable(format!(
+                "no host answers at that port ({text}); give the one that `proffer up` calls host"
+            ))
+        }
         Code::Unimplemented => OperatorError::Unsupported(text),
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
             OperatorError::Unavailable(format!("the host does not answer: {text}"))

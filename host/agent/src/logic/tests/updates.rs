@@ -215,6 +215,22 @@ fn a_refused_agent_ends_with_its_tasks() {
 }
 
 #[test]
+fn a_wrong_token_ends_a_new_agent_and_not_one_that_was_let_in() {
+    let denied = || Input::Denied {
+        why: "the token is not this cluster's".to_owned(),
+    };
+    let mut script = Script::new();
+    assert_eq!(
+        script.give(denied()),
+        "exit: the token is not this cluster's\n"
+    );
+    let mut script = Script::registered();
+    script.running(1);
+    assert_eq!(script.give(denied()), "");
+    assert!(script.logic.next_due().is_some(), "it tries again");
+}
+
+#[test]
 fn what_cannot_be_run_is_refused_by_name() {
     let mut cases = Vec::new();
     let mut container = task(1);
