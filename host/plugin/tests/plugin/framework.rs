@@ -386,10 +386,16 @@ async fn malformed_commands_are_told_back_and_the_rest_happens() {
         return;
     };
     let step = case.good(offers(1)).await;
-    let [accept, role, timer, response, suppress, demand] = &step.answer.commands[..] else {
+    let [accept, role, timer, answered, response, suppress, demand] = &step.answer.commands[..]
+    else {
         panic!("{:?}", step.answer);
     };
     assert_eq!(launched(accept), ["fine"]);
+    // Whoever asked need not wait for what is no response.
+    assert!(
+        matches!(answered, Command::Respond(response) if response.status == 500),
+        "{answered:?}"
+    );
     let Command::Accept(accept) = accept else {
         panic!()
     };

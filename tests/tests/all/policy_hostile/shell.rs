@@ -1,6 +1,6 @@
 //! A core, its fallback, and a component in the policy's seat, in virtual time.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use proffer_core::{
@@ -25,8 +25,8 @@ const TOTAL: &str = "cpus:4;mem:4096";
 const UNIT: &str = "cpus:1;mem:64";
 /// What was given back is not offered to the same framework for so long.
 const REFUSED: Duration = Duration::from_secs(3);
-/// Half of a host's own: whoever spins spins for ever.
-const CPU: std::time::Duration = std::time::Duration::from_millis(50);
+/// Whoever spins spins for ever; on a virtual machine a thread's processor time may jump by 60 ms.
+const CPU: std::time::Duration = std::time::Duration::from_millis(250);
 
 /// Where components run.
 pub(super) struct Wasm {
@@ -78,9 +78,13 @@ pub(super) struct Made {
 pub(super) struct Life {
     /// By time, framework and agent.
     pub(super) made: Vec<Made>,
+    /// The most of one agent that was out at once, in thousandths of a cpu.
+    pub(super) most_held: i64,
     pub(super) cycles: u64,
     pub(super) failed: u64,
     pub(super) left_out: bool,
+    /// The last.
+    pub(super) fault: String,
 }
 
 /// One pool.
@@ -93,6 +97,9 @@ pub(super) struct Shell<'a> {
     loaded: Option<(&'a Wasm, &'static str)>,
     instance: Option<PolicyHandle>,
     made: Vec<Made>,
+    /// The offers that each framework has and has not answered.
+    held: BTreeMap<FrameworkId, Vec<(u32, i64)>>,
+    most_held: i64,
 }
 
 impl<'a> Shell<'a> {
@@ -107,6 +114,8 @@ impl<'a> Shell<'a> {
             loaded,
             instance: None,
             made: Vec::new(),
+            held: BTreeMap::new(),
+            most_held: 0,
         };
         if let Some((wasm, word)) = loaded {
             let (_, feeds) = wasm.spawn(word).unwrap();
@@ -152,14 +161,23 @@ impl<'a> Shell<'a> {
         self.made.sort();
         Life {
             made: self.made,
+            most_held: self.most_held,
             cycles: view.cycles,
             failed: view.failed_cycles,
             left_out: view.left_out.is_some(),
+            fault: view
+                .last_fault
+                .as_ref()
+                .map(|fault| fault.to_string())
+                .unwrap_or_default(),
         }
     }
 
     fn handle(&mut self, event: Event) {
         let mut out = Outbox::new();
+        if let Event::StepCompleted { framework, .. } = &event {
+            self.held.remove(framework);
+        }
         self.core.handle(Timestamp(self.now), event, &mut out);
         self.core.check_invariants().unwrap();
         for action in out.drain().collect::<Vec<_>>() {
@@ -250,6 +268,16 @@ impl<'a> Shell<'a> {
                     commands.push(Command::Suppress(Vec::new()))
                 }
                 Told::Offers(offers) => {
+                    let held = offers
+                        .iter()
+                        .map(|offer| (offer.agent.0, offer.resources.total().cpus.milli()));
+                    self.held.entry(framework).or_default().extend(held);
+                    let mut of_each: BTreeMap<u32, i64> = BTreeMap::new();
+                    for (agent, cpus) in self.held.values().flatten() {
+                        *of_each.entry(*agent).or_default() += cpus;
+                    }
+                    let most = of_each.into_values().max().unwrap_or(0);
+                    self.most_held = self.most_held.max(most);
                     for offer in offers {
                         self.made.push(Made {
                             at: self.now,

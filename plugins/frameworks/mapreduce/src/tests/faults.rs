@@ -148,8 +148,9 @@ fn an_output_written_later_than_now_is_lost_once_and_the_next_one_stays() {
         "name": "wc", "inputs": [{ "source": "file:/a", "size": 10 }], "reducers": 1,
         "map": { "component": "file:/w" }, "reduce": { "component": "file:/w" },
     });
+    let roles = ["mapreduce".to_owned()];
     let submission = Submission {
-        roles: &[],
+        roles: &roles,
         run: 1,
         now: 0,
     };
