@@ -48,9 +48,16 @@ async fn agent(channel: HostChannel, registration: Registration, connected: Arc<
         return;
     }
     connected.fetch_add(1, Ordering::Relaxed);
-    while let Ok(message) = from_host.receive().await {
-        if matches!(message, ToAgent::Heartbeat) && to_host.send(FromAgent::Heartbeat).is_err() {
-            break;
+    let mut was_heard = false;
+    loop {
+        match from_host.receive().await {
+            Ok(ToAgent::Heartbeat) if to_host.send(FromAgent::Heartbeat).is_err() => break,
+            Ok(_) => was_heard = true,
+            Err(_) if was_heard => break,
+            Err(why) => {
+                eprintln!("an agent was sent away: {why}");
+                break;
+            }
         }
     }
     connected.fetch_sub(1, Ordering::Relaxed);
@@ -67,8 +74,8 @@ pub(crate) fn registration(agent: usize, agents: usize, tasks: usize) -> Registr
     });
     Registration {
         agent: Some(AgentId(agent as u32)),
-        key: format!("key-{agent}"),
-        boot: "boot".to_owned(),
+        key: format!("agent-key-{agent}"),
+        boot: "the-first-boot".to_owned(),
         info: info(agent),
         total: total(),
         special: proffer_model::Resources::none(),

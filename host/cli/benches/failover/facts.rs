@@ -62,8 +62,8 @@ pub(crate) fn fill(store: &mut dyn Store, agents: usize, tasks: usize) -> anyhow
     for agent in 0..agents {
         facts.push(Fact::AgentSet(Box::new(AgentRecord {
             agent: AgentId(agent as u32),
-            key: format!("key-{agent}"),
-            boot: "boot".to_owned(),
+            key: format!("agent-key-{agent}"),
+            boot: "the-first-boot".to_owned(),
             info: info(agent),
             total: total(),
             data_address: "http://127.0.0.1:1".to_owned(),
