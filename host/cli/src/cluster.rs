@@ -144,7 +144,7 @@ pub(crate) fn run_runner(args: Vec<OsString>) -> ExitCode {
     match proffer_agent::runner::main(args.into_iter()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {:#}", anyhow::Error::from(error));
+            errln!("error: {:#}", anyhow::Error::from(error));
             ExitCode::from(crate::failure::FAILED)
         }
     }

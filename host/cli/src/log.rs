@@ -24,7 +24,7 @@ fn init(default: &str) {
     let asked = std::env::var("PROFFER_LOG").unwrap_or_default();
     let filter = if asked.is_empty() { default } else { &asked };
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|error| {
-        eprintln!("PROFFER_LOG is ignored: {error}");
+        errln!("PROFFER_LOG is ignored: {error}");
         EnvFilter::new(default)
     });
     // A second start (in tests) changes nothing.

@@ -23,6 +23,16 @@ macro_rules! outln {
     ($($what:tt)*) => { $crate::out::write(format_args!("{}\n", format_args!($($what)*))) };
 }
 
+/// Writes to standard error.
+macro_rules! err {
+    ($($what:tt)*) => { $crate::out::tell(format_args!($($what)*)) };
+}
+
+/// Writes a line to standard error.
+macro_rules! errln {
+    ($($what:tt)*) => { $crate::out::tell(format_args!("{}\n", format_args!($($what)*))) };
+}
+
 mod args;
 mod cluster;
 mod commands;
@@ -53,7 +63,7 @@ fn main() -> ExitCode {
     match commands::run(line) {
         Ok(()) => ExitCode::from(failure::OK),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            errln!("error: {error:#}");
             ExitCode::from(failure::status_of(&error))
         }
     }

@@ -1,4 +1,4 @@
-//! Standard output, where results go.
+//! Standard output, where results go, and standard error, where everything else does.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -13,8 +13,14 @@ pub(crate) fn write(text: fmt::Arguments<'_>) {
             std::process::exit(i32::from(crate::failure::OK));
         }
         Err(error) => {
-            eprintln!("error: cannot write to standard output: {error}");
+            errln!("error: cannot write to standard output: {error}");
             std::process::exit(i32::from(crate::failure::FAILED));
         }
     }
+}
+
+/// Writes to standard error. If nobody reads it any more the command goes on, and its status still says
+/// how it ended.
+pub(crate) fn tell(text: fmt::Arguments<'_>) {
+    let _unread = io::stderr().lock().write_fmt(text).is_err();
 }

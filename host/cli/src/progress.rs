@@ -28,7 +28,7 @@ impl Progress {
     pub(crate) fn line(&mut self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(text),
-            None => eprintln!("{text}"),
+            None => errln!("{text}"),
         }
     }
 
@@ -38,7 +38,7 @@ impl Progress {
         match &self.bar {
             Some(bar) => bar.set_message(text.to_owned()),
             None if self.last != milestone => {
-                eprintln!("{text}");
+                errln!("{text}");
                 self.last = milestone.to_owned();
             }
             None => {}

@@ -178,3 +178,19 @@ fn help_goes_to_standard_output_and_lists_statuses() {
         run.out
     );
 }
+
+/// As in `proffer … 2>&1 | head`.
+#[test]
+fn a_reader_of_messages_that_went_away_does_not_change_the_status() {
+    let dir = tempfile::tempdir().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = Command::new(env!("CARGO_BIN_EXE_proffer"))
+        .arg("status")
+        .env_clear()
+        .env("HOME", dir.path())
+        .stderr(writer)
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(6));
+}

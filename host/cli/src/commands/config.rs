@@ -23,7 +23,7 @@ pub(crate) fn check(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
         print_table(settings);
     }
     for name in &settings.unknown_variables {
-        eprintln!("warning: {name} is set but is no setting");
+        errln!("warning: {name} is set but is no setting");
     }
     let mut wrong = Vec::new();
     let data = settings.data_dir()?;

@@ -208,7 +208,7 @@ async fn approved(
         .inspect(inspect)
         .await
         .with_context(|| format!("{} cannot be run", file.display()))?;
-    eprint!("{}", asks_for(&plugin));
+    err!("{}", asks_for(&plugin));
     if !unasked && !approved_by_a_person(&plugin)? {
         return Err(Failure::Denied("not approved; nothing was changed".into()).into());
     }
@@ -264,7 +264,7 @@ fn approved_by_a_person(plugin: &Plugin) -> anyhow::Result<bool> {
         );
         return Err(Failure::Denied(text).into());
     }
-    eprint!("Run it? [y/N] ");
+    err!("Run it? [y/N] ");
     std::io::stderr().flush().context("cannot ask")?;
     let mut answer = String::new();
     std::io::stdin()

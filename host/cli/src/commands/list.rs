@@ -90,7 +90,7 @@ pub(crate) async fn offers(settings: &Settings, as_json: bool) -> anyhow::Result
 /// A table on standard output; if there is nothing in it, why, on standard error.
 pub(super) fn print_or(columns: &Columns, empty: &str) {
     if columns.len() == 0 {
-        eprintln!("{empty}");
+        errln!("{empty}");
     } else {
         out!("{columns}");
     }

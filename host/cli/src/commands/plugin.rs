@@ -38,7 +38,7 @@ pub(crate) fn run(command: Plugin, as_json: bool) -> anyhow::Result<()> {
                 error => error.into(),
             })?;
             outln!("{}", made.display());
-            eprintln!(
+            errln!(
                 "its test: cargo test; the component: proffer plugin build {}",
                 made.display()
             );

@@ -96,7 +96,7 @@ async fn list(client: &OperatorClient, filters: TaskList, as_json: bool) -> anyh
     let mut rows = collect(limit.saturating_add(1), fetch).await?;
     if rows.len() > limit {
         rows.truncate(limit);
-        eprintln!("only the first {limit}; more with --limit N");
+        errln!("only the first {limit}; more with --limit N");
     }
     if as_json {
         json::print(&json::list(&rows, json::task));

@@ -23,8 +23,8 @@ pub(crate) fn project() -> anyhow::Result<PathBuf> {
         .filter(|root| root.join("plugins").is_dir())
         .ok_or_else(|| {
             Failure::NotFound(
-                "the demo builds its components from the project's sources, and the checkout that this \
-                 proffer was built in is gone; run `cargo run --release -- demo` in a checkout"
+                "components that are not given as files are built from the project's sources, and the \
+                 checkout that this proffer was built in is gone; give a file, or run it in a checkout"
                     .to_owned(),
             )
             .into()

@@ -8,7 +8,7 @@ use proffer_rpc::operator as rpc;
 pub(super) fn explain(view: &RoleView, policy: &str) -> rpc::Explanation {
     let name = &view.name;
     let mut sentences = vec![format!(
-        "{name} weighs {} against its siblings; it uses {} and {} are on offer to it, sub-roles included",
+        "{name} weighs {} against its siblings; it uses {}; on offer to it: {}; sub-roles included",
         view.weight,
         in_words(&view.sums.in_use),
         in_words(&view.sums.offered),
