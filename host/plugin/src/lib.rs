@@ -21,6 +21,7 @@
 
 mod bindings;
 mod cache;
+mod config;
 mod executor;
 mod fault;
 mod framework;
@@ -38,6 +39,7 @@ pub mod command;
 mod compiled;
 
 pub use cache::OpenCacheError;
+pub use config::InvalidConfig;
 pub use fault::{Blame, Call, PluginFault, TimeBudget};
 pub use framework::{CommittedStep, FrameworkHandle, FrameworkInit, FrameworkLimits, StepOutcome};
 pub use guest::CallBudget;

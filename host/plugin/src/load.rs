@@ -8,6 +8,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use wasmparser::{Chunk, Encoding, Parser, Payload};
 
+use crate::config::{self, InvalidConfig};
 use crate::fault::Blame;
 use crate::manifest::{self, Manifest};
 
@@ -445,6 +446,14 @@ impl LoadedPlugin {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.shared.described.bytes
+    }
+
+    /// Whether a configuration is what its manifest says.
+    ///
+    /// # Errors
+    /// If it is not, with the places that are wrong.
+    pub fn check_config(&self, config: &str) -> Result<(), InvalidConfig> {
+        config::check(self.manifest(), config)
     }
 
     /// What it says of itself and asks for.

@@ -16,7 +16,7 @@
 //! | `description` | string | one line for people; may be empty |
 //! | `roles` | strings | the roles that it asks to be in; may be empty |
 //! | `limits` | object | `memory-mib`, `step-cpu-ms`, `state-mib`: whole numbers above 0, each optional: what it asks for, the host's defaults otherwise |
-//! | `config-schema` | object or boolean | the JSON schema of its configuration, optional |
+//! | `config-schema` | object or boolean | the JSON schema of its configuration, optional: the host holds a framework's to it before it runs; a policy's `configure` judges for itself |
 //! | `imports` | strings | the interfaces that it asks for, without versions: `"proffer:framework/state"` |
 //! | `language` | string | what it was written in: `"rust"` |
 //!

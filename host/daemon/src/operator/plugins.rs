@@ -71,6 +71,7 @@ impl HostOperator {
             .await
             .map_err(unfit)?;
         check_approved(&loaded, &add.approved)?;
+        check_config(&loaded, &add.config)?;
         let name = if add.name.is_empty() {
             loaded.name().to_owned()
         } else {
@@ -130,6 +131,8 @@ impl HostOperator {
                 loaded.name()
             )));
         }
+        let config = upgrade.config.as_deref();
+        check_config(&loaded, config.unwrap_or(&before.config))?;
         let digest = loaded.digest().to_owned();
         self.keep(&digest, upgrade.component.to_vec()).await?;
         let asked = FrameworkUpgrade {
@@ -193,6 +196,11 @@ fn check_approved(loaded: &LoadedPlugin, approved: &[String]) -> Answer<()> {
         loaded.name(),
         missing.join(", ")
     )))
+}
+
+fn check_config(loaded: &LoadedPlugin, config: &str) -> Answer<()> {
+    let checked = loaded.check_config(config);
+    checked.map_err(|error| OperatorError::Invalid(error.to_string()))
 }
 
 /// Those given; else those that the manifest asks for; else everybody's.
