@@ -69,8 +69,14 @@ pub struct Marks {
 }
 
 /// Piles by their terms; piles that differ in anything but amounts never merge. No empty piles.
+///
+/// In the order of their terms. A ledger holds these by the million, and most are copies of each other
+/// (what was free is what is offered is what is held is what the framework is told), so copies share
+/// their piles until one of them changes. None is no piles.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Resources(BTreeMap<Terms, Bundle>);
+pub struct Resources(Option<Arc<Piles>>);
+
+type Piles = Vec<(Terms, Bundle)>;
 
 /// What was missing when something did not fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +97,11 @@ impl Terms {
     /// Whether these are plain, unreserved resources.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        *self == Self::default()
+        self.reserved.is_empty()
+            && self.label.is_empty()
+            && self.volume.is_empty()
+            && self.disk.is_empty()
+            && self.marks == Marks::default()
     }
 
     /// Whether quota counts what is held of it: neither reserved nor revocable.
@@ -277,35 +287,66 @@ impl Resources {
     /// One pile.
     #[must_use]
     pub fn pile(terms: Terms, bundle: Bundle) -> Self {
-        let mut resources = Self::default();
-        resources.add_pile(&terms, &bundle);
-        resources
+        if bundle.is_empty() {
+            return Self::none();
+        }
+        Self::of(vec![(terms, bundle)])
+    }
+
+    fn of(piles: Piles) -> Self {
+        Self((!piles.is_empty()).then(|| Arc::new(piles)))
+    }
+
+    fn as_slice(&self) -> &[(Terms, Bundle)] {
+        self.0.as_ref().map_or(&[], |piles| piles)
+    }
+
+    /// To be changed; the copies keep what they have.
+    fn to_mut(&mut self) -> &mut Piles {
+        Arc::make_mut(self.0.get_or_insert_default())
+    }
+
+    /// Whether both are the same piles in memory; equal ones may not be.
+    fn is_shared_with(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Some(own), Some(others)) => Arc::ptr_eq(own, others),
+            (None, None) => true,
+            _ => false,
+        }
     }
 
     /// The piles, by terms.
     pub fn piles(&self) -> impl Iterator<Item = (&Terms, &Bundle)> {
-        self.0.iter()
+        self.as_slice()
+            .iter()
+            .map(|(terms, bundle)| (terms, bundle))
+    }
+
+    /// Where the pile under these terms is, or would be.
+    fn place(&self, terms: &Terms) -> Result<usize, usize> {
+        self.as_slice().binary_search_by(|(own, _)| own.cmp(terms))
     }
 
     /// The pile under these terms, if there is anything in it.
     #[must_use]
     pub fn get(&self, terms: &Terms) -> Option<&Bundle> {
-        self.0.get(terms)
+        let place = self.place(terms).ok()?;
+        self.as_slice().get(place).map(|(_, bundle)| bundle)
     }
 
     /// Whether there is nothing in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
 
     /// Whether `other` is all in `self`, pile by pile.
     #[must_use]
     pub fn contains(&self, other: &Self) -> bool {
-        other
-            .0
-            .iter()
-            .all(|(terms, wanted)| self.0.get(terms).is_some_and(|own| own.contains(wanted)))
+        self.is_shared_with(other)
+            || other
+                .piles()
+                .all(|(terms, wanted)| self.get(terms).is_some_and(|own| own.contains(wanted)))
     }
 
     /// Adds a pile.
@@ -313,17 +354,29 @@ impl Resources {
         if bundle.is_empty() {
             return;
         }
-        match self.0.get_mut(terms) {
-            Some(own) => own.add(bundle),
-            None => {
-                self.0.insert(terms.clone(), bundle.clone());
+        let place = self.place(terms);
+        let piles = self.to_mut();
+        match place {
+            Ok(place) => {
+                if let Some((_, own)) = piles.get_mut(place) {
+                    own.add(bundle);
+                }
+            }
+            Err(place) => {
+                // Few are ever added to.
+                piles.reserve_exact(1);
+                piles.insert(place, (terms.clone(), bundle.clone()));
             }
         }
     }
 
     /// Adds `other`, pile by pile.
     pub fn add(&mut self, other: &Self) {
-        for (terms, bundle) in &other.0 {
+        if self.is_empty() {
+            *self = other.clone();
+            return;
+        }
+        for (terms, bundle) in other.piles() {
             self.add_pile(terms, bundle);
         }
     }
@@ -359,38 +412,51 @@ impl Resources {
     }
 
     fn take_down_to_zero(&mut self, other: &Self) {
-        for (terms, bundle) in &other.0 {
-            if let Some(own) = self.0.get_mut(terms) {
-                own.take_down_to_zero(bundle);
-                if own.is_empty() {
-                    self.0.remove(terms);
-                }
+        if self.is_shared_with(other) {
+            *self = Self::none();
+            return;
+        }
+        let places = other.piles().filter_map(|(terms, taken)| {
+            let place = self.place(terms).ok()?;
+            Some((place, taken))
+        });
+        let places: Vec<_> = places.collect();
+        if places.is_empty() {
+            return;
+        }
+        let piles = self.to_mut();
+        for (place, taken) in places {
+            if let Some((_, own)) = piles.get_mut(place) {
+                own.take_down_to_zero(taken);
             }
+        }
+        piles.retain(|(_, bundle)| !bundle.is_empty());
+        if piles.is_empty() {
+            *self = Self::none();
         }
     }
 
     /// Whether any pile is a volume that several may hold at once.
     #[must_use]
     pub fn has_shared(&self) -> bool {
-        self.0.keys().any(|terms| terms.marks.shared)
+        self.piles().any(|(terms, _)| terms.marks.shared)
     }
 
     /// The piles whose terms pass.
     #[must_use]
     pub fn only(&self, passes: impl Fn(&Terms) -> bool) -> Self {
-        let piles = self.0.iter().filter(|(terms, _)| passes(terms));
-        Self(
-            piles
-                .map(|(terms, bundle)| (terms.clone(), bundle.clone()))
-                .collect(),
-        )
+        if self.piles().all(|(terms, _)| passes(terms)) {
+            return self.clone();
+        }
+        let piles = self.as_slice().iter();
+        Self::of(piles.filter(|(terms, _)| passes(terms)).cloned().collect())
     }
 
     /// All piles' amounts together, whatever their terms.
     #[must_use]
     pub fn total(&self) -> Bundle {
         let mut total = Bundle::default();
-        for bundle in self.0.values() {
+        for (_, bundle) in self.piles() {
             total.add(bundle);
         }
         total
@@ -427,7 +493,7 @@ impl fmt::Display for Resources {
             return f.write_str("nothing");
         }
         let mut separator = "";
-        for (terms, bundle) in &self.0 {
+        for (terms, bundle) in self.piles() {
             write!(f, "{separator}{bundle}")?;
             separator = " + ";
             if let Some(role) = terms.reserved.last() {
