@@ -1,7 +1,5 @@
 //! One agent's ledger: who holds how much of what, exactly.
 
-use std::collections::BTreeMap;
-
 use proffer_codec::codec_struct;
 use proffer_model::{Resources, ResourcesShortfall};
 
@@ -15,7 +13,8 @@ pub(crate) struct Account {
     free: Resources,
     /// What is held beyond a total that fell. While there is any, nothing of it is free.
     deficit: Resources,
-    held: BTreeMap<ClientId, Held>,
+    /// By client. A handful; the room for them stays when they leave.
+    held: Vec<(ClientId, Held)>,
 }
 
 codec_struct!(Account {
@@ -59,8 +58,25 @@ impl Account {
         self.held.iter().map(|(client, held)| (*client, held))
     }
 
+    fn place(&self, client: ClientId) -> Result<usize, usize> {
+        self.held
+            .binary_search_by_key(&client, |(holder, _)| *holder)
+    }
+
+    fn held_mut(&mut self, client: ClientId) -> &mut Held {
+        let place = match self.place(client) {
+            Ok(place) => place,
+            Err(place) => {
+                self.held.insert(place, (client, Held::default()));
+                place
+            }
+        };
+        &mut self.held[place].1
+    }
+
     pub(crate) fn held_by(&self, client: ClientId) -> Option<&Held> {
-        self.held.get(&client)
+        let place = self.place(client).ok()?;
+        self.held.get(place).map(|(_, held)| held)
     }
 
     /// A new total; may fall below what is held.
@@ -83,13 +99,13 @@ impl Account {
         } else {
             self.free.take(what)?;
         }
-        self.held.entry(client).or_default().offered.add(what);
+        self.held_mut(client).offered.add(what);
         Ok(())
     }
 
     /// What a client holds becomes something else, and so does the total.
     pub(crate) fn convert(&mut self, client: ClientId, of: Part, from: &Resources, to: &Resources) {
-        let held = self.held.entry(client).or_default();
+        let held = self.held_mut(client);
         let part = match of {
             Part::Offered => &mut held.offered,
             Part::Used => &mut held.used,
@@ -108,27 +124,27 @@ impl Account {
 
     /// Offered → free.
     pub(crate) fn withdraw(&mut self, client: ClientId, what: &Resources) {
-        let held = self.held.entry(client).or_default();
+        let held = self.held_mut(client);
         take_held(&mut held.offered, what);
         self.came_back(client, what);
     }
 
     /// Offered → used.
     pub(crate) fn use_offered(&mut self, client: ClientId, what: &Resources) {
-        let held = self.held.entry(client).or_default();
+        let held = self.held_mut(client);
         take_held(&mut held.offered, what);
         held.used.add(what);
     }
 
     /// Used as told by facts or by the agent, free or not.
     pub(crate) fn occupy(&mut self, client: ClientId, what: &Resources) {
-        self.held.entry(client).or_default().used.add(what);
+        self.held_mut(client).used.add(what);
         self.rebalance();
     }
 
     /// Used → free.
     pub(crate) fn release(&mut self, client: ClientId, what: &Resources) {
-        let held = self.held.entry(client).or_default();
+        let held = self.held_mut(client);
         take_held(&mut held.used, what);
         self.came_back(client, what);
     }
@@ -149,18 +165,16 @@ impl Account {
     }
 
     fn forget_if_empty(&mut self, client: ClientId) {
-        if self
-            .held
-            .get(&client)
-            .is_some_and(|held| held.offered.is_empty() && held.used.is_empty())
+        if let Ok(place) = self.place(client)
+            && self.held[place].1 == Held::default()
         {
-            self.held.remove(&client);
+            self.held.remove(place);
         }
     }
 
     fn rebalance(&mut self) {
         let mut sum = Resources::none();
-        for held in self.held.values() {
+        for (_, held) in &self.held {
             sum.add(&held.offered);
             sum.add(&held.used);
         }
@@ -174,7 +188,7 @@ impl Account {
     /// Recounts everything.
     pub(crate) fn check(&self) -> Result<(), String> {
         let mut sum = self.free.clone();
-        for held in self.held.values() {
+        for (_, held) in &self.held {
             sum.add(&exclusive(&held.offered));
             sum.add(&exclusive(&held.used));
         }

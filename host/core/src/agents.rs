@@ -28,7 +28,7 @@ pub(crate) struct Agent {
     pub(crate) since: Timestamp,
     pub(crate) last_heard: Timestamp,
     pub(crate) account: Account,
-    pub(crate) offers: BTreeSet<OfferId>,
+    pub(crate) offers: Vec<OfferId>,
     /// Of tasks there whose frameworks have not been told an end.
     pub(crate) launches: BTreeSet<LaunchNumber>,
     /// Known from facts alone: it has not registered since this host began.
@@ -71,7 +71,7 @@ impl Agent {
             standing: Standing::Disconnected,
             since: now,
             last_heard: now,
-            offers: BTreeSet::new(),
+            offers: Vec::new(),
             launches: BTreeSet::new(),
             awaited: false,
             special: Resources::none(),
@@ -157,7 +157,7 @@ impl Core {
                 ),
             );
         }
-        let was_offered = self.agents.get(&id).is_some_and(Agent::is_active);
+        let was_offered = self.agents.get(&id).is_some_and(|agent| agent.is_active());
         self.connections.insert(connection, id);
         let (rebooted, changed) = self.update_agent(id, connection, &registration);
         let message = ToAgent::Registered {
@@ -191,7 +191,8 @@ impl Core {
         self.next_agent = self.next_agent.saturating_add(1);
         let record = record_of(id, registration);
         self.agent_keys.insert(registration.key.clone(), id);
-        self.agents.insert(id, Agent::new(record.clone(), self.now));
+        let agent = Agent::new(record.clone(), self.now);
+        self.agents.insert(id, Box::new(agent));
         self.facts.push(Fact::AgentSet(Box::new(record)));
         id
     }

@@ -173,6 +173,11 @@ impl Core {
         }
     }
 
+    /// Whether it is of interest what was free at the last apply: somebody decides on it.
+    pub(crate) fn free_is_noted(&self) -> bool {
+        self.allocation.in_flight.is_some() || self.allocation.swaps.candidate.is_some()
+    }
+
     /// An agent came.
     pub(crate) fn agent_came(&mut self, agent: AgentId) {
         self.allocation.wanted.add(agent);

@@ -51,9 +51,12 @@ impl Core {
         client: ClientId,
         change: impl FnOnce(&mut Account) -> T,
     ) -> Option<T> {
+        let is_noted = self.free_is_noted();
         let record = self.agents.get_mut(&agent)?;
-        self.feed.note_free(agent, record.account.free());
-        self.feed.cells.insert((agent, client));
+        if is_noted {
+            self.feed.note_free(agent, record.account.free());
+        }
+        self.feed.cells.add(agent, client);
         if !record.account.deficit().is_empty()
             && let Some(held) = record.account.held_by(client)
         {
@@ -66,6 +69,7 @@ impl Core {
 
     pub(crate) fn with_total(&mut self, id: AgentId, total: Resources) {
         let on_events = self.allocates_on_events();
+        let is_noted = self.free_is_noted();
         let Some(agent) = self.agents.get_mut(&id) else {
             return;
         };
@@ -73,7 +77,9 @@ impl Core {
         let revocable = |total: &Resources| total.only(|terms| terms.marks.revocable);
         let estimate_changed = revocable(&total) != revocable(before);
         let shrinks = on_events && !total.contains(before);
-        self.feed.note_free(id, agent.account.free());
+        if is_noted {
+            self.feed.note_free(id, agent.account.free());
+        }
         if self.config.rescinds && estimate_changed {
             self.rescind_revocable_offers(id);
         }
@@ -90,10 +96,9 @@ impl Core {
         };
         self.feed.retotal(id, agent.account.total());
         agent.account.set_total(total);
-        let clients: Vec<ClientId> = agent.account.held().map(|(client, _)| client).collect();
-        self.feed
-            .cells
-            .extend(clients.into_iter().map(|client| (id, client)));
+        for (client, _) in agent.account.held() {
+            self.feed.cells.add(id, client);
+        }
     }
 
     /// What may be taken back at any time was estimated anew.
@@ -132,7 +137,7 @@ impl Core {
         });
         debug_assert!(matches!(taken, Some(Ok(()))), "judged before");
         if let Some(agent) = self.agents.get_mut(&offer.agent) {
-            agent.offers.insert(id);
+            agent.offers.push(id);
         }
         self.agenda.add(offer.expires, Deadline::OfferExpires(id));
         self.count_offered(framework, &offer.demand, units, Count::Up);
@@ -142,24 +147,24 @@ impl Core {
         }
         self.offers.insert(
             id,
-            OpenOffer {
+            Box::new(OpenOffer {
                 offer,
                 framework,
                 client,
                 units,
                 delivered: false,
-            },
+            }),
         );
         self.enqueue(framework, Item::Offer(id));
     }
 
     /// Takes an offer out of the book without touching the ledger: the caller moves its resources.
-    pub(crate) fn close_offer(&mut self, id: OfferId) -> Option<OpenOffer> {
+    pub(crate) fn close_offer(&mut self, id: OfferId) -> Option<Box<OpenOffer>> {
         let open = self.offers.remove(&id)?;
         self.agenda
             .remove(open.offer.expires, Deadline::OfferExpires(id));
         if let Some(agent) = self.agents.get_mut(&open.offer.agent) {
-            agent.offers.remove(&id);
+            agent.offers.retain(|other| *other != id);
         }
         if let Some(fw) = self.frameworks.get_mut(&open.framework) {
             fw.kept.remove(&id);
@@ -224,7 +229,7 @@ impl Core {
         let Some(agent) = self.agents.get(&id) else {
             return;
         };
-        let offers: Vec<OfferId> = agent.offers.iter().copied().collect();
+        let offers = agent.offers.clone();
         for offer in offers {
             self.end_offer(offer, &Ending::Rescinded(why.clone()));
         }

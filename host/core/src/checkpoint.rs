@@ -18,8 +18,8 @@ impl Core {
     /// How many records a checkpoint would hold: what its cost grows with.
     #[must_use]
     pub fn record_count(&self) -> usize {
-        let of_frameworks = |fw: &crate::framework::Framework| fw.tasks.len() + fw.queue.len();
-        let frameworks: usize = self.frameworks.values().map(of_frameworks).sum();
+        let frameworks = self.frameworks.values();
+        let frameworks: usize = frameworks.map(|fw| fw.tasks.len() + fw.queue.len()).sum();
         self.agents.len() + self.offers.len() + self.filters.len() + frameworks
     }
 

@@ -262,7 +262,7 @@ impl Core {
             sentences.push(format!("its exit status is {exit}"));
         }
         let agent = self.agents.get(&view.agent);
-        if !view.state.is_final() && !agent.is_some_and(crate::agents::Agent::is_active) {
+        if !view.state.is_final() && !agent.is_some_and(|agent| agent.is_active()) {
             sentences.push(format!(
                 "{} is not connected: its word may come late",
                 view.agent

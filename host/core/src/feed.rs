@@ -8,7 +8,10 @@ use proffer_model::policy::{
 };
 use proffer_model::{AgentId, Amount, Bundle, FrameworkId, Resources, Timestamp};
 
+mod cells;
 mod clients;
+
+use cells::DirtyCells;
 
 use crate::constraint::{Found, text_of};
 use crate::filters::counted_is_inside;
@@ -33,7 +36,7 @@ pub(crate) struct Feed {
     pub(crate) agents: BTreeSet<AgentId>,
     pub(crate) roles: BTreeSet<u32>,
     pub(crate) clients: BTreeSet<ClientId>,
-    pub(crate) cells: BTreeSet<(AgentId, ClientId)>,
+    pub(crate) cells: DirtyCells,
     pub(crate) demands: BTreeSet<u32>,
     pub(crate) masks_dirty: BTreeSet<u32>,
     /// Agents whose places in the masks of the other demands are to be told.
@@ -138,7 +141,7 @@ impl Feed {
         self.retotalled.remove(&agent);
         self.changed_agents.remove(&agent);
         self.mask_agents.remove(&agent);
-        self.cells.retain(|(other, _)| *other != agent);
+        self.cells.all.retain(|(other, _)| *other != agent);
         self.vanishing.retain(|(other, _), _| *other != agent);
         self.forget(Noun::Agent, agent.0);
     }
@@ -157,7 +160,7 @@ impl Feed {
         self.client_masks.remove(&client);
         self.constrained.remove(&client);
         self.forget(Noun::Client, client.0);
-        self.cells.retain(|(_, owner)| *owner != client);
+        self.cells.all.retain(|(_, owner)| *owner != client);
         self.vanishing.retain(|(_, owner), _| *owner != client);
     }
 
@@ -220,7 +223,7 @@ impl Core {
         let mut chunks = agents.chunks(SNAPSHOT_AGENTS_PER_PART).peekable();
         while let Some(chunk) = chunks.next() {
             self.feed.agents = chunk.iter().copied().collect();
-            self.feed.cells = chunk
+            self.feed.cells.all = chunk
                 .iter()
                 .filter_map(|id| self.agents.get(id).map(|agent| (id, agent)))
                 .flat_map(|(id, agent)| agent.account.held().map(move |(client, _)| (*id, client)))
@@ -349,40 +352,6 @@ impl Core {
     pub(crate) fn standing_demand(&self, handle: u32) -> Option<&StandingDemand> {
         let (framework, key) = self.feed.demand_owners.get(&handle)?;
         self.frameworks.get(framework)?.demands.get(key)
-    }
-
-    fn put_cells(&mut self, changes: &mut Changes) {
-        for (id, client) in std::mem::take(&mut self.feed.cells) {
-            self.feed.changed_agents.insert(id);
-            let Some(agent) = self.agents.get(&id) else {
-                continue;
-            };
-            let held = agent.account.held_by(client).cloned().unwrap_or_default();
-            let mut rows: BTreeMap<(u32, u32), (i64, i64)> = BTreeMap::new();
-            let mut owned = agent.account.total().plus(agent.account.deficit());
-            if let Some(vanishing) = self.feed.vanishing.remove(&(id, client)) {
-                owned.add(&vanishing);
-            }
-            for piece in self.handles.pieces(&owned) {
-                rows.insert((piece.terms, piece.kind), (0, 0));
-            }
-            for piece in self.handles.pieces(&held.offered) {
-                rows.entry((piece.terms, piece.kind)).or_default().0 = piece.amount.milli();
-            }
-            for piece in self.handles.pieces(&held.used) {
-                rows.entry((piece.terms, piece.kind)).or_default().1 = piece.amount.milli();
-            }
-            for ((terms, kind), (offered, used)) in rows {
-                let cells = &mut changes.cells;
-                cells.agent.push(id.0);
-                cells.client.push(client.0);
-                cells.terms.push(terms);
-                cells.kind.push(kind);
-                cells.offered.push(offered);
-                cells.used.push(used);
-                cells.kept.push(0);
-            }
-        }
     }
 
     fn put_demands(&mut self, changes: &mut Changes) {

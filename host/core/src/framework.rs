@@ -31,7 +31,7 @@ pub(crate) struct Framework {
     pub(crate) queue: VecDeque<Item>,
     pub(crate) in_flight: Option<InFlight>,
     pub(crate) supervision: Supervision,
-    pub(crate) tasks: BTreeMap<TaskId, Task>,
+    pub(crate) tasks: BTreeMap<TaskId, Box<Task>>,
     /// Ended and acknowledged, oldest first; forgotten from the front.
     pub(crate) ended: VecDeque<TaskId>,
     /// Sandboxes by the name that they were published under.
@@ -338,7 +338,8 @@ impl Framework {
 
     /// Tasks that have not ended.
     pub(crate) fn live_tasks(&self) -> impl Iterator<Item = &Task> {
-        self.tasks.values().filter(|task| !task.state.is_final())
+        let tasks = self.tasks.values().map(|task| &**task);
+        tasks.filter(|task| !task.state.is_final())
     }
 
     /// Applies an effect to what concerns the framework alone; live and in recovery alike. Tasks,

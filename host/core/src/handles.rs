@@ -77,9 +77,9 @@ impl Kinds {
             .collect()
     }
 
-    /// (kind, amount) of a bundle, items counted, kinds with nothing left out.
-    pub(crate) fn amounts(&mut self, bundle: &Bundle) -> Vec<(u32, Amount)> {
-        let mut amounts = Vec::with_capacity(5);
+    /// Calls `each` with the kinds of a bundle and their amounts, items counted, kinds with nothing left
+    /// out.
+    pub(crate) fn each_amount(&mut self, bundle: &Bundle, mut each: impl FnMut(u32, Amount)) {
         let known = [
             bundle.cpus,
             bundle.mem,
@@ -89,14 +89,13 @@ impl Kinds {
         ];
         for (handle, amount) in (0_u32..).zip(known) {
             if !amount.is_zero() {
-                amounts.push((handle, amount));
+                each(handle, amount);
             }
         }
         for (name, quantity) in &bundle.other {
             let counted = !matches!(quantity, proffer_model::Quantity::Scalar(_));
-            amounts.push((self.handle(name, counted), quantity.amount()));
+            each(self.handle(name, counted), quantity.amount());
         }
-        amounts
     }
 }
 
@@ -121,6 +120,9 @@ impl Default for TermsTable {
 
 impl TermsTable {
     pub(crate) fn handle(&mut self, terms: &Terms) -> u32 {
+        if terms.is_plain() {
+            return policy::TERMS_PLAIN;
+        }
         if let Some(handle) = self.by_terms.get(terms) {
             return *handle;
         }
@@ -309,16 +311,21 @@ impl Handles {
     /// Resources as pieces with terms.
     pub(crate) fn pieces(&mut self, resources: &Resources) -> Vec<Piece> {
         let mut pieces = Vec::new();
+        self.each_piece(resources, |piece| pieces.push(piece));
+        pieces
+    }
+
+    /// Calls `each` with every piece.
+    pub(crate) fn each_piece(&mut self, resources: &Resources, mut each: impl FnMut(Piece)) {
         for (terms, bundle) in resources.piles() {
             let terms = self.terms.handle(terms);
-            for (kind, amount) in self.kinds.amounts(bundle) {
-                pieces.push(Piece {
+            self.kinds.each_amount(bundle, |kind, amount| {
+                each(Piece {
                     terms,
                     kind,
                     amount,
                 });
-            }
+            });
         }
-        pieces
     }
 }

@@ -135,7 +135,8 @@ impl Core {
         let framework = record.framework;
         let roles = record.roles.clone();
         self.names.insert(Arc::clone(&record.name), framework);
-        self.frameworks.insert(framework, Framework::new(record));
+        let new = Framework::new(record);
+        self.frameworks.insert(framework, Box::new(new));
         for role in roles {
             let client = self.client_of(framework, &role);
             self.feed.client_changed(client);

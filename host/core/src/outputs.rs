@@ -101,7 +101,7 @@ impl Core {
             Some(_) if self.replaying => false,
             Some(old) => {
                 let agent = self.agents.get(&old.agent);
-                old.suspect || !agent.is_some_and(crate::agents::Agent::serves_outputs)
+                old.suspect || !agent.is_some_and(|agent| agent.serves_outputs())
             }
         };
         if replaceable {

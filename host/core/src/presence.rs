@@ -243,7 +243,7 @@ impl Core {
 
     /// Takes an agent out; live and in recovery alike. The outputs that it served keep their names: they
     /// are lost until others finish under them.
-    pub(crate) fn remove_agent(&mut self, id: AgentId) -> Option<crate::agents::Agent> {
+    pub(crate) fn remove_agent(&mut self, id: AgentId) -> Option<Box<crate::agents::Agent>> {
         let agent = self.agents.remove(&id)?;
         self.agent_keys.remove(&agent.record.key);
         self.feed.forget_agent(id);

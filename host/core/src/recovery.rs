@@ -205,7 +205,7 @@ impl Core {
             None => {
                 let mut agent = Agent::new(record, self.now);
                 agent.awaited = true;
-                self.agents.insert(id, agent);
+                self.agents.insert(id, Box::new(agent));
             }
         }
     }
@@ -450,12 +450,9 @@ fn framework_effects(fw: &crate::framework::Framework) -> Vec<Effect> {
             since: standing.since,
         });
     }
-    let mut tasks: Vec<&Task> = fw
-        .tasks
-        .values()
-        .filter(|task| !task.state.is_final())
-        .collect();
+    let mut tasks: Vec<&Task> = fw.live_tasks().collect();
     let ended = fw.ended.iter().filter_map(|id| fw.tasks.get(id));
+    let ended = ended.map(|task| &**task);
     tasks.sort_by_key(|task| task.launch);
     // Ended ones first and in their order: the oldest are forgotten first, the first to finish keeps its name.
     for task in ended.chain(tasks) {

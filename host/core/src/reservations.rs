@@ -50,7 +50,9 @@ impl Core {
             return Err(format!("{short} of it is not free on {id}"));
         }
         let Conversion { from, to } = made;
-        self.feed.note_free(id, agent.account.free());
+        if self.free_is_noted() {
+            self.feed.note_free(id, agent.account.free());
+        }
         self.feed.retotal(id, agent.account.total());
         if let Some(agent) = self.agents.get_mut(&id) {
             agent.account.retotal(&from, &to);

@@ -8,7 +8,7 @@ use crate::agenda::Deadline;
 use crate::batches::offers_in;
 use crate::book::Ending;
 use crate::config::{ALONE_FAILURES_MAX, backoff};
-use crate::framework::{Framework, InFlight, Item};
+use crate::framework::{InFlight, Item};
 use crate::machine::Core;
 
 impl Core {
@@ -26,7 +26,7 @@ impl Core {
         if self
             .frameworks
             .get(&framework)
-            .is_some_and(Framework::is_on_trial)
+            .is_some_and(|fw| fw.is_on_trial())
         {
             // What it was given is the life-cycle event alone, and the version before needs none.
             self.counters_mut(framework).steps_failed += 1;
@@ -87,7 +87,7 @@ impl Core {
             return;
         };
         let fw = self.frameworks.get(&framework);
-        if fw.is_some_and(Framework::is_on_trial) {
+        if fw.is_some_and(|fw| fw.is_on_trial()) {
             // Whoever is to blame: the version before can go on meanwhile.
             self.counters_mut(framework).steps_failed += 1;
             return self.trial_failed(framework, &fault);

@@ -51,7 +51,7 @@ impl Core {
                 }
                 if let Some(fw) = self.frameworks.get_mut(&framework) {
                     fw.tasks
-                        .insert(record.task.id.clone(), Task::new(record, client));
+                        .insert(record.task.id.clone(), Box::new(Task::new(record, client)));
                 }
             }
             Effect::TaskAcknowledged {

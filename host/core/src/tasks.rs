@@ -288,7 +288,8 @@ impl Core {
     }
 
     pub(crate) fn task(&self, framework: FrameworkId, id: &TaskId) -> Option<&Task> {
-        self.frameworks.get(&framework)?.tasks.get(id)
+        let tasks = &self.frameworks.get(&framework)?.tasks;
+        tasks.get(id).map(|task| &**task)
     }
 
     /// Tells the agent of a task that it is to end.

@@ -361,7 +361,7 @@ impl Core {
         let has_gpus = self
             .agents
             .get(&grant.agent)
-            .is_some_and(crate::agents::Agent::has_gpus);
+            .is_some_and(|agent| agent.has_gpus());
         let takes = self
             .handles
             .owner(grant.client)

@@ -61,17 +61,18 @@ impl Core {
             .least
             .as_ref()?;
         let kinds = &mut self.handles.kinds;
-        let pieces = |bundle: &proffer_model::Bundle| {
-            let amounts = kinds.amounts(bundle).into_iter();
-            amounts
-                .map(|(kind, amount)| Piece {
+        let mut pieces = |bundle: &proffer_model::Bundle| {
+            let mut pieces = Vec::new();
+            kinds.each_amount(bundle, |kind, amount| {
+                pieces.push(Piece {
                     terms: policy::NONE,
                     kind,
                     amount,
-                })
-                .collect()
+                });
+            });
+            pieces
         };
-        Some(least.iter().map(pieces).collect())
+        Some(least.iter().map(&mut pieces).collect())
     }
 
     /// Which agents clients' constraints admit: all of them for a client whose constraints are new,
