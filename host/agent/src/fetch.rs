@@ -157,7 +157,9 @@ impl Preparer {
         let is_wasm = matches!(launch.task.template.executor, Executor::Wasm(_));
         let (here, all) = (Arc::clone(shared), Arc::clone(launch));
         let begun = blocking(move || {
-            let sandbox = here.sandboxes.create(framework, number)?;
+            let components = usize::from(is_wasm);
+            let has_inputs = all.inputs.len() > components;
+            let sandbox = here.sandboxes.create(framework, number, has_inputs)?;
             let left = here.link_kept(&sandbox, &all)?;
             if left.is_empty() {
                 complete(&sandbox, is_wasm)?;
@@ -210,7 +212,7 @@ fn complete(sandbox: &Sandbox, is_wasm: bool) -> std::io::Result<()> {
     sandbox.seal()
 }
 
-/// Where an input goes.
+/// Where an input goes. A component is the first of its task's, and lies beside the others.
 fn target<'a>(
     sandbox: &'a Sandbox,
     launch: &'a Launch,
@@ -218,9 +220,9 @@ fn target<'a>(
     input: &'a ResolvedInput,
 ) -> (&'a Dir, &'a str) {
     let is_wasm = matches!(launch.task.template.executor, Executor::Wasm(_));
-    match is_wasm && index == 0 {
-        true => (&sandbox.dir, COMPONENT),
-        false => (&sandbox.inputs, input.path.as_str()),
+    match &sandbox.inputs {
+        Some(inputs) if index > 0 || !is_wasm => (inputs, input.path.as_str()),
+        _ => (&sandbox.dir, COMPONENT),
     }
 }
 

@@ -7,7 +7,7 @@
 //!     kept/                agent's; inputs for later tasks
 //!     tasks/launch-17/     agent's
 //!       work/              task user's: the task's directory, its logs and outputs
-//!       inputs/            agent's; files 0444 or 0555, directories 0555
+//!       inputs/            agent's; files 0444 or 0555, directories 0555; only if there are any
 //!       component.wasm     agent's, of a Wasm task
 //! ```
 //!
@@ -52,8 +52,8 @@ pub(crate) struct Sandbox {
     pub(crate) dir: Dir,
     /// `work`.
     pub(crate) work: Dir,
-    /// `inputs`.
-    pub(crate) inputs: Dir,
+    /// `inputs`; none if the task has none.
+    pub(crate) inputs: Option<Dir>,
 }
 
 /// The file in its directory that holds a task's own result.
@@ -125,11 +125,12 @@ impl Sandboxes {
         self.runner(framework)?.open_dir("kept")
     }
 
-    /// A fresh sandbox; what was there under this number is removed.
+    /// A fresh sandbox, with room for inputs or without; what was there under this number is removed.
     pub(crate) fn create(
         &self,
         framework: FrameworkId,
         launch: LaunchNumber,
+        has_inputs: bool,
     ) -> io::Result<Sandbox> {
         let runner = self.runner(framework)?;
         remove(&runner, launch)?;
@@ -138,7 +139,9 @@ impl Sandboxes {
         let dir = runner.open_dir(&path)?;
         make(&dir, "work", 0o700)?;
         self.give(framework, &dir, "work")?;
-        make(&dir, "inputs", 0o755)?;
+        if has_inputs {
+            make(&dir, "inputs", 0o755)?;
+        }
         open(dir)
     }
 
@@ -189,7 +192,10 @@ impl Sandboxes {
 impl Sandbox {
     /// Takes the right to write from all directories of inputs.
     pub(crate) fn seal(&self) -> io::Result<()> {
-        set_modes(&self.inputs, 0o555, DEPTH_MAX)?;
+        let Some(inputs) = &self.inputs else {
+            return Ok(());
+        };
+        set_modes(inputs, 0o555, DEPTH_MAX)?;
         let sealed = Permissions::from_mode(0o555);
         self.dir.set_permissions("inputs", sealed)
     }
@@ -197,7 +203,10 @@ impl Sandbox {
     /// The names at the top of the inputs, and whether each is a directory.
     pub(crate) fn tops(&self) -> io::Result<Vec<(String, bool)>> {
         let mut tops = Vec::new();
-        for entry in self.inputs.entries()? {
+        let Some(inputs) = &self.inputs else {
+            return Ok(tops);
+        };
+        for entry in inputs.entries()? {
             let entry = entry?;
             let name = entry.file_name();
             let name = name.to_str().map(str::to_owned);
@@ -219,9 +228,13 @@ impl Sandbox {
 
     /// Shows single files at the top to a component: they cannot be opened as directories.
     pub(crate) fn link_for_component(&self) -> io::Result<()> {
-        for (name, is_dir) in self.tops()? {
+        let tops = self.tops()?;
+        let Some(inputs) = &self.inputs else {
+            return Ok(());
+        };
+        for (name, is_dir) in tops {
             if !is_dir {
-                self.inputs.hard_link(&name, &self.work, &name)?;
+                inputs.hard_link(&name, &self.work, &name)?;
             }
         }
         Ok(())
@@ -229,9 +242,13 @@ impl Sandbox {
 }
 
 fn open(dir: Dir) -> io::Result<Sandbox> {
+    let inputs = match dir.open_dir("inputs") {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        inputs => Some(inputs?),
+    };
     Ok(Sandbox {
         work: dir.open_dir("work")?,
-        inputs: dir.open_dir("inputs")?,
+        inputs,
         dir,
     })
 }
@@ -242,7 +259,11 @@ fn make(dir: &Dir, name: &str, mode: u32) -> io::Result<bool> {
     builder.mode(mode);
     match dir.create_dir_with(name, &builder) {
         Ok(()) => {
-            dir.set_permissions(name, Permissions::from_mode(mode))?;
+            // To change a mode costs a file system ten times what it costs to look.
+            let made = rustix::fs::statat(dir.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW)?;
+            if made.st_mode & 0o777 != mode {
+                dir.set_permissions(name, Permissions::from_mode(mode))?;
+            }
             Ok(true)
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
