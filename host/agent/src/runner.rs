@@ -45,6 +45,9 @@ pub(crate) use act::{CONTROL, STATUS_LOG};
 /// dozens each.
 const FILES_MAX: u64 = 65_536;
 
+/// The first descriptor after standard input, output and error.
+const FIRST_INHERITED: i32 = 3;
+
 /// What the agent passes to the runner, after the arguments that make a program a runner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunnerOptions {
@@ -144,6 +147,9 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<(), RunnerError> {
         let text = "the program started threads before it became a runner";
         return Err(RunnerError::Arguments(text.to_owned()));
     }
+    // Whoever started the agent may have left it more than it opened itself, which closes by itself. Tasks
+    // are to have their three.
+    close_fds::set_fds_cloexec(FIRST_INHERITED, &[]);
     rustix::process::fchdir(io::stdin()).map_err(failed("entering its directory"))?;
     // Fails only for the leader of a process group, which has what is wanted unless it is in a
     // terminal's session; the agent never starts one so.

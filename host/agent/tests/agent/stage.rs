@@ -76,7 +76,10 @@ impl Host {
             .create(true)
             .open(self.dir.path().join(format!("{name}.log")))
             .unwrap();
-        let child = Command::new(example())
+        // A shell leaves it a descriptor, as careless starters do: no task is to see it.
+        let child = Command::new("/bin/sh")
+            .args(["-c", "exec \"$0\" \"$@\" 7</dev/null"])
+            .arg(example())
             .arg(&data)
             .arg(&self.address)
             .arg(self.dir.path().join("token"))

@@ -56,6 +56,24 @@ async fn arguments_and_environment_reach_a_process() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_has_three_descriptors_whatever_its_agent_has() {
+    let mut host = Host::start().await;
+    let process = host.agent("a");
+    let agent = host.registered(AgentId(1)).await;
+    agent.launch(shell(1, "echo /proc/$$/fd/*; readlink /proc/$$/fd/0"));
+    host.until_final(&agent, 1, TaskState::Finished).await;
+    let stdout = std::fs::read_to_string(process.work(1).join("stdout")).unwrap();
+    let (descriptors, input) = stdout.split_once('\n').unwrap();
+    let descriptors = descriptors.split(' ').map(|path| path.rsplit_once('/'));
+    let descriptors: Vec<&str> = descriptors.map(|path| path.unwrap().1).collect();
+    // The last is the shell's own, of the directory that it lists.
+    assert_eq!(descriptors.get(..3), Some(&["0", "1", "2"][..]), "{stdout}");
+    assert!(!descriptors.contains(&"7"), "{stdout}");
+    assert!(descriptors.len() <= 4, "{stdout}");
+    assert_eq!(input, "/dev/null\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn kill_ends_a_shell_and_its_children_that_ignore_term() {
     let mut host = Host::start().await;
     let process = host.agent("a");
