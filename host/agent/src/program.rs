@@ -6,6 +6,7 @@ use proffer_model::agent::{Launch, Origin};
 use proffer_model::{Executor, ports_of};
 
 use crate::fetch::COMPONENT;
+use crate::runner::LAUNCH_VARIABLE;
 use crate::runner::protocol::{Program, StartTask};
 use crate::sandbox::path_of;
 
@@ -92,7 +93,7 @@ fn env(launch: &Launch) -> Vec<(String, String)> {
         ("HOME", ".".to_owned()),
         ("PROFFER_FRAMEWORK", launch.framework_name.to_string()),
         ("PROFFER_TASK", task.id.to_string()),
-        ("PROFFER_LAUNCH", launch.number.0.to_string()),
+        (LAUNCH_VARIABLE, launch.number.0.to_string()),
         ("PROFFER_CPUS", held.cpus.to_string()),
         ("PROFFER_MEM", held.mem.to_string()),
         ("PROFFER_PORTS", ports.join(",")),

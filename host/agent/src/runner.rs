@@ -16,16 +16,21 @@
 //! All but `run` and `work` is the agent's own, so that a task cannot change its inputs.
 //!
 //! # What it enforces
-//! No core dumps; no new privileges (`sudo` and the like do nothing in a task); a Wasm task's memory and directories; a process task's user, session and process
-//! group. **Not** enforced: memory, processors and disk of process tasks (that wants cgroups), and
-//! processes that leave their task's group are not ended with it. Where tasks of all
-//! frameworks run as one user (the default), processes of two frameworks are kept apart by their
-//! directories only.
+//! No core dumps; no descriptors but a task's own three; no new privileges (`sudo` and the like do nothing in a task); a Wasm task's memory and directories; a process task's user, session and process
+//! group, and that what a task starts ends with it, also what has a session of its own: the runner is the
+//! reaper of its descendants, and ends those that a task leaves ([`descendants`]).
+//!
+//! **Not** enforced: memory, processors and disk of process tasks (that wants cgroups). A task that hides a
+//! process (a session of its own *and* another environment, and it ends by itself) keeps it until no task
+//! runs here any more that is as old. If the runner itself is killed, only the process groups of its tasks end.
+//! Where tasks of all frameworks run as one user (the default), processes of two frameworks are kept apart
+//! by their directories only.
 //!
 //! # When it ends
 //! When it is told to, or when no agent is attached and no task runs for a while.
 
 mod act;
+mod descendants;
 mod process;
 pub(crate) mod protocol;
 mod serve;
@@ -40,6 +45,7 @@ use proffer_plugin::command::TASKS_AT_ONCE_MAX;
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 
 pub(crate) use act::{CONTROL, STATUS_LOG};
+pub(crate) use descendants::LAUNCH_VARIABLE;
 
 /// Open files of a runner with its Wasm tasks, if the system allows as many: a thousand tasks with some
 /// dozens each.
@@ -159,6 +165,9 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<(), RunnerError> {
     limit_itself().map_err(failed("limiting itself"))?;
     // A program with the setuid bit would make a task somebody else.
     rustix::thread::set_no_new_privs(true).map_err(failed("giving up new privileges"))?;
+    // What tasks leave behind becomes the runner's, not the system's. Any process's number says yes.
+    let own = rustix::process::getpid();
+    rustix::process::set_child_subreaper(Some(own)).map_err(failed("keeping its descendants"))?;
     if let Some(user) = options.user {
         become_user(user).map_err(failed("becoming the task user"))?;
     }

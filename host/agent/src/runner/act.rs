@@ -10,13 +10,17 @@ use tokio::sync::mpsc;
 
 use crate::sandbox::{RESULT, sandbox_of};
 
+use super::descendants::Descendants;
 use super::protocol::{Ending, How, Program, StartTask, Status, ToRunner};
-use super::status::{self, StatusLog};
+use super::status::StatusLog;
 use super::wasm::WasmTask;
 use super::{process, wasm};
 
 /// The socket's name in the runner's directory.
 pub(crate) const CONTROL: &str = "run/control";
+
+/// Whoever holds it has the directory.
+pub(super) const LOCK: &str = "run/lock";
 
 /// The status log.
 pub(crate) const STATUS_LOG: &str = "run/status";
@@ -32,6 +36,7 @@ pub(super) struct Tasks {
     tasks: BTreeMap<u64, Task>,
     ended: mpsc::Sender<(u64, Ending)>,
     log: StatusLog,
+    descendants: Descendants,
     /// Made for the first Wasm task: a runner of processes needs no compiler.
     engine: Option<CommandRunner>,
 }
@@ -58,11 +63,16 @@ pub(super) enum Done {
 }
 
 impl Tasks {
-    pub(super) fn new(ended: mpsc::Sender<(u64, Ending)>, log: StatusLog) -> Self {
+    pub(super) fn new(
+        ended: mpsc::Sender<(u64, Ending)>,
+        log: StatusLog,
+        descendants: Descendants,
+    ) -> Self {
         Self {
             tasks: BTreeMap::new(),
             ended,
             log,
+            descendants,
             engine: None,
         }
     }
@@ -163,17 +173,23 @@ impl Tasks {
         } = task;
         match program {
             Program::Process { argv } => {
-                let child = match process::spawn(&argv, &work, &env) {
-                    Ok(child) => child,
+                let descendants = self.descendants.clone();
+                let started = descendants.start(launch, || {
+                    let child = process::spawn(&argv, &work, &env)?;
+                    let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+                    Ok(((child, pid), pid))
+                });
+                let ((child, pid), mark) = match started {
+                    Ok(started) => started,
                     Err(error) => return not_started(error.to_string()),
                 };
-                let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
-                let mark = pid.and_then(status::mark_of);
                 let (stop, stops) = mpsc::channel(STOPS_QUEUE);
                 let ended = self.ended.clone();
                 tokio::spawn(async move {
-                    let mut ending =
-                        process::watch(child, pid.and_then(Pid::from_raw), stops).await;
+                    let note_family = || descendants.note_family(launch, pid);
+                    let group = pid.and_then(Pid::from_raw);
+                    let mut ending = process::watch(child, group, stops, note_family).await;
+                    descendants.end(launch, pid);
                     ending.has_result = has_result(&work);
                     // An error means that the runner is ending.
                     let _told = ended.send((launch, ending)).await.is_ok();

@@ -40,11 +40,13 @@ pub(super) fn spawn(argv: &[String], work: &str, env: &[(String, String)]) -> io
         .map_err(|error| io::Error::other(format!("{program}: {error}")))
 }
 
-/// Waits for the end; each stop sends TERM once and moves KILL to an earlier time.
+/// Waits for the end; each stop sends TERM once and moves KILL to an earlier time. Before a signal is sent
+/// it is told: afterwards the process's children are nobody's.
 pub(super) async fn watch(
     mut child: Child,
     pid: Option<Pid>,
     mut stops: mpsc::Receiver<Duration>,
+    about_to_signal: impl Fn(),
 ) -> Ending {
     let mut kill_at: Option<Instant> = None;
     let status = loop {
@@ -59,11 +61,13 @@ pub(super) async fn watch(
             Some(grace) = stops.recv() => {
                 let at = Instant::now() + grace;
                 if kill_at.is_none() {
+                    about_to_signal();
                     signal(pid, Signal::TERM);
                 }
                 kill_at = Some(kill_at.map_or(at, |earlier| earlier.min(at)));
             }
             () = killing => {
+                about_to_signal();
                 signal(pid, Signal::KILL);
                 // KILL cannot be refused; only the wait is left.
                 break child.wait().await;

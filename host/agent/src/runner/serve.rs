@@ -12,7 +12,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
 use super::RunnerError;
-use super::act::{CACHE_DIR, CONTROL, Done, Tasks};
+use super::act::{CACHE_DIR, CONTROL, Done, LOCK, Tasks};
+use super::descendants::Descendants;
 use super::protocol::{FromRunner, ToRunner, VERSION, read_frame, write_frame};
 use super::status::StatusLog;
 
@@ -57,7 +58,11 @@ pub(super) async fn serve(idle: Duration) -> Result<(), RunnerError> {
     let log = StatusLog::open().map_err(started("its status log"))?;
     let listener = UnixListener::bind(CONTROL).map_err(started("its socket"))?;
     say_ready().map_err(started("saying that it is ready"))?;
-    run(listener, log, idle).await;
+    let descendants = Descendants::default();
+    let sweeping = tokio::spawn(descendants.clone().sweep_always());
+    run(listener, log, idle, descendants.clone()).await;
+    sweeping.abort();
+    descendants.end_all().await;
     Ok(())
 }
 
@@ -65,7 +70,7 @@ pub(super) async fn serve(idle: Duration) -> Result<(), RunnerError> {
 fn lock() -> io::Result<Option<fs::File>> {
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(0o600);
-    let file = options.open("run/lock")?;
+    let file = options.open(LOCK)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(file)),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
@@ -80,10 +85,10 @@ fn say_ready() -> io::Result<()> {
     out.flush()
 }
 
-async fn run(listener: UnixListener, log: StatusLog, idle: Duration) {
+async fn run(listener: UnixListener, log: StatusLog, idle: Duration, descendants: Descendants) {
     let (ended, mut endings) = mpsc::channel(ENDED_QUEUE);
     let (from_socket, mut commands) = mpsc::channel(COMMANDS_QUEUE);
-    let mut tasks = Tasks::new(ended, log);
+    let mut tasks = Tasks::new(ended, log, descendants);
     let mut attached: Option<Attached> = None;
     let mut connections = 0;
     loop {

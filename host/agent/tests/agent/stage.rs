@@ -267,6 +267,11 @@ pub(crate) async fn wait_until(what: &str, mut condition: impl FnMut() -> bool) 
     }
 }
 
+/// Whether there is a process of this number, be it one whose exit status nobody took.
+pub(crate) fn exists(pid: &str) -> bool {
+    Path::new("/proc").join(pid.trim()).exists()
+}
+
 /// The example program beside this test's own.
 fn example() -> PathBuf {
     let own = std::env::current_exe().unwrap();

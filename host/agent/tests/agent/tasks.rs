@@ -3,7 +3,7 @@
 use proffer_model::agent::ToAgent;
 use proffer_model::{AgentId, Duration, FrameworkId, TaskState, code};
 
-use super::stage::{Host, launch, shell, wait_until, with};
+use super::stage::{Host, exists, launch, shell, wait_until, with};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_exit_status_of_a_shell_arrives_in_an_update() {
@@ -99,12 +99,58 @@ async fn kill_ends_a_shell_and_its_children_that_ignore_term() {
     assert_eq!(update.update.state, TaskState::Killed);
     assert_eq!(update.update.why.code, code::KILLED);
     let pid = std::fs::read_to_string(&child).unwrap();
-    let running = format!("/proc/{}/stat", pid.trim());
-    let gone = || {
-        // Whoever inherits it may not have waited for it: a zombie does not run.
-        std::fs::read_to_string(&running).map_or(true, |stat| stat.contains(") Z "))
-    };
-    wait_until("the child is gone", gone).await;
+    wait_until("the child is gone", || !exists(&pid)).await;
+}
+
+/// Leaves a process in a session of its own and writes down its number; `how` comes before `setsid`.
+fn leave(how: &str) -> String {
+    format!(
+        "{how} setsid sh -c 'echo $$ > draft; mv draft left; exec sleep 1000' & \
+         while [ ! -e left ]; do sleep 0.01; done"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_task_leaves_in_another_session_ends_with_it_and_not_with_another() {
+    let mut host = Host::start().await;
+    let process = host.agent("a");
+    let agent = host.registered(AgentId(1)).await;
+    let left_by = |launch| std::fs::read_to_string(process.work(launch).join("left"));
+    agent.launch(shell(1, &format!("({}); exec sleep 1000", leave(""))));
+    host.until(&agent, 1, TaskState::Running).await;
+    wait_until("the first has left one", || left_by(1).is_ok()).await;
+    agent.launch(shell(2, &leave("")));
+    host.until_final(&agent, 2, TaskState::Finished).await;
+    let left = left_by(2).unwrap();
+    wait_until("what the second left ends with it", || !exists(&left)).await;
+    let left = left_by(1).unwrap();
+    assert!(exists(&left), "the first still runs");
+    agent.kill(1, 1_000);
+    host.until_final(&agent, 1, TaskState::Killed).await;
+    wait_until("what the first left ends with it", || !exists(&left)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_task_hides_ends_when_it_is_killed_or_when_no_older_task_runs() {
+    let mut host = Host::start().await;
+    let process = host.agent("a");
+    let agent = host.registered(AgentId(1)).await;
+    let left_by = |launch| std::fs::read_to_string(process.work(launch).join("left"));
+    let hidden = leave("env -i PATH=$PATH");
+    agent.launch(shell(1, &format!("{hidden}; exec sleep 1000")));
+    host.until(&agent, 1, TaskState::Running).await;
+    agent.launch(shell(2, &format!("({hidden})")));
+    host.until_final(&agent, 2, TaskState::Finished).await;
+    let left = left_by(2).unwrap();
+    assert!(exists(&left), "it may be the first's, which runs");
+    wait_until("the first has left one", || left_by(1).is_ok()).await;
+    let left_by_first = left_by(1).unwrap();
+    agent.kill(1, 1_000);
+    host.until_final(&agent, 1, TaskState::Killed).await;
+    wait_until("both have ended", || {
+        !exists(&left) && !exists(&left_by_first)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
