@@ -304,10 +304,7 @@ impl Shared {
                 let (file, place) = (self.open_allowed(source)?, place(path)?);
                 on_a_thread(move || Ok(place.copy(file)?)).await
             }
-            Origin::Http(url) => {
-                let (url, place) = (url.clone(), place(path)?);
-                on_a_thread(move || http::download(&url, place)).await
-            }
+            Origin::Http(url) => http::download(url.clone(), place(path)?).await,
             Origin::Sandbox(file) => {
                 let wanted = (file, what.name);
                 self.fetch_or_lose(wanted, input, place(path)?, lost).await

@@ -32,6 +32,9 @@ pub(super) enum PlaceError {
     /// The disk.
     #[error("it cannot be written: {0}")]
     Disk(#[from] io::Error),
+    /// Where it comes from.
+    #[error("it cannot be read: {0}")]
+    Source(io::Error),
     /// Too large.
     #[error("it is larger than {0} bytes, the most that this agent takes")]
     TooLarge(u64),
@@ -94,7 +97,7 @@ impl Place {
                 Ok(0) => return self.finish(),
                 Ok(read) => self.write(&block[..read])?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(PlaceError::Source(error)),
             }
         }
     }

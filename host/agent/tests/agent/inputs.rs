@@ -153,3 +153,59 @@ async fn a_kept_input_is_one_file_until_its_source_changes() {
     assert_eq!((inodes[0], inodes[2]), (inodes[1], inodes[3]));
     assert_ne!(inodes[1], inodes[2]);
 }
+
+/// A server that begins to answer each call and then falls silent.
+fn stalling_server() -> (TcpListener, Origin) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, Origin::Http(format!("http://{address}/file")))
+}
+
+/// Takes the next call, answers the first bytes, and waits until whoever called goes away.
+fn stall(listener: &TcpListener, began: impl FnOnce()) {
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut call = [0; 1_000];
+    assert!(stream.read(&mut call).unwrap() > 0);
+    let head = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc";
+    stream.write_all(head).unwrap();
+    began();
+    // Sooner than the agent's own patience with a silent server.
+    let soon = std::time::Duration::from_secs(20);
+    stream.set_read_timeout(Some(soon)).unwrap();
+    // A reset is an end as well.
+    let left = stream.read(&mut call);
+    let timed_out = left.as_ref().is_err_and(|error| {
+        matches!(
+            error.kind(),
+            std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+        )
+    });
+    assert!(!timed_out, "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_ends_with_the_kill_of_its_task_and_with_its_agent() {
+    let mut host = Host::start().await;
+    let process = host.agent("a");
+    let agent = host.registered(AgentId(1)).await;
+    let (listener, from) = stalling_server();
+    agent.launch(with_input(shell(1, "true"), "file", from.clone()));
+    let (began, wait) = tokio::sync::oneshot::channel();
+    let stalled = std::thread::spawn(move || {
+        stall(&listener, || began.send(()).unwrap());
+        listener
+    });
+    wait.await.unwrap();
+    agent.kill(1, 0);
+    host.until_final(&agent, 1, TaskState::Killed).await;
+    let listener = tokio::task::spawn_blocking(|| stalled.join().unwrap());
+    let listener = listener.await.unwrap();
+
+    agent.launch(with_input(shell(2, "true"), "file", from));
+    let (began, wait) = tokio::sync::oneshot::channel();
+    let stalled = std::thread::spawn(move || stall(&listener, || began.send(()).unwrap()));
+    wait.await.unwrap();
+    process.interrupt().await;
+    let stalled = tokio::task::spawn_blocking(|| stalled.join().unwrap());
+    stalled.await.unwrap();
+}

@@ -234,6 +234,15 @@ impl AgentProcess {
         self.child.wait().unwrap();
     }
 
+    /// Ends it in order.
+    pub(crate) async fn interrupt(mut self) {
+        let pid = i32::try_from(self.child.id()).unwrap();
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        let ended = || self.child.try_wait().unwrap().is_some();
+        wait_until("the agent has ended", ended).await;
+    }
+
     pub(crate) fn work(&self, launch: u64) -> PathBuf {
         work(&self.data, launch)
     }
