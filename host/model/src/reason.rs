@@ -91,7 +91,7 @@ pub mod code {
     pub const TOO_LONG: &str = "too-long";
     /// The task used more memory than it holds.
     pub const OUT_OF_MEMORY: &str = "out-of-memory";
-    /// The task's runner died with it.
+    /// The task's runner died with it, or could not be started for it.
     pub const RUNNER_LOST: &str = "runner-lost";
     /// The host does not perform this command yet.
     pub const UNSUPPORTED: &str = "unsupported";

@@ -87,6 +87,8 @@ pub enum Found {
     Ended(End),
     /// It was handed over, and never reached the runner.
     NeverStarted,
+    /// There is no runner to hand it to, and none can be started; why.
+    NoRunner(String),
     /// Its runner died; nothing of it runs any more, and nobody knows how it ended.
     Lost,
 }

@@ -85,13 +85,21 @@ impl Logic {
             Found::NeverStarted if phase == Phase::Handed && stop.is_none() => {
                 outbox.push(Action::Start(Arc::clone(&state.launch)));
             }
-            Found::NeverStarted if phase == Phase::Handed => {
+            Found::NeverStarted | Found::NoRunner(_)
+                if phase == Phase::Handed && stop.is_some() =>
+            {
                 let why = Reason::new(
                     code::KILLED_DURING_LAUNCH,
                     Remedy::Retry,
                     "it was killed before it ran",
                 );
                 self.end(now, number, News::by_agent(TaskState::Killed, why), outbox);
+            }
+            // The launch is not to blame: it never ran, and may elsewhere.
+            Found::NoRunner(problem) => {
+                let text = format!("its runner cannot be started: {problem}");
+                let why = Reason::new(code::RUNNER_LOST, Remedy::ChooseAnew, text);
+                self.end(now, number, News::by_agent(TaskState::Dropped, why), outbox);
             }
             Found::NeverStarted | Found::Lost => {
                 let why = Reason::new(

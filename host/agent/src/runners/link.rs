@@ -5,6 +5,7 @@ mod attach;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use cap_std::fs::Dir;
 use proffer_model::agent::Launch;
@@ -23,6 +24,13 @@ use crate::sandbox::RESULT;
 
 use attach::{Attached, Known};
 
+/// Attempts to start a runner. One that is being killed, or is ending by itself, has its directory until the
+/// system has cleared it away; a second one may be killed like the first.
+const START_ATTEMPTS: u32 = 5;
+
+/// Where no runner can be started at all, the launches that wait are not to try as often one after the other.
+const PATIENCE_AFTER: Duration = Duration::from_secs(10);
+
 /// A task's own result, as the framework contract promises.
 const DATA_MAX: u64 = 64 * 1024;
 
@@ -37,6 +45,8 @@ struct Link {
     attached: Option<Attached>,
     /// Handed to the runner and not known to have ended.
     handed: BTreeSet<LaunchNumber>,
+    /// When no runner could be started.
+    failed_at: Option<Instant>,
 }
 
 /// Runs until the commands end. Runners live on.
@@ -52,6 +62,7 @@ pub(super) async fn run(
         news,
         attached: None,
         handed: BTreeSet::new(),
+        failed_at: None,
     };
     loop {
         // Commands that come together go out together.
@@ -102,18 +113,26 @@ impl Link {
 
     async fn start(&mut self, launch: Arc<Launch>) {
         let number = launch.number;
-        if let Err(problem) = self.try_start(launch).await {
+        if let Err(found) = self.try_start(launch).await {
             self.handed.remove(&number);
-            self.tell(number, not_started(problem)).await;
+            self.tell(number, found).await;
         }
     }
 
-    async fn try_start(&mut self, launch: Arc<Launch>) -> Result<(), String> {
-        let (framework, number) = (self.framework, launch.number);
-        let task = program::start_task(&launch)?;
+    async fn try_start(&mut self, launch: Arc<Launch>) -> Result<(), Found> {
+        let number = launch.number;
+        let task = program::start_task(&launch).map_err(not_started)?;
         if self.attached.is_none() {
-            let started = Attached::start(&self.setup, framework).await;
-            let (attached, known) = started.map_err(|error| format!("its runner: {error}"))?;
+            let failed = self.failed_at.take().map(|at| at.elapsed());
+            let attempts = match failed {
+                Some(ago) if ago < PATIENCE_AFTER => 1,
+                _ => START_ATTEMPTS,
+            };
+            let started = attach::start(&self.setup, self.framework, attempts).await;
+            let (attached, known) = started.map_err(|error| {
+                self.failed_at = Some(Instant::now());
+                Found::NoRunner(error.to_string())
+            })?;
             self.take(attached, known).await;
         }
         self.handed.insert(number);

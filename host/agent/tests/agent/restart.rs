@@ -1,8 +1,8 @@
 //! Agents that die and come back.
 
-use proffer_model::{AgentId, LaunchNumber, TaskState};
+use proffer_model::{AgentId, LaunchNumber, TaskState, TaskUpdate, code};
 
-use super::stage::{Host, runner, shell, wait_until, work};
+use super::stage::{AgentProcess, Host, runner, shell, wait_until, work};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_exit_while_the_agent_is_dead_is_told_after_its_restart() {
@@ -103,6 +103,70 @@ async fn a_task_whose_runner_was_killed_is_reported_lost_and_runs_no_more() {
             .map_or(true, |stat| stat.contains(") Z "))
     };
     wait_until("the process is gone", gone).await;
+}
+
+/// Ends the runner with KILL; it must be there.
+fn kill_runner(process: &AgentProcess) {
+    // It has its directory as its working directory, and so has no process of a task.
+    let own = runner(&process.data).canonicalize().unwrap();
+    let pids = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let entry = entry.unwrap();
+        let pid = entry.file_name().to_str()?.parse::<i32>().ok()?;
+        let cwd = std::fs::read_link(entry.path().join("cwd")).ok()?;
+        (cwd == own).then_some(pid)
+    });
+    let pids: Vec<i32> = pids.collect();
+    assert_eq!(pids.len(), 1, "{pids:?}");
+    let pid = rustix::process::Pid::from_raw(pids[0]).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn launches_after_a_runners_death_run_in_a_new_one_and_the_loss_is_told_once() {
+    let mut host = Host::start().await;
+    let process = host.agent("a");
+    let agent = host.registered(AgentId(5)).await;
+    for round in 0..10 {
+        let (long, short) = (round * 2 + 1, round * 2 + 2);
+        agent.launch(shell(long, "exec sleep 1000"));
+        host.until(&agent, long, TaskState::Running).await;
+        kill_runner(&process);
+        // At once: the agent need not know yet.
+        agent.launch(shell(short, "true"));
+        let mut ends = Vec::new();
+        while ends.len() < 2 {
+            let update = host.update().await;
+            agent.acknowledge(&update);
+            let TaskUpdate { state, why, .. } = update.update;
+            if state.is_final() {
+                ends.push((update.launch.0, state, why.code.into_owned()));
+            }
+        }
+        ends.sort();
+        ends.dedup();
+        let lost = (long, TaskState::Failed, code::RUNNER_LOST.to_owned());
+        let ran = (short, TaskState::Finished, code::EXITED.to_owned());
+        assert_eq!(ends, [lost, ran]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_launch_whose_runner_cannot_be_started_is_dropped_and_not_to_blame() {
+    let mut host = Host::start().await;
+    let process = host.agent("a");
+    let agent = host.registered(AgentId(5)).await;
+    agent.launch(shell(1, "true"));
+    host.until_final(&agent, 1, TaskState::Finished).await;
+    kill_runner(&process);
+    // Another has the runner's directory, and does not let it go.
+    let lock = std::fs::File::open(runner(&process.data).join("run/lock")).unwrap();
+    lock.lock().unwrap();
+    agent.launch(shell(2, "true"));
+    let update = host.until_final(&agent, 2, TaskState::Dropped).await;
+    assert_eq!(update.update.why.code, code::RUNNER_LOST);
+    drop(lock);
+    agent.launch(shell(3, "true"));
+    host.until_final(&agent, 3, TaskState::Finished).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

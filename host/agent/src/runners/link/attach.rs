@@ -21,6 +21,9 @@ use crate::runner::{CONTROL, RunnerOptions};
 /// A new runner is ready in milliseconds; a machine under load may take seconds.
 const READY_WITHIN: Duration = Duration::from_secs(15);
 
+/// Before the second attempt; it doubles. Five take three seconds: a machine under load needs one.
+const START_PAUSE: Duration = Duration::from_millis(200);
+
 /// A runner that does not answer or read for so long has stalled.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
@@ -49,6 +52,28 @@ impl Drop for Attached {
     }
 }
 
+/// Attaches to the framework's runner, and starts one if there is none. What goes wrong here is no task's
+/// fault.
+pub(super) async fn start(
+    setup: &RunnerSetup,
+    framework: FrameworkId,
+    attempts: u32,
+) -> io::Result<(Attached, Known)> {
+    let mut pause = START_PAUSE;
+    let mut attempt = 1;
+    loop {
+        match Attached::start(setup, framework).await {
+            Err(error) if attempt < attempts => {
+                tracing::warn!(%framework, %error, attempt, "a runner was not started");
+                tokio::time::sleep(pause).await;
+                attempt += 1;
+                pause *= 2;
+            }
+            done => return done,
+        }
+    }
+}
+
 impl Attached {
     /// Attaches to a runner that runs already.
     pub(super) async fn to_running(
@@ -65,11 +90,7 @@ impl Attached {
         }
     }
 
-    /// Attaches to the framework's runner, and starts one if there is none.
-    pub(super) async fn start(
-        setup: &RunnerSetup,
-        framework: FrameworkId,
-    ) -> io::Result<(Self, Known)> {
+    async fn start(setup: &RunnerSetup, framework: FrameworkId) -> io::Result<(Self, Known)> {
         if let Some(attached) = Self::to_running(setup, framework).await {
             return Ok(attached);
         }
