@@ -54,6 +54,8 @@ pub struct Logic {
     forgotten: BTreeSet<LaunchNumber>,
     /// Every number up to this one that is not in `launches` counts as forgotten.
     forgotten_up_to: LaunchNumber,
+    /// Frameworks that are gone and of which something is still remembered here.
+    removed: BTreeSet<FrameworkId>,
     dues: BTreeSet<(Timestamp, LaunchNumber, Due)>,
     counters: Counters,
     random: u64,
@@ -202,7 +204,8 @@ pub enum Action {
         /// Whose.
         framework: FrameworkId,
     },
-    /// The runner of a framework that is gone may end.
+    /// Nothing of a framework that is gone is remembered any more: its runner may end, and the runner's
+    /// directory go.
     DismissRunner(FrameworkId),
     /// The host does not want this agent.
     Exit {

@@ -44,7 +44,7 @@ use std::time::Duration;
 use proffer_plugin::command::TASKS_AT_ONCE_MAX;
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 
-pub(crate) use act::{CONTROL, STATUS_LOG};
+pub(crate) use act::{CONTROL, LOCK, STATUS_LOG};
 pub(crate) use descendants::LAUNCH_VARIABLE;
 
 /// Open files of a runner with its Wasm tasks, if the system allows as many: a thousand tasks with some

@@ -103,6 +103,13 @@ impl Runners {
         }
     }
 
+    /// Nothing more will be wanted of a framework: its actor ends.
+    pub(crate) fn forget(&mut self, framework: FrameworkId) {
+        self.links.remove(&framework);
+        // Those that have ended are collected, so that nothing piles up.
+        while self.actors.try_join_next().is_some() {}
+    }
+
     /// Ends the actors; runners stay with what they run, idle ones are told to end. Bounded by the
     /// caller.
     pub(crate) async fn shut_down(mut self) {

@@ -21,16 +21,18 @@
 //! is read or written.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
 
 use cap_std::fs::{Dir, DirBuilder, DirBuilderExt, MetadataExt, Permissions, PermissionsExt};
 use proffer_model::{FrameworkId, LaunchNumber};
-use rustix::fs::AtFlags;
+use rustix::fs::{AtFlags, FlockOperation, flock};
 use rustix::process::{Gid, Uid};
 
-use crate::runner::TaskUser;
+use crate::files::open_regular;
+use crate::runner::{LOCK, TaskUser};
 use crate::users::TaskUsers;
 
 /// Directories in directories of inputs; deeper ones are a mistake.
@@ -55,6 +57,16 @@ pub(crate) struct Sandbox {
     /// `inputs`; none if the task has none.
     pub(crate) inputs: Option<Dir>,
 }
+
+/// A framework's directory that is being removed.
+#[derive(Debug)]
+pub(crate) struct Retired {
+    runners: Dir,
+    name: String,
+}
+
+/// What the name of such a directory begins with.
+const RETIRED: &str = "removed-";
 
 /// The file in its directory that holds a task's own result.
 pub(crate) const RESULT: &str = "result";
@@ -94,8 +106,10 @@ impl DiskRoom {
 impl Sandboxes {
     pub(crate) fn open(data: &Dir, users: TaskUsers) -> io::Result<Self> {
         make(data, "runners", 0o700)?;
+        let runners = data.open_dir("runners")?;
+        remove_retired(&runners);
         Ok(Self {
-            runners: data.open_dir("runners")?,
+            runners,
             users,
             made: Mutex::default(),
         })
@@ -118,6 +132,32 @@ impl Sandboxes {
         make(&dir, "kept", 0o700)?;
         made.insert(framework);
         Ok(dir)
+    }
+
+    /// Takes a framework's directory out of the way, if no runner is in it. None: one is, and holds its lock.
+    pub(crate) fn retire(&self, framework: FrameworkId) -> io::Result<Option<Retired>> {
+        let name = framework.to_string();
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let retired = Retired {
+            runners: self.runners.try_clone()?,
+            name: format!("{RETIRED}{name}"),
+        };
+        let dir = match self.runners.open_dir(&name) {
+            // It never ran anything here.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(retired)),
+            dir => dir?,
+        };
+        match open_regular(&dir, LOCK) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            lock => match flock(&lock?, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            },
+        }
+        self.runners.rename(&name, &self.runners, &retired.name)?;
+        made.remove(&framework);
+        Ok(Some(retired))
     }
 
     /// Where inputs for later tasks of a framework are kept. On the same disk as its sandboxes.
@@ -189,6 +229,25 @@ impl Sandboxes {
     }
 }
 
+impl Retired {
+    /// Removes all of it.
+    pub(crate) fn remove(self) -> io::Result<()> {
+        let Self { runners, name } = self;
+        let dir = match runners.open_dir(&name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            dir => dir?,
+        };
+        // Sealed directories could not be emptied by an agent that is not root.
+        if let Ok(tasks) = dir.open_dir("tasks") {
+            for task in tasks.entries()? {
+                remove_sandbox(&tasks, &task?.file_name())?;
+            }
+        }
+        drop(dir);
+        runners.remove_dir_all(&name)
+    }
+}
+
 impl Sandbox {
     /// Takes the right to write from all directories of inputs.
     pub(crate) fn seal(&self) -> io::Result<()> {
@@ -241,6 +300,21 @@ impl Sandbox {
     }
 }
 
+/// What an agent before did not get to remove.
+fn remove_retired(runners: &Dir) {
+    let names = runners.entries().into_iter().flatten().flatten();
+    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+    for name in names.filter(|name| name.starts_with(RETIRED)) {
+        let retired = runners.try_clone().and_then(|runners| {
+            let name = name.clone();
+            Retired { runners, name }.remove()
+        });
+        if let Err(error) = retired {
+            tracing::warn!(name, %error, "a runner's directory was not removed");
+        }
+    }
+}
+
 fn open(dir: Dir) -> io::Result<Sandbox> {
     let inputs = match dir.open_dir("inputs") {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -272,8 +346,11 @@ fn make(dir: &Dir, name: &str, mode: u32) -> io::Result<bool> {
 }
 
 fn remove(runner: &Dir, launch: LaunchNumber) -> io::Result<()> {
-    let path = path_of(launch);
-    let dir = match runner.open_dir(&path) {
+    remove_sandbox(runner, path_of(launch).as_ref())
+}
+
+fn remove_sandbox(within: &Dir, path: &OsStr) -> io::Result<()> {
+    let dir = match within.open_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         dir => dir?,
     };
@@ -283,7 +360,7 @@ fn remove(runner: &Dir, launch: LaunchNumber) -> io::Result<()> {
         set_modes(&inputs, 0o755, DEPTH_MAX)?;
     }
     drop(dir);
-    runner.remove_dir_all(&path)
+    within.remove_dir_all(path)
 }
 
 /// Sets the mode of all directories in a directory of the agent's own.

@@ -9,7 +9,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proffer_model::{LaunchNumber, Reason, Remedy, Timestamp, code};
+use proffer_model::{FrameworkId, LaunchNumber, Reason, Remedy, Timestamp, code};
 use proffer_rpc::agent::HostSender;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -36,6 +36,11 @@ const CLEAN_EVERY: Duration = Duration::from_secs(30);
 /// Longest sleep: a due time further away is looked at again.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
+/// A runner that was told to end has ended in milliseconds: its directory is tried so often, this quickly,
+/// and afterwards when sandboxes are looked at.
+const TAKE_AWAY_TRIES: u32 = 20;
+const TAKE_AWAY_EVERY: Duration = Duration::from_millis(100);
+
 /// Runners' actors and removals may take so long at the end.
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(5);
 
@@ -49,6 +54,9 @@ pub(crate) struct Shell {
     /// Counts connections, so that late words of an old one are told apart.
     epoch: u64,
     preparing: BTreeMap<LaunchNumber, AbortHandle>,
+    /// Frameworks that are gone and whose runner's directory is still there, and how often it was tried
+    /// to take it away.
+    leaving: BTreeMap<FrameworkId, u32>,
     work: JoinSet<()>,
     /// Inputs that came up while actions were performed.
     again: VecDeque<Input>,
@@ -93,6 +101,8 @@ enum Event {
     Connected(u64, HostSender),
     /// Something of the connection of this epoch.
     Link(u64, Input),
+    /// The directory of a framework that is gone could not be removed in full.
+    DirectoryStays(FrameworkId),
     /// Anything else.
     Input(Input),
 }
@@ -120,6 +130,7 @@ impl Shell {
             connection: None,
             epoch: 0,
             preparing: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             work: JoinSet::new(),
             again: VecDeque::new(),
             outbox,
@@ -154,8 +165,14 @@ impl Shell {
             let input = match woken {
                 Woken::Event(event) => self.input_of(event),
                 Woken::News(news) => Some(input_of_news(news)),
-                Woken::Due => Some(Input::Tick),
-                Woken::Clean => Some(self.look_at_disk()),
+                Woken::Due => {
+                    self.take_away(TAKE_AWAY_TRIES);
+                    Some(Input::Tick)
+                }
+                Woken::Clean => {
+                    self.take_away(u32::MAX);
+                    Some(self.look_at_disk())
+                }
                 Woken::WorkDone(failed) => failed.and_then(|id| self.on_work_failed(id)),
             };
             self.handle_batch(input);
@@ -250,6 +267,11 @@ impl Shell {
                 Some(input)
             }
             Event::Connected(..) | Event::Link(..) => None,
+            Event::DirectoryStays(framework) => {
+                // With the next look at sandboxes: another removal in it was perhaps under way.
+                self.leaving.insert(framework, TAKE_AWAY_TRIES);
+                None
+            }
             Event::Input(input) => {
                 if let Input::Prepared { launch, .. } = &input {
                     self.preparing.remove(launch);
@@ -298,8 +320,10 @@ impl Shell {
     }
 
     fn wake_at(&self) -> Instant {
-        let sleep = self.parts.logic.next_due().map_or(SLEEP_MAX, |due| {
-            Duration::from_millis(due.since(self.now()).0).min(SLEEP_MAX)
+        let hurry = self.leaving.values().any(|tries| *tries < TAKE_AWAY_TRIES);
+        let longest = if hurry { TAKE_AWAY_EVERY } else { SLEEP_MAX };
+        let sleep = self.parts.logic.next_due().map_or(longest, |due| {
+            Duration::from_millis(due.since(self.now()).0).min(longest)
         });
         Instant::now() + sleep
     }

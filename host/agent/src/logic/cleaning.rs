@@ -67,6 +67,7 @@ impl Logic {
             launch: number,
             framework: state.launch.framework,
         });
+        self.dismiss_if_forgotten(state.launch.framework, outbox);
         self.forgotten.insert(number);
         if self.forgotten.len() > FORGOTTEN_MAX {
             self.coarsen_forgotten(outbox);

@@ -170,6 +170,8 @@ impl Logic {
         framework: FrameworkId,
         outbox: &mut Outbox,
     ) {
+        // Said again: what it comes to is told once, at the end.
+        self.removed.remove(&framework);
         let of_framework = self.launches.values();
         let (ended, active): (Vec<_>, Vec<_>) = of_framework
             .filter(|state| state.launch.framework == framework)
@@ -180,7 +182,6 @@ impl Logic {
             .iter()
             .map(|(number, grace, _)| (*number, *grace))
             .collect();
-        let none_active = active.is_empty();
         // Nobody is left to tell how they ended.
         for number in ended {
             self.forget(number, outbox);
@@ -188,7 +189,17 @@ impl Logic {
         for (number, grace) in active {
             self.stop(now, number, StopCause::FrameworkRemoved, grace, outbox);
         }
-        if none_active {
+        self.removed.insert(framework);
+        self.dismiss_if_forgotten(framework, outbox);
+    }
+
+    /// Nothing of a removed framework is left: neither is its runner to be.
+    pub(super) fn dismiss_if_forgotten(&mut self, framework: FrameworkId, outbox: &mut Outbox) {
+        let mut launches = self.launches.values();
+        if self.removed.contains(&framework)
+            && !launches.any(|state| state.launch.framework == framework)
+        {
+            self.removed.remove(&framework);
             outbox.push(Action::DismissRunner(framework));
         }
     }

@@ -203,6 +203,8 @@ impl Logic {
             launches: recovered.launches,
             forgotten: recovered.forgotten,
             forgotten_up_to: recovered.forgotten_up_to,
+            // The host says it again of each that it is told of.
+            removed: BTreeSet::new(),
             dues: BTreeSet::new(),
             counters: Counters::default(),
             random,

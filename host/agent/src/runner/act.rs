@@ -20,7 +20,7 @@ use super::{process, wasm};
 pub(crate) const CONTROL: &str = "run/control";
 
 /// Whoever holds it has the directory.
-pub(super) const LOCK: &str = "run/lock";
+pub(crate) const LOCK: &str = "run/lock";
 
 /// The status log.
 pub(crate) const STATUS_LOG: &str = "run/status";

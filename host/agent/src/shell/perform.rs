@@ -55,7 +55,10 @@ impl Shell {
                 }
             }
             Action::RemoveSandbox { launch, framework } => self.remove(launch, framework),
-            Action::DismissRunner(framework) => self.command(framework, Command::Dismiss),
+            Action::DismissRunner(framework) => {
+                self.command(framework, Command::Dismiss);
+                self.leaving.insert(framework, 0);
+            }
             Action::Exit { why } => return Err(AgentError::Refused(why)),
         }
         Ok(())
@@ -106,6 +109,37 @@ impl Shell {
     fn command(&mut self, framework: FrameworkId, command: Command) {
         let failed = self.parts.runners.command(framework, command);
         self.again.extend(failed.map(input_of_news));
+    }
+
+    /// Takes the directories of runners away whose frameworks are gone, unless a runner still runs in one, or
+    /// it was tried so often.
+    pub(super) fn take_away(&mut self, tries_max: u32) {
+        let due = self.leaving.iter().filter(|(_, tries)| **tries < tries_max);
+        let due: Vec<FrameworkId> = due.map(|(framework, _)| *framework).collect();
+        for framework in due {
+            match self.parts.sandboxes.retire(framework) {
+                Ok(Some(retired)) => {
+                    self.leaving.remove(&framework);
+                    self.parts.runners.forget(framework);
+                    let events = self.events.clone();
+                    self.work.spawn_blocking(move || {
+                        if let Err(error) = retired.remove() {
+                            tracing::warn!(%framework, %error, "a runner's directory was not removed");
+                            let stays = Event::DirectoryStays(framework);
+                            // An error means that the agent is ending; its successor removes it.
+                            let _told = events.blocking_send(stays).is_ok();
+                        }
+                    });
+                }
+                tried => {
+                    if let Err(error) = tried {
+                        tracing::warn!(%framework, %error, "a runner's directory stays");
+                    }
+                    let tries = self.leaving.entry(framework).or_default();
+                    *tries = tries.saturating_add(1);
+                }
+            }
+        }
     }
 
     fn remove(&mut self, launch: LaunchNumber, framework: FrameworkId) {

@@ -1,6 +1,9 @@
 //! Agents that die and come back.
 
-use proffer_model::{AgentId, LaunchNumber, TaskState, TaskUpdate, code};
+use std::collections::BTreeMap;
+
+use proffer_model::agent::ToAgent;
+use proffer_model::{AgentId, FrameworkId, LaunchNumber, TaskState, TaskUpdate, code};
 
 use super::stage::{AgentProcess, Host, runner, shell, wait_until, work};
 
@@ -133,19 +136,26 @@ async fn launches_after_a_runners_death_run_in_a_new_one_and_the_loss_is_told_on
         kill_runner(&process);
         // At once: the agent need not know yet.
         agent.launch(shell(short, "true"));
-        let mut ends = Vec::new();
+        let mut ends = BTreeMap::new();
         while ends.len() < 2 {
             let update = host.update().await;
             agent.acknowledge(&update);
-            let TaskUpdate { state, why, .. } = update.update;
+            let TaskUpdate {
+                state,
+                why,
+                sequence,
+                ..
+            } = update.update;
             if state.is_final() {
-                ends.push((update.launch.0, state, why.code.into_owned()));
+                let end = (state, why.code.into_owned());
+                let told = ends.insert(update.launch.0, (sequence, end.clone()));
+                // What is sent again, because the acknowledgement was on its way, is the same.
+                assert!(told.is_none_or(|told| told == (sequence, end)));
             }
         }
-        ends.sort();
-        ends.dedup();
-        let lost = (long, TaskState::Failed, code::RUNNER_LOST.to_owned());
-        let ran = (short, TaskState::Finished, code::EXITED.to_owned());
+        let ends: Vec<_> = ends.into_values().map(|(_, end)| end).collect();
+        let lost = (TaskState::Failed, code::RUNNER_LOST.to_owned());
+        let ran = (TaskState::Finished, code::EXITED.to_owned());
         assert_eq!(ends, [lost, ran]);
     }
 }
@@ -167,6 +177,47 @@ async fn a_launch_whose_runner_cannot_be_started_is_dropped_and_not_to_blame() {
     drop(lock);
     agent.launch(shell(3, "true"));
     host.until_final(&agent, 3, TaskState::Finished).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_runners_directory_goes_with_its_framework_and_no_other() {
+    let mut host = Host::start().await;
+    let process = host.agent("a");
+    let agent = host.registered(AgentId(5)).await;
+    agent.launch(shell(1, "true"));
+    host.until_final(&agent, 1, TaskState::Finished).await;
+    let mut of_other = shell(2, "exec sleep 1000");
+    of_other.framework = FrameworkId(2);
+    agent.launch(of_other);
+    host.until(&agent, 2, TaskState::Running).await;
+    assert!(runner(&process.data).exists());
+    let framework = super::stage::FRAMEWORK;
+    let remove = ToAgent::RemoveFramework { framework };
+    agent.to_agent.send(remove).unwrap();
+    let runners = process.data.join("runners");
+    let left = || {
+        let names = std::fs::read_dir(&runners).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.collect::<Vec<_>>()
+    };
+    wait_until("only the other's is left", || left() == ["framework-2"]).await;
+    agent
+        .to_agent
+        .send(ToAgent::RemoveFramework {
+            framework: FrameworkId(2),
+        })
+        .unwrap();
+    let last = host.until_final(&agent, 2, TaskState::Killed).await;
+    assert_eq!(last.update.why.code, code::FRAMEWORK_REMOVED);
+    // Its end was told, and its sandbox has not expired.
+    assert_eq!(left(), ["framework-2"]);
+    agent
+        .to_agent
+        .send(ToAgent::RemoveFramework {
+            framework: FrameworkId(2),
+        })
+        .unwrap();
+    wait_until("nothing is left", || left().is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -153,3 +153,45 @@ fn a_removed_framework_takes_its_tasks_and_sandboxes_with_it() {
     "#]]
     .assert_eq(&out);
 }
+
+#[test]
+fn the_runner_of_a_removed_framework_is_dismissed_with_its_last_sandbox() {
+    let mut script = Script::registered();
+    script.running(1);
+    script.give(Input::FromHost(ToAgent::RemoveFramework {
+        framework: FrameworkId(1),
+    }));
+    script.ended(1, Outcome::Signalled(15), true);
+    script.acknowledge(1, 2);
+    script.acknowledge(1, 3);
+    let clean = || Input::Clean { disk_is_low: false };
+    assert_eq!(script.at(1_000).give(clean()), "");
+    let out = script.at(Duration::DAY.0 + 1_000).give(clean());
+    expect![[r#"
+          durable: forgotten 1
+        remove 1
+        dismiss framework-1
+    "#]]
+    .assert_eq(&out);
+}
+
+#[test]
+fn a_launch_without_a_runner_never_ran_and_a_kill_of_it_has_worked() {
+    let mut script = Script::registered();
+    for number in 1..=2 {
+        script.launch(vec![task(number)]);
+        script.prepared(number);
+    }
+    let no_runner = || Found::NoRunner("taken".to_owned());
+    let mut out = script.found(1, no_runner());
+    script.kill(2, 0);
+    out += &script.found(2, no_runner());
+    expect![[r#"
+          durable: 1 #1 dropped runner-lost exit None
+        publish 1 false
+        say: 1 #1 dropped (latest dropped)
+          durable: 2 #2 killed killed-during-launch exit None
+        publish 2 false
+    "#]]
+    .assert_eq(&out);
+}
