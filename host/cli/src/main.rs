@@ -44,6 +44,7 @@ mod commands;
 mod connect;
 mod demo;
 mod failure;
+mod input;
 mod instant;
 mod json;
 mod log;

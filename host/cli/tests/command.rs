@@ -88,6 +88,10 @@ fn failures_have_the_documented_statuses_and_say_what_may_help() {
         2,
         "did you mean 'host.lease'?",
     );
+    let endless = "--settings /dev/zero status";
+    fails(dir, endless, 2, "cannot read the configuration /dev/zero");
+    let endless = "plugin inspect /dev/zero";
+    fails(dir, endless, 2, "it has more than 32 MiB");
     fails(dir, "agent --join nowhere", 4, "there is no token");
     fails(dir, "request f GET jobs", 2, "begins with a slash");
     fails(

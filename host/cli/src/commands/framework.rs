@@ -8,9 +8,9 @@ use anyhow::Context;
 use bytes::Bytes;
 use proffer_model::RoleName;
 use proffer_rpc::operator::{
-    AddFramework, Framework as Row, FrameworkDetail, FrameworkName, FrameworkQuery,
-    InspectComponent, OperatorClient, PlanRemoval, Plugin, RemovalPlan, RemoveFramework,
-    ResumeFramework, SkipEvent, StatusQuery, UpgradeFramework,
+    AddFramework, COMPONENT_BYTES_MAX, Framework as Row, FrameworkDetail, FrameworkName,
+    FrameworkQuery, InspectComponent, OperatorClient, PlanRemoval, Plugin, RemovalPlan,
+    RemoveFramework, ResumeFramework, SkipEvent, StatusQuery, UpgradeFramework,
 };
 use serde_json::json;
 
@@ -19,6 +19,7 @@ use super::list::{ROWS_MAX, print_or};
 use super::task;
 use crate::args::{Framework, FrameworkRun, FrameworkUpgrade};
 use crate::failure::Failure;
+use crate::input;
 use crate::json::{self, collect};
 use crate::settings::Settings;
 use crate::show;
@@ -189,7 +190,7 @@ async fn plan_removal(client: &OperatorClient, name: String, as_json: bool) -> a
 
 pub(crate) fn read_config(path: Option<&Path>) -> anyhow::Result<Option<String>> {
     let Some(path) = path else { return Ok(None) };
-    let text = std::fs::read_to_string(path)
+    let text = input::read_text(path)
         .with_context(|| Failure::Usage(format!("cannot read {}", path.display())))?;
     Ok(Some(text))
 }
@@ -217,7 +218,7 @@ async fn approved(
 
 /// A component's bytes, if the file can be one.
 pub(crate) fn read_component(path: &Path) -> anyhow::Result<Bytes> {
-    let bytes = std::fs::read(path).with_context(|| {
+    let bytes = input::read(path, COMPONENT_BYTES_MAX as u64).with_context(|| {
         let text = format!("cannot read the component {}", path.display());
         match path.exists() {
             true => Failure::Usage(text),

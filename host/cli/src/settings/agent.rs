@@ -1,7 +1,7 @@
 //! An agent's settings.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use proffer_agent::AgentConfig;
 use proffer_agent::TaskUsers;
@@ -10,6 +10,7 @@ use proffer_model::{Amount, Attribute, AttributeValue, Bundle};
 use proffer_rpc::{ListenAddress, PeerAddress, Protection, Tls, Token};
 
 use super::{InvalidSettings, Settings};
+use crate::input::{self, TEXT_BYTES_MAX};
 
 /// Everything about an agent that can be set, apart from its data directory.
 pub(crate) const AGENT_SETTINGS: &[Setting] = &[
@@ -271,7 +272,8 @@ fn server_tls(settings: &Settings) -> Result<Tls, Wrong> {
 }
 
 fn read(key: &'static str, path: &str) -> Result<Vec<u8>, Wrong> {
-    std::fs::read(path).map_err(|error| (key, format!("cannot read {path}: {error}")))
+    input::read(Path::new(path), TEXT_BYTES_MAX)
+        .map_err(|error| (key, format!("cannot read {path}: {error}")))
 }
 
 #[cfg(test)]

@@ -7,12 +7,10 @@ use anyhow::Context;
 use etcetera::BaseStrategy;
 
 use crate::failure::Failure;
+use crate::input;
 
 /// The file's name, here and in the user's configuration directory.
 const FILE: &str = "proffer.toml";
-
-/// A configuration is read whole; one that is larger is some other file.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// `proffer` in the user's data directory.
 pub(crate) fn default_data_dir() -> Result<PathBuf, Failure> {
@@ -55,15 +53,8 @@ pub(super) fn find_file(given: Option<&Path>) -> anyhow::Result<Option<(PathBuf,
 /// The file's text; none if there is none.
 fn read(path: &Path) -> anyhow::Result<Option<String>> {
     let what = || Failure::Usage(format!("cannot read the configuration {}", path.display()));
-    match std::fs::metadata(path) {
-        Ok(found) if found.len() > FILE_BYTES_MAX => {
-            let text = format!(
-                "{} has more than 1 MiB: it is no configuration",
-                path.display()
-            );
-            Err(Failure::Usage(text).into())
-        }
-        Ok(_) => Ok(Some(std::fs::read_to_string(path).with_context(what)?)),
+    match input::read_text(path) {
+        Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(what),
     }

@@ -27,7 +27,7 @@ impl Component {
     /// Loads and configures it.
     pub(crate) fn load(file: &Path, config: &str, data: &Path) -> anyhow::Result<Self> {
         let wrong = || Failure::Usage(format!("{} is not a policy to be used", file.display()));
-        let bytes = std::fs::read(file)
+        let bytes = crate::input::read(file, proffer_rpc::operator::COMPONENT_BYTES_MAX as u64)
             .with_context(|| Failure::NotFound(format!("cannot read {}", file.display())))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)

@@ -64,7 +64,7 @@ fn read_configs(options: &[String]) -> anyhow::Result<Vec<(&str, String)>> {
     let read = |option: &String| -> anyhow::Result<String> {
         let file = option.split_once('=').map_or("", |(_, file)| file);
         let missing = || Failure::NotFound(format!("cannot read the configuration {file}"));
-        std::fs::read_to_string(file).with_context(missing)
+        crate::input::read_text(file.as_ref()).with_context(missing)
     };
     let mut configs: Vec<(&str, String)> = Vec::new();
     for option in options {
