@@ -34,8 +34,21 @@ const GENERAL_SETTINGS: &[Setting] = &[
     },
 ];
 
-/// Variables of ours that are no settings.
-const OTHER_VARIABLES: [&str; 3] = ["PROFFER_SETTINGS", "PROFFER_LOG", "PROFFER_BENCH_DIR"];
+/// Variables of ours that are no settings: what people say, what tests and benchmarks read, and what a task
+/// finds, which may well be a `proffer` itself.
+const OTHER_VARIABLES: [&str; 11] = [
+    "PROFFER_SETTINGS",
+    "PROFFER_LOG",
+    "PROFFER_BENCH_DIR",
+    "PROFFER_FAULT_SEED",
+    "PROFFER_REQUIRE_ALL",
+    "PROFFER_FRAMEWORK",
+    "PROFFER_TASK",
+    "PROFFER_LAUNCH",
+    "PROFFER_CPUS",
+    "PROFFER_MEM",
+    "PROFFER_PORTS",
+];
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +99,7 @@ pub(crate) struct Settings {
     values: BTreeMap<&'static str, Written>,
     /// The file that was read, if one was.
     pub(crate) file: Option<PathBuf>,
-    /// Variables that look like settings and are none.
+    /// What is said of variables that look like settings and are none.
     pub(crate) unknown_variables: Vec<String>,
 }
 
@@ -137,7 +150,7 @@ impl Settings {
                     let source = Source::Environment(name);
                     values.insert(setting.key, Written { text, source });
                 }
-                None => unknown_variables.push(name),
+                None => unknown_variables.push(file::unknown_variable(&name)),
             }
         }
         for FlagValue { key, text, flag } in flags {
@@ -197,7 +210,7 @@ impl Settings {
     }
 }
 
-/// Reads the file that applies and puts all layers together.
+/// Reads the file that applies and puts all layers together; says what was perhaps mistyped.
 pub(crate) fn load(given: Option<&Path>, flags: Vec<FlagValue>) -> anyhow::Result<Settings> {
     let found = places::find_file(given)?;
     let file = found
@@ -206,7 +219,11 @@ pub(crate) fn load(given: Option<&Path>, flags: Vec<FlagValue>) -> anyhow::Resul
     // Variables that are not text are not ours.
     let environment = std::env::vars_os()
         .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)));
-    Ok(Settings::layer(file, environment, flags)?)
+    let settings = Settings::layer(file, environment, flags)?;
+    for warning in &settings.unknown_variables {
+        errln!("warning: {warning}");
+    }
+    Ok(settings)
 }
 
 #[cfg(test)]

@@ -22,9 +22,6 @@ pub(crate) fn check(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
     } else {
         print_table(settings);
     }
-    for name in &settings.unknown_variables {
-        errln!("warning: {name} is set but is no setting");
-    }
     let mut wrong = Vec::new();
     let data = settings.data_dir()?;
     if let Err(InvalidSettings(lines)) = settings.host(data) {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::{Source, Written, all_settings};
+use super::{OTHER_VARIABLES, Source, Written, all_settings, variable_of};
 
 /// A misspelt key has at most so many wrong letters.
 const TYPOS_MAX: usize = 3;
@@ -113,15 +113,28 @@ fn line_of(text: &str, offset: usize) -> usize {
 
 /// Says that there is no such setting, and which one was perhaps meant.
 pub(super) fn unknown_key(key: &str) -> String {
-    let nearest = all_settings()
-        .map(|setting| (distance(key, setting.key), setting.key))
-        .min();
-    match nearest {
-        Some((typos, meant)) if typos <= TYPOS_MAX => {
-            format!("unknown setting '{key}'; did you mean '{meant}'?")
-        }
-        _ => format!("unknown setting '{key}'; `proffer config check` lists all"),
+    let keys = all_settings().map(|setting| setting.key.to_owned());
+    match nearest(key, keys) {
+        Some(meant) => format!("unknown setting '{key}'; did you mean '{meant}'?"),
+        None => format!("unknown setting '{key}'; `proffer config check` lists all"),
     }
+}
+
+/// Says that a variable is none of ours, and which one was perhaps meant.
+pub(super) fn unknown_variable(name: &str) -> String {
+    let settings = all_settings().map(|setting| variable_of(setting.key));
+    let others = OTHER_VARIABLES.iter().map(|name| (*name).to_owned());
+    match nearest(name, settings.chain(others)) {
+        Some(meant) => format!("{name} is set and is no setting; did you mean {meant}?"),
+        None => format!("{name} is set and is no setting; `proffer config check --json` lists all"),
+    }
+}
+
+/// The word with the fewest letters wrong, if they are few.
+fn nearest(word: &str, known: impl Iterator<Item = String>) -> Option<String> {
+    let distances = known.map(|known| (distance(word, &known), known));
+    let (typos, meant) = distances.min()?;
+    (typos <= TYPOS_MAX).then_some(meant)
 }
 
 /// Levenshtein's: how many letters to change, add or leave out.

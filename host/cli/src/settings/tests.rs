@@ -48,7 +48,10 @@ fn later_layers_win_and_every_value_knows_its_own() {
         host.journal-max = 5000 (proffer.toml:6)
         agent.files = /a:/b (proffer.toml:9)"#]]
     .assert_eq(&shown.join("\n"));
-    assert_eq!(settings.unknown_variables, ["PROFFER_HOST_LAESE"]);
+    assert_eq!(
+        settings.unknown_variables,
+        ["PROFFER_HOST_LAESE is set and is no setting; did you mean PROFFER_HOST_LEASE?"]
+    );
     let host = settings.host("/file".into()).unwrap();
     assert_eq!(host.core.lease, proffer_model::Duration(2_000));
 }
