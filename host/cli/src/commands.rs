@@ -20,15 +20,21 @@ mod task;
 use std::future::Future;
 
 use anyhow::Context;
+use serde_json::json;
 
-use crate::args::{AgentAsk, Bench, Command, CommandLine, Global, Policy};
+use crate::args::{AgentAsk, Bench, Command, CommandLine, Global, Policy, Task};
+use crate::failure::Failure;
 use crate::settings::{self, FlagValue, Settings};
-use crate::{connect, demo};
+use crate::{connect, demo, json};
 
 /// Runs a command to its end.
 pub(crate) fn run(line: CommandLine) -> anyhow::Result<()> {
     let CommandLine { global, command } = line;
     let json = global.json;
+    if let (true, Some(prints)) = (json, prints_no_json(&command)) {
+        let problem = format!("--json: this command prints {prints}, and no JSON");
+        return Err(Failure::Usage(problem).into());
+    }
     match command {
         // Handled before, because a runner must be the first thing in its process.
         Command::Runner { .. } => Ok(()),
@@ -77,6 +83,18 @@ pub(crate) fn run(line: CommandLine) -> anyhow::Result<()> {
     }
 }
 
+/// What a command prints that is neither a list nor a result, whatever is asked for.
+fn prints_no_json(command: &Command) -> Option<&'static str> {
+    match command {
+        Command::Demo(_) => Some("a report for people"),
+        Command::Up(_) | Command::Host(_) => Some("where it listens"),
+        Command::Agent(command) if command.ask.is_none() => Some("whom it joins"),
+        Command::Task(Task::Logs { .. }) => Some("what the task wrote"),
+        Command::Task(Task::Fetch { .. }) => Some("the file"),
+        _ => None,
+    }
+}
+
 /// Commands that talk to a host.
 async fn ask(command: Command, settings: Settings, json: bool) -> anyhow::Result<()> {
     // Files are read, and people asked, before a connection is made where possible; the commands
@@ -86,8 +104,16 @@ async fn ask(command: Command, settings: Settings, json: bool) -> anyhow::Result
         Command::Task(command) => task::run(command, &settings, json).await,
         Command::Offer(_) => list::offers(&settings, json).await,
         Command::Role(command) => role::run(command, &settings, json).await,
-        Command::Reserve(what) => role::reserve(&what, &settings, false).await,
-        Command::Unreserve(what) => role::reserve(&what, &settings, true).await,
+        Command::Reserve(what) => {
+            role::reserve(&what, &settings, false).await?;
+            json::done(json, || json!({ "reserved": role::reservation(&what) }));
+            Ok(())
+        }
+        Command::Unreserve(what) => {
+            role::reserve(&what, &settings, true).await?;
+            json::done(json, || json!({ "unreserved": role::reservation(&what) }));
+            Ok(())
+        }
         Command::Policy(command) => swap::run(command, &settings, json).await,
         Command::Status => status::status(&settings, json).await,
         Command::Explain(command) => explain::run(command, &settings, json).await,

@@ -13,6 +13,13 @@ pub(crate) fn print(value: &Value) {
     outln!("{value:#}");
 }
 
+/// A command that only does something says what it did, if a script asked; a person sees the status.
+pub(crate) fn done(as_json: bool, what: impl FnOnce() -> Value) {
+    if as_json {
+        print(&what());
+    }
+}
+
 /// A list that was collected from its pages.
 pub(crate) fn list<T>(rows: &[T], row: impl Fn(&T) -> Value) -> Value {
     Value::Array(rows.iter().map(row).collect())

@@ -59,17 +59,23 @@ pub(crate) async fn run(
         } => plan_removal(&connect(settings).await?, name, as_json).await,
         Framework::SkipEvent { name, event } => {
             let client = connect(settings).await?;
+            let said = json!({ "name": name, "skipped": event });
             client.skip_event(SkipEvent { name, event }).await?;
+            json::done(as_json, || said);
             Ok(())
         }
         Framework::Remove { name, .. } => {
             let client = connect(settings).await?;
+            let said = json!({ "removed": name });
             client.remove_framework(RemoveFramework { name }).await?;
+            json::done(as_json, || said);
             Ok(())
         }
         Framework::Resume { name } => {
             let client = connect(settings).await?;
+            let said = json!({ "resumed": name });
             client.resume_framework(ResumeFramework { name }).await?;
+            json::done(as_json, || said);
             Ok(())
         }
     }

@@ -37,7 +37,11 @@ pub(crate) fn run(command: Plugin, as_json: bool) -> anyhow::Result<()> {
                 }
                 error => error.into(),
             })?;
-            outln!("{}", made.display());
+            if as_json {
+                json::print(&json!({ "path": made }));
+            } else {
+                outln!("{}", made.display());
+            }
             errln!(
                 "its test: cargo test; the component: proffer plugin build {}",
                 made.display()

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use proffer_model::{Amount, Bundle, KindQuota, Marks, Resources, RoleName, Terms};
 use proffer_rpc::operator::{AgentQuery, Reserve, Role, RoleQuery, SetQuota, SetRole};
+use serde_json::json;
 
 use super::connect;
 use super::list::{ROWS_MAX, print_or};
@@ -25,9 +26,15 @@ pub(crate) async fn run(
         args::Role::Weight { role, weight } => {
             let name = role_name(&role)?;
             let client = connect(settings).await?;
-            Ok(client.set_role(SetRole { name, weight }).await?)
+            client.set_role(SetRole { name, weight }).await?;
+            json::done(as_json, || json!({ "set": role }));
+            Ok(())
         }
-        args::Role::Set(set) => self::set(&set, settings).await,
+        args::Role::Set(set) => {
+            self::set(&set, settings).await?;
+            json::done(as_json, || json!({ "set": set.role }));
+            Ok(())
+        }
     }
 }
 
@@ -215,6 +222,16 @@ pub(crate) async fn reserve(
         unreserve,
     };
     Ok(client.reserve(reserve).await?)
+}
+
+/// What was reserved or let go, for scripts.
+pub(crate) fn reservation(what: &Reservation) -> serde_json::Value {
+    let Reservation {
+        agent,
+        role,
+        resources,
+    } = what;
+    json!({ "agent": agent, "role": role, "resources": resources })
 }
 
 fn role_name(text: &str) -> anyhow::Result<RoleName> {

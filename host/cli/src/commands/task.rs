@@ -8,6 +8,7 @@ use proffer_rpc::operator::{
     FetchOutput, KillTask, LogStream, OperatorClient, StatusQuery, Stream, Task as Row, TaskLogs,
     TaskQuery,
 };
+use serde_json::json;
 
 use super::connect;
 use super::list::print_or;
@@ -26,12 +27,15 @@ pub(crate) async fn run(command: Task, settings: &Settings, as_json: bool) -> an
             task,
             grace,
         } => {
+            let said = json!({ "framework": framework, "killed": task });
             let kill = KillTask {
                 framework,
                 task,
                 grace,
             };
-            Ok(client.kill_task(kill).await?)
+            client.kill_task(kill).await?;
+            json::done(as_json, || said);
+            Ok(())
         }
         Task::Logs {
             framework,
