@@ -172,6 +172,71 @@ fn config_check_shows_each_setting_with_its_source() {
 }
 
 #[test]
+fn config_check_looks_at_the_files_and_ports_that_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let wrong = |flags: &str, message: &str| {
+        let run = proffer(dir.path(), &format!("config check {flags}"));
+        assert_eq!(run.status, 2, "{flags}: {}", run.err);
+        assert!(run.err.contains(message), "{flags}: {}", run.err);
+    };
+    let tls = "--set host.tls-certificate=none.pem --set host.tls-key=none.key";
+    wrong(tls, "host.tls-certificate = 'none.pem': No such file");
+    let tls = "--set agent.tls-authority=none.pem";
+    wrong(tls, "agent.tls-authority = 'none.pem': cannot read none.pem");
+    let policy = "--set host.policy=none.wasm";
+    wrong(policy, "cannot read the component none.wasm");
+    wrong("--set agent.task-user=noone", "'noone' is not in /etc/passwd");
+    let port = "--set host.http=127.0.0.1:5050";
+    wrong(port, "host.listen has that port already");
+    let port = "--set host.http=127.0.0.1:7 --set agent.listen=127.0.0.1:7";
+    wrong(port, "--set: agent.listen = '127.0.0.1:7': host.http has that port already");
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    wrong("--data file", "data: ");
+    std::fs::create_dir(dir.path().join("data")).unwrap();
+    std::fs::write(dir.path().join("data/token"), "short").unwrap();
+    wrong("--data data", "data/token");
+    // An agent's machine need not be the host's.
+    let run = proffer(dir.path(), "config check --set agent.listen=127.0.0.1:5050");
+    assert_eq!(run.status, 0, "{}", run.err);
+}
+
+#[test]
+fn a_mistyped_variable_is_told_once_by_whatever_reads_settings() {
+    let dir = tempfile::tempdir().unwrap();
+    for line in ["status", "config check", "agent list"] {
+        let ended = Command::new(env!("CARGO_BIN_EXE_proffer"))
+            .args(line.split_whitespace())
+            .current_dir(dir.path())
+            .env_clear()
+            .env("HOME", dir.path())
+            .env("PROFFER_HOTS_LEASE", "2s")
+            .output()
+            .unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        let warning = "warning: PROFFER_HOTS_LEASE is set and is no setting; did you mean PROFFER_HOST_LEASE?\n";
+        assert_eq!(said.matches(warning).count(), 1, "{line}: {said}");
+    }
+}
+
+#[test]
+fn commands_that_print_no_json_refuse_to_be_asked_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    for line in [
+        "demo",
+        "up",
+        "host",
+        "agent",
+        "task logs f t",
+        "task fetch f t x",
+    ] {
+        let line = format!("{line} --json");
+        fails(dir.path(), &line, 2, "--json: this command prints");
+    }
+    let run = proffer(dir.path(), "plugin new mine --kind policy --json");
+    assert_eq!(run.out, "{\n  \"path\": \"./mine\"\n}\n", "{}", run.err);
+}
+
+#[test]
 fn help_goes_to_standard_output_and_lists_statuses() {
     let dir = tempfile::tempdir().unwrap();
     let run = proffer(dir.path(), "--help");

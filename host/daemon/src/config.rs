@@ -149,6 +149,12 @@ impl HostConfig {
             recording,
             core: checker.core(),
         };
+        if config
+            .http
+            .is_some_and(|http| http.is_in_the_way_of(config.listen))
+        {
+            checker.reject("host.http", "host.listen has that port already");
+        }
         if checker.wrong.is_empty() {
             Ok(config)
         } else {
@@ -484,6 +490,11 @@ mod tests {
         assert!(wrong[0].starts_with("host.tls-key"), "{wrong:?}");
         let wrong = check(&[("host.http", "0.0.0.0:1"), tls[0], tls[1]]).unwrap_err();
         assert!(wrong[0].starts_with("host.http"), "{wrong:?}");
+        let wrong = check(&[("host.http", "127.0.0.1:5050")]).unwrap_err();
+        assert_eq!(
+            wrong,
+            ["host.http = '127.0.0.1:5050': host.listen has that port already"]
+        );
     }
 
     #[test]

@@ -80,6 +80,15 @@ impl ListenAddress {
         self.0
     }
 
+    /// Whether one that listens here takes the other's port. Port 0 is any that is free.
+    #[must_use]
+    pub fn is_in_the_way_of(self, other: Self) -> bool {
+        let (one, two) = (self.0, other.0);
+        let share_machine =
+            one.ip() == two.ip() || one.ip().is_unspecified() || two.ip().is_unspecified();
+        one.port() != 0 && one.port() == two.port() && share_machine
+    }
+
     /// Listens there; calls are answered once the socket is given to a server.
     ///
     /// # Errors
@@ -137,6 +146,19 @@ mod tests {
         ListenAddress::check(local, Protection::TokenOnly).unwrap();
         ListenAddress::check(open, Protection::Tls).unwrap();
         ListenAddress::check(open, Protection::InsecureNetwork).unwrap();
+    }
+
+    #[test]
+    fn a_port_is_one_servers_on_each_address() {
+        let meet = |one: &str, two: &str| {
+            let [one, two] = [one, two].map(|text| ListenAddress(text.parse().unwrap()));
+            (one.is_in_the_way_of(two), two.is_in_the_way_of(one))
+        };
+        assert_eq!(meet("127.0.0.1:1", "127.0.0.1:1"), (true, true));
+        assert_eq!(meet("127.0.0.1:1", "0.0.0.0:1"), (true, true));
+        assert_eq!(meet("127.0.0.1:1", "127.0.0.1:2"), (false, false));
+        assert_eq!(meet("127.0.0.1:1", "127.0.0.2:1"), (false, false));
+        assert_eq!(meet("127.0.0.1:0", "127.0.0.1:0"), (false, false));
     }
 
     #[tokio::test]

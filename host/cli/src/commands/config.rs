@@ -1,9 +1,20 @@
 //! `config check`: every setting, its value, where it comes from, and what is wrong.
 
+use std::io::ErrorKind;
+use std::path::Path;
+
+use proffer_agent::AgentConfig;
+use proffer_build::World;
+use proffer_daemon::config::TlsFiles;
+use proffer_daemon::{HostConfig, InvalidSetting, PolicyChoice};
+use proffer_rpc::{Tls, Token};
 use serde_json::json;
 
+use super::framework::read_component;
+use crate::connect::token_file;
+use crate::input::{self, TEXT_BYTES_MAX};
 use crate::json;
-use crate::settings::{InvalidSettings, Settings, agent, all_settings, variable_of};
+use crate::settings::{InvalidSettings, Settings, Source, agent, all_settings, variable_of};
 use crate::table::Columns;
 
 pub(crate) fn check(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
@@ -24,10 +35,18 @@ pub(crate) fn check(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
     }
     let mut wrong = Vec::new();
     let data = settings.data_dir()?;
-    if let Err(InvalidSettings(lines)) = settings.host(data) {
-        wrong.extend(lines);
+    wrong.extend(problem_of_data(&data));
+    let agent = agent::checked(settings);
+    match (settings.host(data), &agent) {
+        (Err(InvalidSettings(lines)), _) => wrong.extend(lines),
+        (Ok(host), agent) => {
+            wrong.extend(problems_of_files(settings, &host));
+            if let Ok(agent) = agent {
+                wrong.extend(problem_of_ports(settings, &host, agent));
+            }
+        }
     }
-    if let Err(InvalidSettings(lines)) = agent::problems(settings) {
+    if let Err(InvalidSettings(lines)) = agent {
         wrong.extend(lines);
     }
     if wrong.is_empty() {
@@ -35,6 +54,84 @@ pub(crate) fn check(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
     } else {
         Err(InvalidSettings(wrong).into())
     }
+}
+
+/// What keeps a host from its data directory. One that is not there is made.
+fn problem_of_data(data: &Path) -> Option<String> {
+    let problem = |problem: String| Some(format!("data: {}: {problem}", data.display()));
+    match std::fs::read_dir(data) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return None,
+        Err(error) => return problem(error.to_string()),
+        Ok(_) => {}
+    }
+    let own = rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK;
+    if let Err(error) = rustix::fs::access(data, own) {
+        return problem(format!("it cannot be written: {error}"));
+    }
+    let token = token_file(data);
+    match token.exists().then(|| Token::read(&token)) {
+        Some(Err(error)) => Some(format!("data: {:#}", anyhow::Error::from(error))),
+        _ => None,
+    }
+}
+
+/// What is wrong with the files that a host's settings name.
+fn problems_of_files(settings: &Settings, host: &HostConfig) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if let Some(tls) = &host.tls {
+        wrong.extend(check_tls(tls));
+    }
+    if let PolicyChoice::Component { file, .. } = &host.policy {
+        wrong.extend(check_policy(file).map(|problem| ("host.policy", problem)));
+    }
+    let wrong = wrong.into_iter().map(|(key, problem)| InvalidSetting {
+        key,
+        value: settings.text(key),
+        problem,
+    });
+    settings.explain(&wrong.collect::<Vec<_>>()).0
+}
+
+fn check_tls(files: &TlsFiles) -> Option<(&'static str, String)> {
+    let read = |key, path: &Path| {
+        input::read(path, TEXT_BYTES_MAX).map_err(|error| (key, error.to_string()))
+    };
+    let tls = read("host.tls-certificate", &files.certificate).and_then(|certificate| {
+        let key = read("host.tls-key", &files.key)?;
+        Ok(Tls::Server { certificate, key })
+    });
+    let checked = tls.and_then(|tls| {
+        tls.check_server()
+            .map_err(|problem| ("host.tls-certificate", problem))
+    });
+    checked.err()
+}
+
+fn check_policy(file: &Path) -> Option<String> {
+    let read = read_component(file).and_then(|bytes| Ok(proffer_build::inspect(&bytes)?));
+    match read {
+        Err(error) => Some(format!("{error:#}")),
+        Ok(inspection) if inspection.world != World::Policy => {
+            Some(format!("it is a {}, not a policy", inspection.world))
+        }
+        Ok(_) => None,
+    }
+}
+
+/// Two that would listen on one port of this machine, if both run here: so it must have been said of both.
+fn problem_of_ports(settings: &Settings, host: &HostConfig, agent: &AgentConfig) -> Option<String> {
+    let is_written = |key: &str| settings.get(key).source != Source::Default;
+    let hosts = [("host.listen", Some(host.listen)), ("host.http", host.http)];
+    let meets = hosts.into_iter().find_map(|(key, address)| {
+        let meets = agent.listen.is_in_the_way_of(address?) && is_written(key);
+        meets.then_some(key)
+    });
+    let wrong = InvalidSetting {
+        key: "agent.listen",
+        value: settings.text("agent.listen"),
+        problem: format!("{} has that port already", meets?),
+    };
+    settings.explain(&[wrong]).0.pop()
 }
 
 fn print_table(settings: &Settings) {

@@ -154,12 +154,12 @@ pub(crate) fn check(
 
 /// The settings of an agent alone, for `config check`: nothing of the machine is looked at but what
 /// they name.
-pub(crate) fn problems(settings: &Settings) -> Result<(), InvalidSettings> {
+pub(crate) fn checked(settings: &Settings) -> Result<AgentConfig, InvalidSettings> {
     // Any token will do: none is sent.
     let token =
         Token::parse("no-token-is-sent-here").map_err(|e| InvalidSettings(vec![e.to_string()]))?;
     match check(settings, PathBuf::from("."), token) {
-        Ok(_) => Ok(()),
+        Ok(config) => Ok(config),
         Err(error) => match error.downcast::<InvalidSettings>() {
             Ok(wrong) => Err(wrong),
             Err(error) => Err(InvalidSettings(vec![format!("{error:#}")])),

@@ -90,7 +90,7 @@ fn wrong_values_say_where_they_were_written() {
         Vec::new(),
     )
     .unwrap();
-    let wrong = agent::problems(&settings).unwrap_err().to_string();
+    let wrong = agent::checked(&settings).unwrap_err().to_string();
     assert!(
         wrong.contains("proffer.toml:2: agent.resources = 'cpus:lots'"),
         "{wrong}"
