@@ -113,14 +113,35 @@ impl RunningAgent {
     }
 }
 
-/// Waits for Ctrl-C or TERM.
+/// Waits for Ctrl-C, TERM, or the terminal's end.
 pub(crate) async fn interrupted() -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let mut term = signal(SignalKind::terminate()).context("cannot wait for signals")?;
+    let what = "cannot wait for signals";
+    let mut term = signal(SignalKind::terminate()).context(what)?;
+    let hang_up = async {
+        // Whoever started it with `nohup` wants it to outlive the terminal.
+        if is_ignored(HANG_UP) {
+            return std::future::pending().await;
+        }
+        signal(SignalKind::hangup()).context(what)?.recv().await;
+        anyhow::Ok(())
+    };
     tokio::select! {
-        pressed = tokio::signal::ctrl_c() => pressed.context("cannot wait for signals"),
+        pressed = tokio::signal::ctrl_c() => pressed.context(what),
         _ = term.recv() => Ok(()),
+        hung_up = hang_up => hung_up,
     }
+}
+
+/// The number of SIGHUP.
+const HANG_UP: u32 = 1;
+
+/// Whether this process was started with a signal ignored.
+fn is_ignored(signal: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 /// A directory that belongs to its owner alone, made if need be.
