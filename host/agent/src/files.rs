@@ -85,8 +85,12 @@ impl SandboxStore for Files {
             )));
         };
         if finished != Some(true) && !LOGS.contains(&path.as_str()) {
+            let problem = match finished {
+                None => "has not ended",
+                Some(_) => "ended badly",
+            };
             return Err(FetchRefused::NotYet(format!(
-                "{launch} has not finished: only its logs can be read"
+                "{launch} {problem}: only its stdout and stderr can be read"
             )));
         }
         let opened = self
@@ -94,12 +98,15 @@ impl SandboxStore for Files {
             .existing(framework, *launch)
             .and_then(|sandbox| open_regular(&sandbox.work, path));
         opened.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
                 FetchRefused::Lost(format!("there is no '{path}' in the sandbox of {launch}"))
             }
-            io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput => FetchRefused::Invalid(
-                format!("'{path}' of {launch} is no regular file inside its sandbox"),
-            ),
+            io::ErrorKind::PermissionDenied
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::InvalidFilename
+            | io::ErrorKind::IsADirectory => FetchRefused::Invalid(format!(
+                "'{path}' of {launch} is no regular file inside its sandbox"
+            )),
             _ => FetchRefused::Failed(format!("'{path}' of {launch}: {error}")),
         })
     }

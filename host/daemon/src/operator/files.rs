@@ -19,6 +19,7 @@ impl HostOperator {
     pub(super) async fn output(&self, which: rpc::FetchOutput) -> Answer<Chunks> {
         let view = self.task_view(which.framework, which.task).await?;
         let address = address_of(&view)?;
+        let has_ended = view.state.is_final();
         let file = FetchFile {
             launch: view.launch,
             path: which.path,
@@ -28,7 +29,11 @@ impl HostOperator {
         let this = self.clone();
         // Ends with the file, or when nobody takes the chunks any more.
         tokio::spawn(async move {
-            if let Err(error) = this.copy(&address, &file, &send).await {
+            if let Err(mut error) = this.copy(&address, &file, &send).await {
+                // What an ended task's agent does not give out now it never will.
+                if let (true, OperatorError::Conflict(text)) = (has_ended, &error) {
+                    error = OperatorError::NotFound(text.clone());
+                }
                 // Whoever asked has gone: nobody misses the error.
                 let _gone = send.send(Err(error)).await.is_err();
             }
@@ -133,7 +138,7 @@ fn failure(error: FetchError) -> OperatorError {
         FetchError::Refused {
             why: FetchRefused::NotYet(text),
             ..
-        } => OperatorError::Unavailable(text),
+        } => OperatorError::Conflict(text),
         FetchError::Refused {
             why: FetchRefused::Invalid(text),
             ..
