@@ -73,8 +73,8 @@ pub(crate) async fn run(demo: &Demo, settings: &Settings) -> anyhow::Result<()> 
     log::start_quiet();
     let mut progress = Progress::new();
     progress.line(&inputs.describe());
+    let (guests, mut progress) = guests::build(progress).await?;
     let work = async {
-        let guests = guests::build(&mut progress)?;
         forget_last_run(&data)?;
         let mut cluster = Cluster::start(demo, settings, &data, &guests, &inputs).await?;
         let ran = cluster

@@ -13,6 +13,7 @@ use crate::fingerprint::{Record, digest_of_files, digest_of_sources, further_fil
 use crate::inspect::digest;
 use crate::package::{GuestKind, Package, ReadPackageError};
 use crate::progress::Progress;
+use crate::stop::Stop;
 use crate::toolchain::{
     FindToolchainError, Places, Toolchain, ToolchainChoice, ToolchainFinder, WasmTarget,
 };
@@ -27,6 +28,8 @@ pub struct BuildOptions {
     pub output_dir: Option<PathBuf>,
     /// Which toolchains may be used.
     pub toolchain: ToolchainChoice,
+    /// Ends the build early, from another thread.
+    pub stop: Stop,
 }
 
 /// A component that is there, whether built now or before.
@@ -83,6 +86,9 @@ pub enum BuildError {
         #[source]
         source: FinishError,
     },
+    /// [`BuildOptions::stop`] was used.
+    #[error("the build was stopped")]
+    Stopped,
     /// A file cannot be read or written.
     #[error("cannot read or write {}", path.display())]
     Io {
@@ -147,6 +153,7 @@ struct Workspace<'a> {
     target_dir: PathBuf,
     output_dir: PathBuf,
     finder: ToolchainFinder,
+    stop: Stop,
 }
 
 impl<'a> Workspace<'a> {
@@ -168,7 +175,9 @@ impl<'a> Workspace<'a> {
                 options.toolchain,
                 root,
                 &target_dir,
-            ),
+            )
+            .stopped_by(options.stop.clone()),
+            stop: options.stop.clone(),
             target_dir,
         }
     }
@@ -180,7 +189,12 @@ impl<'a> Workspace<'a> {
         built: &mut BTreeMap<String, Built>,
         progress: &mut dyn Progress,
     ) -> Result<(), BuildError> {
-        let toolchain = self.finder.find(target, progress)?;
+        let toolchain = self.finder.find(target, progress);
+        // Whatever it came to then, that is why.
+        if self.stop.is_stopped() {
+            return Err(BuildError::Stopped);
+        }
+        let toolchain = toolchain?;
         let mut stale = Vec::new();
         for package in packages {
             let sources =
@@ -235,9 +249,13 @@ impl<'a> Workspace<'a> {
             packages: &packages,
             target_dir: &self.target_dir,
             log: self.target_dir.join("logs").join(log),
+            stop: &self.stop,
         }
-        .run(progress)
-        .map_err(|source| BuildError::Cargo {
+        .run(progress);
+        if self.stop.is_stopped() {
+            return Err(BuildError::Stopped);
+        }
+        let modules = modules.map_err(|source| BuildError::Cargo {
             packages: names,
             source,
         })?;

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::environment::cargo_home;
 use crate::package::Package;
 use crate::progress::Progress;
+use crate::stop::Stop;
 use crate::toolchain::{Toolchain, WasmTarget};
 
 /// The cargo profile of guests. Where the workspace does not define it, [`PROFILE`] does.
@@ -80,6 +81,8 @@ pub(crate) struct CargoBuild<'a> {
     pub(crate) target_dir: &'a Path,
     /// Where cargo's output is kept.
     pub(crate) log: PathBuf,
+    /// Ends it early.
+    pub(crate) stop: &'a Stop,
 }
 
 impl CargoBuild<'_> {
@@ -92,12 +95,13 @@ impl CargoBuild<'_> {
             ));
         }
         let mut log = self.create_log()?;
-        let mut child = RunningChild(self.command().spawn()?);
-        let stdout = child.0.stdout.take();
+        let child = self.stop.guard(self.command().spawn()?);
+        let pipes = child.with(|child| (child.stdout.take(), child.stderr.take()));
+        let (stdout, stderr) = pipes.unwrap_or_default();
         let artifacts = thread::spawn(move || read_artifacts(stdout));
         let mut excerpt = Excerpt::default();
         let mut said_waiting = false;
-        if let Some(stderr) = child.0.stderr.take() {
+        if let Some(stderr) = stderr {
             for line in BufReader::new(stderr).split(b'\n') {
                 let line = String::from_utf8_lossy(&line?).into_owned();
                 writeln!(log, "{line}").map_err(|source| self.log_error(source))?;
@@ -111,7 +115,10 @@ impl CargoBuild<'_> {
                 excerpt.add(line);
             }
         }
-        let status = child.0.wait()?;
+        let status = child.with(Child::wait).unwrap_or_else(|| {
+            let gone = "cargo was taken from its guard";
+            Err(io::Error::other(gone))
+        })?;
         // The thread reads and collects; it cannot panic, and with no list nothing is found.
         let artifacts = artifacts.join().unwrap_or_default();
         if !status.success() {
@@ -214,17 +221,6 @@ impl CargoBuild<'_> {
                 },
                 found: modules.iter().map(|module| module.file.clone()).collect(),
             })
-    }
-}
-
-/// A child that does not outlive its parent's interest: killed when an error is returned early.
-struct RunningChild(Child);
-
-impl Drop for RunningChild {
-    fn drop(&mut self) {
-        // Fails for a child that has ended, which is the usual case.
-        self.0.kill().ok();
-        self.0.wait().ok();
     }
 }
 

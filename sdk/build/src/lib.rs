@@ -46,6 +46,8 @@ mod cargo;
 
 mod progress;
 
+mod stop;
+
 mod builder;
 
 mod template;
@@ -61,5 +63,6 @@ pub use manifest::{
 pub use package::{GuestKind, Package, ReadPackageError};
 pub use progress::{Progress, Silent};
 pub use sections::ReadWasmError;
+pub use stop::Stop;
 pub use template::{NewPlugin, NewPluginError, SdkSource, new_plugin};
 pub use toolchain::{FindToolchainError, Toolchain, ToolchainChoice, WasmTarget};

@@ -15,6 +15,7 @@ use std::process::{Command, Stdio};
 
 use crate::environment::{command, path_beginning_with, search_path};
 use crate::progress::Progress;
+use crate::stop::Stop;
 
 mod compiler;
 mod rustup;
@@ -218,6 +219,12 @@ impl ToolchainFinder {
             on_path: None,
             of_distribution: None,
         }
+    }
+
+    /// What is downloaded can be ended early.
+    pub(crate) fn stopped_by(mut self, stop: Stop) -> ToolchainFinder {
+        self.target_additions = self.target_additions.stopped_by(stop);
+        self
     }
 
     pub(crate) fn find(

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use proffer_build::{
-    BuildError, BuildOptions, Built, GuestKind, NewPlugin, PluginWorld, SdkSource, World, build,
-    inspect, new_plugin,
+    BuildError, BuildOptions, Built, GuestKind, NewPlugin, PluginWorld, Progress, SdkSource, World,
+    build, inspect, new_plugin,
 };
 use tempfile::TempDir;
 
@@ -26,7 +26,15 @@ fn build_here(dirs: &[PathBuf], output: &TempDir) -> Option<Result<Vec<Built>, B
         output_dir: Some(output.path().to_owned()),
         ..BuildOptions::default()
     };
-    let result = build(dirs, &options, &mut |line: &str| println!("{line}"));
+    build_unless_missing(dirs, &options, &mut |line: &str| println!("{line}"))
+}
+
+fn build_unless_missing(
+    dirs: &[PathBuf],
+    options: &BuildOptions,
+    progress: &mut dyn Progress,
+) -> Option<Result<Vec<Built>, BuildError>> {
+    let result = build(dirs, options, progress);
     if let Err(BuildError::Toolchain(missing)) = &result {
         let required = std::env::var("PROFFER_REQUIRE_ALL").is_ok_and(|value| value == "1");
         assert!(!required, "{missing}");
@@ -48,6 +56,28 @@ fn chain_of(error: &dyn Error) -> String {
 
 fn build_well(dirs: &[PathBuf], output: &TempDir) -> Option<Vec<Built>> {
     Some(build_here(dirs, output)?.unwrap_or_else(|error| panic!("{}", chain_of(&error))))
+}
+
+#[test]
+fn a_build_that_is_stopped_as_it_compiles_leaves_no_component() {
+    let output = tempfile::tempdir().unwrap();
+    let options = BuildOptions {
+        target_dir: Some(repository().join("target/guests")),
+        output_dir: Some(output.path().to_owned()),
+        ..BuildOptions::default()
+    };
+    let stop = options.stop.clone();
+    let mut progress = |line: &str| {
+        if line.starts_with("building ") {
+            stop.stop();
+        }
+    };
+    let dirs = [repository().join("plugins/tasks/wordcount")];
+    let Some(result) = build_unless_missing(&dirs, &options, &mut progress) else {
+        return;
+    };
+    assert!(matches!(result, Err(BuildError::Stopped)), "{result:?}");
+    assert_eq!(fs::read_dir(output.path()).unwrap().count(), 0);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::environment::command;
 use crate::progress::Progress;
+use crate::stop::{Guarded, Stop};
 use crate::toolchain::WasmTarget;
 
 /// How long a failure is remembered: a machine without rustup's server has none tomorrow either, and
@@ -23,13 +24,19 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Adds targets through rustup, and remembers failures.
 pub(super) struct TargetAddition {
     state_dir: PathBuf,
+    stop: Stop,
 }
 
 impl TargetAddition {
     pub(super) fn remembered_in(state_dir: &Path) -> TargetAddition {
         TargetAddition {
             state_dir: state_dir.to_owned(),
+            stop: Stop::default(),
         }
+    }
+
+    pub(super) fn stopped_by(self, stop: Stop) -> TargetAddition {
+        TargetAddition { stop, ..self }
     }
 
     /// Runs `rustup target add`, unless it failed less than a day ago.
@@ -48,10 +55,14 @@ impl TargetAddition {
             ));
         }
         progress.line(&format!("rustup target add {triple}"));
-        let outcome = run(rustup, triple, workspace_root);
+        let outcome = run(rustup, triple, workspace_root, &self.stop);
         let Err(reason) = outcome else {
             return Ok(());
         };
+        // That says nothing of rustup.
+        if self.stop.is_stopped() {
+            return Err(reason);
+        }
         progress.line(&format!(
             "`rustup target add {triple}` failed ({reason}); it is not tried again for a day"
         ));
@@ -73,7 +84,7 @@ fn is_recent(file: &Path) -> bool {
         .is_some_and(|age| age < FAILURE_REMEMBERED)
 }
 
-fn run(rustup: &Path, triple: &str, dir: &Path) -> Result<(), String> {
+fn run(rustup: &Path, triple: &str, dir: &Path, stop: &Stop) -> Result<(), String> {
     let mut child = command(rustup)
         .current_dir(dir)
         .args(["target", "add", triple])
@@ -92,7 +103,7 @@ fn run(rustup: &Path, triple: &str, dir: &Path) -> Result<(), String> {
             Some(Ok(_)) | None => text,
         }
     });
-    let outcome = wait(&mut child);
+    let outcome = wait(&stop.guard(child));
     let said = reader.join().unwrap_or_default();
     match outcome? {
         true => Ok(()),
@@ -100,18 +111,14 @@ fn run(rustup: &Path, triple: &str, dir: &Path) -> Result<(), String> {
     }
 }
 
-/// Whether the child succeeded; kills it after the time-out.
-fn wait(child: &mut Child) -> Result<bool, String> {
+/// Whether the child succeeded; after the time-out it is killed with its guard.
+fn wait(child: &Guarded<'_>) -> Result<bool, String> {
     let deadline = Instant::now() + TIMEOUT;
     loop {
-        match child.try_wait() {
+        match child.with(Child::try_wait).unwrap_or(Ok(None)) {
             Ok(Some(status)) => return Ok(status.success()),
             Ok(None) if Instant::now() < deadline => thread::sleep(POLL_INTERVAL),
-            Ok(None) => {
-                // Both fail only if it has ended by itself, which is as well.
-                child.kill().and_then(|()| child.wait().map(drop)).ok();
-                return Err(format!("no end after {} s", TIMEOUT.as_secs()));
-            }
+            Ok(None) => return Err(format!("no end after {} s", TIMEOUT.as_secs())),
             Err(error) => return Err(error.to_string()),
         }
     }
