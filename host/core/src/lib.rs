@@ -27,6 +27,7 @@ mod batches;
 mod book;
 mod checkpoint;
 mod commands;
+mod components;
 mod config;
 mod constraint;
 mod demands;

@@ -228,6 +228,12 @@ impl Core {
         self.flush(out);
     }
 
+    /// The last facts that were to be made durable, and the last that are.
+    #[must_use]
+    pub fn durable_up_to(&self) -> (Seq, Seq) {
+        (self.gate.issued, self.gate.persisted)
+    }
+
     /// A host that goes on calls nobody before it is durable that it does: the ids that it will show
     /// are spent then, also if it dies at once.
     fn has_resumed(&self) -> bool {

@@ -58,6 +58,11 @@ impl Upgrade {
     pub(crate) fn version(&self) -> &str {
         &self.to.version
     }
+
+    /// Its component's digest.
+    pub(crate) fn digest(&self) -> &str {
+        &self.to.digest
+    }
 }
 
 impl Framework {

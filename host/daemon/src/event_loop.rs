@@ -15,7 +15,7 @@ use proffer_record::Recorder;
 use proffer_rpc::agent::{AgentConnectionEvent, ToAgentSender};
 use proffer_store::etcd::Authority;
 use proffer_store::{JournalLimit, WriteStoreError};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::frameworks::Frameworks;
@@ -61,6 +61,8 @@ pub(crate) struct EventLoop {
     pub(crate) recorder: Recorder,
     pub(crate) usage: UsageSeries,
     pub(crate) metrics: Arc<Metrics>,
+    /// Told when one is no more: nobody may use its component.
+    pub(crate) framework_removed: Arc<Notify>,
     pub(crate) shutdown: watch::Receiver<bool>,
     pub(crate) waiting: Waiting,
 }
@@ -168,6 +170,10 @@ impl EventLoop {
     fn perform(&mut self, action: Action) {
         match action {
             Action::Persist { seq, facts } => {
+                let is_removal = |fact: &Fact| matches!(fact, Fact::FrameworkRemoved { .. });
+                if facts.iter().any(is_removal) {
+                    self.framework_removed.notify_one();
+                }
                 self.waiting.facts.extend(facts);
                 self.waiting.facts_seq = seq;
             }

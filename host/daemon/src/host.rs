@@ -17,9 +17,9 @@ use proffer_rpc::serve::Server;
 use proffer_rpc::{BindError, Bound, Tls, Token, TokenError};
 use proffer_store::etcd::{Authority, OpenClusterError};
 use proffer_store::{
-    Components, FrameworkStates, JournalLimit, OpenStoreError, Recovered, Store, open,
+    Components, FrameworkStates, JournalLimit, OpenStoreError, Pin, Recovered, Store, open,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
@@ -34,6 +34,7 @@ use crate::metrics::Metrics;
 use crate::operator::{About, HostOperator};
 use crate::persister::Persister;
 use crate::policy_seat::{LoadedPolicy, Loader, PolicySeats};
+use crate::unused_components::remove_when_told;
 use crate::usage::UsageSeries;
 
 /// Connection events that may wait for the loop's own queue.
@@ -159,6 +160,8 @@ pub(crate) struct Parts {
     pub(crate) plugins: PluginHost,
     pub(crate) policy: Option<(LoadedPolicy, proffer_model::policy::Feeds)>,
     pub(crate) components: Components,
+    /// The settings' policy may decide again in any term.
+    pub(crate) _settings_policy: Option<Pin>,
     pub(crate) clock: Clock,
 }
 
@@ -203,7 +206,11 @@ impl Host {
             None => Components::new(dir.join("components")),
         };
         let policy = load_policy(&plugins, &components, &config.policy).await?;
+        let digest = policy
+            .as_ref()
+            .map(|(policy, _)| policy.identity.digest.clone());
         let parts = Parts {
+            _settings_policy: digest.map(|digest| components.pin(&digest)),
             config,
             bound,
             http,
@@ -333,6 +340,7 @@ impl Term {
             let _sent = handle.send(Input::Event(event)).await.is_ok();
         }
         let recorder = start_recorder(config, &core, clock);
+        let framework_removed = Arc::new(Notify::new());
         let event_loop = EventLoop {
             core,
             clock,
@@ -346,6 +354,7 @@ impl Term {
             recorder,
             usage: usage.clone(),
             metrics: Arc::clone(&metrics),
+            framework_removed: Arc::clone(&framework_removed),
             shutdown: shutting_down.clone(),
             waiting: Waiting::default(),
         };
@@ -375,6 +384,17 @@ impl Term {
             .operators(operator);
         let mut others = vec![policy_task];
         others.push(tokio::spawn(forward(connection_events, handle.clone())));
+        let (stopping, removing) = (
+            stopped(shutting_down.clone()),
+            remove_when_told(handle.clone(), components.clone(), framework_removed),
+        );
+        others.push(tokio::spawn(async move {
+            // Dropped between two looks, it has removed what it was about to, or has not begun.
+            tokio::select! {
+                () = removing => {}
+                () = stopping => {}
+            }
+        }));
         let stopping = stopped(shutting_down.clone());
         others.push(tokio::spawn(async move {
             if let Err(error) = server.serve(bound, stopping).await {

@@ -3,9 +3,11 @@
 //! Where several hosts share an etcd, components are kept there too, and a host's own files are copies
 //! that it makes when it needs them: no directory is shared.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest, Sha256};
 
@@ -22,13 +24,51 @@ pub struct Components {
     dir: PathBuf,
     /// Where other hosts find them.
     shared: Option<Cluster>,
+    wanted: Arc<Mutex<Wanted>>,
+}
+
+/// What must not be removed, although nobody may refer to it yet.
+#[derive(Debug, Default)]
+struct Wanted {
+    pinned: BTreeMap<String, usize>,
+    /// Pinned or kept since the last removal began.
+    touched: BTreeSet<String>,
+}
+
+/// A component stays as long as this is held.
+#[derive(Debug)]
+#[must_use = "a component whose pin is dropped may be removed"]
+pub struct Pin {
+    digest: String,
+    wanted: Arc<Mutex<Wanted>>,
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let mut wanted = locked(&self.wanted);
+        if let Some(pins) = wanted.pinned.get_mut(&self.digest) {
+            *pins -= 1;
+            if *pins == 0 {
+                wanted.pinned.remove(&self.digest);
+            }
+        }
+    }
+}
+
+/// A panic while it was held cannot have left it half changed.
+fn locked(wanted: &Mutex<Wanted>) -> MutexGuard<'_, Wanted> {
+    wanted.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Components {
     /// Uses this directory; it is made when the first component is kept.
     #[must_use]
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir, shared: None }
+        Self {
+            dir,
+            shared: None,
+            wanted: Arc::default(),
+        }
     }
 
     /// Keeps components in etcd, and copies of them in this directory.
@@ -37,6 +77,62 @@ impl Components {
         Self {
             dir,
             shared: Some(cluster),
+            wanted: Arc::default(),
+        }
+    }
+
+    /// Keeps a component from [`Components::remove_unused`] until whoever is to refer to it does.
+    pub fn pin(&self, digest: &str) -> Pin {
+        let mut wanted = locked(&self.wanted);
+        *wanted.pinned.entry(digest.to_owned()).or_default() += 1;
+        wanted.touched.insert(digest.to_owned());
+        Pin {
+            digest: digest.to_owned(),
+            wanted: Arc::clone(&self.wanted),
+        }
+    }
+
+    /// Begins a removal of what nobody refers to: the digests of all files here. What is kept or pinned
+    /// from now on stays.
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
+    pub fn begin_removal(&self) -> Result<BTreeSet<String>, ComponentError> {
+        let mut wanted = locked(&self.wanted);
+        wanted.touched = wanted.pinned.keys().cloned().collect();
+        drop(wanted);
+        let failed = |source| ComponentError::io(&self.dir, source);
+        let entries = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+            entries => entries.map_err(failed)?,
+        };
+        let mut digests = BTreeSet::new();
+        for entry in entries {
+            let name = entry.map_err(failed)?.file_name();
+            let hex = name.to_str().and_then(|name| name.strip_suffix(".wasm"));
+            let digest = hex.map(|hex| format!("sha256:{hex}"));
+            digests.extend(digest.filter(|digest| check_digest(digest).is_ok()));
+        }
+        Ok(digests)
+    }
+
+    /// Removes this host's file of a component, unless it was kept or pinned since the removal began; says
+    /// whether it is gone.
+    ///
+    /// # Errors
+    /// If the file cannot be removed.
+    pub fn remove_unused(&self, digest: &str) -> Result<bool, ComponentError> {
+        let path = self.path(digest)?;
+        // Held: whoever keeps it next finds it there or gone, and does not rely on what is about to go.
+        let wanted = locked(&self.wanted);
+        if wanted.touched.contains(digest) || wanted.pinned.contains_key(digest) {
+            return Ok(false);
+        }
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(ComponentError::io(&path, source))
+            }
+            _ => Ok(true),
         }
     }
 
@@ -54,6 +150,8 @@ impl Components {
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), ComponentError> {
+        // Also one that is fetched from the others: somebody is about to use it.
+        locked(&self.wanted).touched.insert(digest_of(bytes));
         // A file that is there and whole is left alone: readers may have it open.
         if fs::read(path).is_ok_and(|kept| kept == bytes) {
             return Ok(());
@@ -158,4 +256,35 @@ pub(crate) fn write_whole(dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<(
 /// Makes a directory's entries durable.
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     fs::File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_or_pinned_while_a_removal_runs_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let components = Components::new(dir.path().join("components"));
+        let all = ["pinned", "kept again", "unpinned meanwhile", "unused"];
+        let digests = all.map(|text| digest_of(text.as_bytes()));
+        for (digest, text) in digests.iter().zip(all) {
+            components.put(digest, text.as_bytes()).unwrap();
+        }
+        std::fs::write(dir.path().join("components/other"), "").unwrap();
+        let [pinned, kept, unpinned, unused] = &digests;
+        let _pin = components.pin(pinned);
+        let short = components.pin(unpinned);
+        let listed = components.begin_removal().unwrap();
+        assert_eq!(listed, digests.iter().cloned().collect());
+        drop(short);
+        components.put(kept, all[1].as_bytes()).unwrap();
+        let removed = |digest: &String| components.remove_unused(digest).unwrap();
+        assert_eq!(digests.each_ref().map(removed), [false, false, false, true]);
+        assert!(components.get(unused).is_err());
+        // Nobody refers to them by the next time.
+        components.begin_removal().unwrap();
+        let left = [pinned, kept, unpinned].map(removed);
+        assert_eq!(left, [false, true, true]);
+    }
 }

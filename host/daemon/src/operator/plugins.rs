@@ -8,6 +8,7 @@ use proffer_model::RoleName;
 use proffer_plugin::{Kind, LoadPluginError, LoadedPlugin};
 use proffer_rpc::operator as rpc;
 use proffer_rpc::operator::{Answer, OperatorError};
+use proffer_store::Pin;
 
 use super::{HostOperator, gone, no_framework, refused, role_names};
 
@@ -78,7 +79,7 @@ impl HostOperator {
             add.name
         };
         let digest = loaded.digest().to_owned();
-        self.keep(&digest, add.component.to_vec()).await?;
+        let _pin = self.keep(&digest, add.component.to_vec()).await?;
         let framework = NewFramework {
             name: Arc::from(name.as_str()),
             version: loaded.version().to_owned(),
@@ -134,7 +135,7 @@ impl HostOperator {
         let config = upgrade.config.as_deref();
         check_config(&loaded, config.unwrap_or(&before.config))?;
         let digest = loaded.digest().to_owned();
-        self.keep(&digest, upgrade.component.to_vec()).await?;
+        let _pin = self.keep(&digest, upgrade.component.to_vec()).await?;
         let asked = FrameworkUpgrade {
             name: upgrade.name,
             version: loaded.version().to_owned(),
@@ -169,11 +170,13 @@ impl HostOperator {
         Some(loaded.ok()?.name().to_owned())
     }
 
-    pub(super) async fn keep(&self, digest: &str, bytes: Vec<u8>) -> Answer<()> {
+    /// Keeps a component: for good once the core refers to it, and until then as long as the pin is held.
+    pub(super) async fn keep(&self, digest: &str, bytes: Vec<u8>) -> Answer<Pin> {
+        let pin = self.components.pin(digest);
         let (components, digest) = (self.components.clone(), digest.to_owned());
         let kept = tokio::task::spawn_blocking(move || components.put(&digest, &bytes)).await;
         match kept {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => Ok(pin),
             Ok(Err(error)) => Err(OperatorError::Unavailable(error.to_string())),
             Err(error) => Err(OperatorError::Internal(error.to_string())),
         }

@@ -55,17 +55,18 @@ impl HostOperator {
         let guards = guards.iter().map(|text| guard(text));
         let guards = guards.collect::<Answer<Vec<WaitGuard>>>()?;
         let trial = trial(shadow, dry_run)?;
-        let policy = if component.is_empty() {
+        // The pin is held until the core refers to it.
+        let (policy, _pin) = if component.is_empty() {
             if !config.is_empty() {
                 let text = "the native policy takes no configuration: swap to its component";
                 return Err(OperatorError::Invalid(text.to_owned()));
             }
-            None
+            (None, None)
         } else {
             let plugin = self.plugins.load(component.to_vec(), Kind::Policy).await;
             let plugin = plugin.map_err(|error| OperatorError::Invalid(error.to_string()))?;
-            self.keep(plugin.digest(), component.to_vec()).await?;
-            Some(LoadedPolicy::new(plugin, &config))
+            let pin = self.keep(plugin.digest(), component.to_vec()).await?;
+            (Some(LoadedPolicy::new(plugin, &config)), Some(pin))
         };
         self.put_in(Next {
             policy,
