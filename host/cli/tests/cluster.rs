@@ -15,6 +15,8 @@ use proffer_rpc::{PeerAddress, Tls, Token};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
+#[path = "cluster/edges.rs"]
+mod edges;
 #[path = "cluster/lifecycle.rs"]
 mod lifecycle;
 #[path = "cluster/policies.rs"]
@@ -187,15 +189,13 @@ impl Cluster {
     }
 
     fn start_agent(&mut self, number: usize) {
+        self.start_agent_with(number, "cpus:2;mem:2048;disk:4096");
+    }
+
+    fn start_agent_with(&mut self, number: usize, resources: &str) {
         let components = self.guests["wordcount"].parent().unwrap().to_owned();
         let mut command = self.command(&self.dir.path().join(format!("agent{number}")));
-        command.args([
-            "agent",
-            "--join",
-            &self.address,
-            "--resources",
-            "cpus:2;mem:2048;disk:4096",
-        ]);
+        command.args(["agent", "--join", &self.address, "--resources", resources]);
         command
             .arg("--token-file")
             .arg(self.host_data().join("token"));

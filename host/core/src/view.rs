@@ -131,6 +131,8 @@ pub struct FrameworkView {
     pub digest: String,
     /// Its roles; suppressed ones with `true`.
     pub roles: Vec<(RoleName, bool)>,
+    /// Whether it takes gpus.
+    pub gpus: bool,
     /// Whether it steps.
     pub standing: FrameworkStanding,
     /// Its last committed step.
@@ -360,6 +362,7 @@ impl Core {
                 .keys()
                 .map(|role| (role.clone(), fw.suppressed.contains(role)))
                 .collect(),
+            gpus: fw.record.gpus,
             standing: fw.record.standing.clone(),
             step: fw.record.step,
             tasks: (

@@ -37,6 +37,9 @@ pub struct Manifest {
     /// The roles that it asks to be in.
     #[serde(default)]
     pub roles: Vec<String>,
+    /// Whether it takes gpus.
+    #[serde(default)]
+    pub gpus: bool,
     /// What it asks for.
     #[serde(default)]
     pub limits: AskedLimits,

@@ -15,6 +15,7 @@
 //! | `contract` | string | the contract's version that it was built against, as in its exports: `"0.1.0-dev.1"` |
 //! | `description` | string | one line for people; may be empty |
 //! | `roles` | strings | the roles that it asks to be in; may be empty |
+//! | `gpus` | boolean | whether it takes gpus: without, it is offered no agent that has some |
 //! | `limits` | object | `memory-mib`, `step-cpu-ms`, `state-mib`: whole numbers above 0, each optional: what it asks for, the host's defaults otherwise |
 //! | `config-schema` | object or boolean | the JSON schema of its configuration, optional: the host holds a framework's to it before it runs; a policy's `configure` judges for itself |
 //! | `imports` | strings | the interfaces that it asks for, without versions: `"proffer:framework/state"` |
@@ -118,6 +119,9 @@ pub struct Manifest {
     /// The roles that it asks to be in.
     #[serde(default)]
     pub roles: Vec<String>,
+    /// Whether it takes gpus: without, it is offered no agent that has some.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gpus: bool,
     /// What it asks for.
     #[serde(default)]
     pub limits: Limits,
@@ -238,6 +242,9 @@ pub struct ManifestDraft {
     /// The roles that it asks to be in.
     #[serde(default)]
     pub roles: Vec<String>,
+    /// Whether it takes gpus.
+    #[serde(default)]
+    pub gpus: bool,
     /// What it asks for.
     #[serde(default)]
     pub limits: LimitsDraft,
@@ -288,6 +295,7 @@ impl ManifestDraft {
             contract,
             description: self.description.clone().unwrap_or_default(),
             roles: self.roles.clone(),
+            gpus: self.gpus,
             limits: Limits {
                 memory_mib: self.limits.memory_mib,
                 step_cpu_ms: self.limits.step_cpu_ms,

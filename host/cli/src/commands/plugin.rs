@@ -129,6 +129,13 @@ fn print_inspection(inspection: &Inspection) {
     for import in imports {
         outln!("          {import}");
     }
+    if inspection
+        .manifest
+        .as_ref()
+        .is_some_and(|manifest| manifest.gpus)
+    {
+        outln!("takes     gpus");
+    }
     for export in &inspection.exports {
         outln!("exports   {}", printable(&export.name));
     }

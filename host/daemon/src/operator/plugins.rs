@@ -16,6 +16,9 @@ use super::{HostOperator, gone, no_framework, refused, role_names};
 /// operator's own patience (three minutes) shall not end before.
 const UPGRADE_WITHIN: Duration = Duration::from_secs(170);
 
+/// What taking gpus is called among the things that a framework asks for: no interface has such a name.
+const GPUS: &str = "gpus";
+
 impl HostOperator {
     pub(super) async fn inspect_component(
         &self,
@@ -43,7 +46,7 @@ impl HostOperator {
             digest: loaded.digest().to_owned(),
             size: loaded.bytes() as u64,
             roles: manifest.roles.clone(),
-            imports: loaded.imports().to_vec(),
+            imports: asks_for(&loaded),
             limits: limits.into_iter().flatten().collect(),
             config_schema: manifest
                 .config_schema
@@ -86,7 +89,7 @@ impl HostOperator {
             digest: digest.clone(),
             roles: roles(add.roles, &loaded)?,
             config: add.config,
-            gpus: false,
+            gpus: loaded.manifest().gpus,
             options: proffer_model::fact::FrameworkOptions::default(),
         };
         match self
@@ -130,6 +133,13 @@ impl HostOperator {
                  other one, its state is of no use to it",
                 upgrade.name,
                 loaded.name()
+            )));
+        }
+        if loaded.manifest().gpus && !before.gpus {
+            return Err(OperatorError::Invalid(format!(
+                "this version takes gpus and {} was added without: that cannot change while it runs; \
+                 remove it and run the new version",
+                upgrade.name
             )));
         }
         let config = upgrade.config.as_deref();
@@ -183,14 +193,16 @@ impl HostOperator {
     }
 }
 
-/// Everything that it imports has been approved.
+/// All that an operator approves: what it imports, and the gpus that it takes.
+fn asks_for(loaded: &LoadedPlugin) -> Vec<String> {
+    let gpus = loaded.manifest().gpus.then(|| GPUS.to_owned());
+    loaded.imports().iter().cloned().chain(gpus).collect()
+}
+
+/// Everything that it asks for has been approved.
 fn check_approved(loaded: &LoadedPlugin, approved: &[String]) -> Answer<()> {
-    let missing: Vec<&str> = loaded
-        .imports()
-        .iter()
-        .filter(|import| !approved.contains(import))
-        .map(String::as_str)
-        .collect();
+    let mut missing = asks_for(loaded);
+    missing.retain(|asked| !approved.contains(asked));
     if missing.is_empty() {
         return Ok(());
     }

@@ -176,7 +176,7 @@ pub struct Plugin {
     pub size: u64,
     /// Roles that it asks for.
     pub roles: Vec<String>,
-    /// Interfaces that it imports: what has to be approved.
+    /// What has to be approved: interfaces that it imports, and `gpus` if it takes them.
     pub imports: Vec<String>,
     /// Limits that it asks for.
     pub limits: Vec<Limit>,

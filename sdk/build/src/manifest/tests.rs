@@ -15,6 +15,7 @@ fn manifest() -> Manifest {
         contract: "0.1.0-dev.1".to_owned(),
         description: "Runs things at times.".to_owned(),
         roles: vec!["batch".to_owned()],
+        gpus: true,
         limits: Limits {
             memory_mib: Some(64),
             step_cpu_ms: None,
@@ -46,7 +47,7 @@ fn the_json_is_stable() {
         json,
         "{\"manifest-version\":1,\"name\":\"cron\",\"version\":\"0.3.1\",\"world\":\"framework\",\
          \"contract\":\"0.1.0-dev.1\",\"description\":\"Runs things at times.\",\"roles\":[\"batch\"],\
-         \"limits\":{\"memory-mib\":64,\"state-mib\":16},\"config-schema\":{\"type\":\"object\"},\
+         \"gpus\":true,\"limits\":{\"memory-mib\":64,\"state-mib\":16},\"config-schema\":{\"type\":\"object\"},\
          \"imports\":[\"proffer:framework/state\"],\"language\":\"rust\"}"
     );
     assert_eq!(Manifest::from_json(json.as_bytes()).unwrap(), manifest());
@@ -59,7 +60,7 @@ fn optional_fields_may_be_absent_and_unknown_ones_are_ignored() {
     let manifest = Manifest::from_json(json).unwrap();
     assert_eq!(manifest.world, PluginWorld::Policy);
     assert_eq!(manifest.limits, Limits::default());
-    assert!(manifest.roles.is_empty() && manifest.config_schema.is_none());
+    assert!(manifest.roles.is_empty() && manifest.config_schema.is_none() && !manifest.gpus);
 }
 
 #[test]
