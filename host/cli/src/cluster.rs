@@ -151,13 +151,18 @@ pub(crate) fn private_dir(dir: &Path) -> anyhow::Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(dir)
-        .with_context(|| {
-            let text = format!(
-                "cannot make the data directory {}; give another with --data DIR",
-                dir.display()
-            );
-            Failure::Usage(text)
-        })
+        .with_context(|| unusable("make", dir))?;
+    // Somebody else's, for instance: said here, because whatever is opened in it first would say it worse.
+    std::fs::read_dir(dir)
+        .map(drop)
+        .with_context(|| unusable("read", dir))
+}
+
+fn unusable(what: &str, dir: &Path) -> Failure {
+    Failure::Usage(format!(
+        "cannot {what} the data directory {}; give another with --data DIR",
+        dir.display()
+    ))
 }
 
 /// Becomes a runner.

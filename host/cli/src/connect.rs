@@ -34,7 +34,11 @@ pub(crate) async fn connect(settings: &Settings) -> anyhow::Result<OperatorClien
         given => given.to_owned(),
     };
     let path = token_file(&data);
-    if !path.exists() {
+    let exists = path.try_exists().with_context(|| {
+        let problem = format!("cannot look into the data directory {}", data.display());
+        Failure::Usage(problem)
+    })?;
+    if !exists {
         return Err(Failure::Unreachable(format!(
             "no host has run on {}: there is no token; start one with `proffer up`, or give the --data \
              directory of the one that runs",

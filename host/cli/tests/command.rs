@@ -182,14 +182,23 @@ fn config_check_looks_at_the_files_and_ports_that_are_named() {
     let tls = "--set host.tls-certificate=none.pem --set host.tls-key=none.key";
     wrong(tls, "host.tls-certificate = 'none.pem': No such file");
     let tls = "--set agent.tls-authority=none.pem";
-    wrong(tls, "agent.tls-authority = 'none.pem': cannot read none.pem");
+    wrong(
+        tls,
+        "agent.tls-authority = 'none.pem': cannot read none.pem",
+    );
     let policy = "--set host.policy=none.wasm";
     wrong(policy, "cannot read the component none.wasm");
-    wrong("--set agent.task-user=noone", "'noone' is not in /etc/passwd");
+    wrong(
+        "--set agent.task-user=noone",
+        "'noone' is not in /etc/passwd",
+    );
     let port = "--set host.http=127.0.0.1:5050";
     wrong(port, "host.listen has that port already");
     let port = "--set host.http=127.0.0.1:7 --set agent.listen=127.0.0.1:7";
-    wrong(port, "--set: agent.listen = '127.0.0.1:7': host.http has that port already");
+    wrong(
+        port,
+        "--set: agent.listen = '127.0.0.1:7': host.http has that port already",
+    );
     std::fs::write(dir.path().join("file"), "").unwrap();
     wrong("--data file", "data: ");
     std::fs::create_dir(dir.path().join("data")).unwrap();
@@ -198,6 +207,38 @@ fn config_check_looks_at_the_files_and_ports_that_are_named() {
     // An agent's machine need not be the host's.
     let run = proffer(dir.path(), "config check --set agent.listen=127.0.0.1:5050");
     assert_eq!(run.status, 0, "{}", run.err);
+}
+
+#[test]
+fn a_data_directory_of_somebody_elses_is_named_as_what_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let set_mode = |path: &Path, mode| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(path, mode).unwrap();
+    };
+    set_mode(dir.path(), 0o755);
+    set_mode(&data, 0);
+    for line in ["up", "host", "demo", "status", "task list"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_proffer"));
+        command
+            .args(line.split_whitespace())
+            .arg("--data")
+            .arg(&data)
+            .current_dir(dir.path())
+            .env_clear()
+            .env("HOME", dir.path());
+        if rustix::process::geteuid().is_root() {
+            // Nobody keeps root out.
+            std::os::unix::process::CommandExt::uid(&mut command, 65_534);
+        }
+        let ended = command.output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(2), "{line}: {said}");
+        assert!(said.contains(data.to_str().unwrap()), "{line}: {said}");
+        assert!(said.contains("data directory"), "{line}: {said}");
+    }
 }
 
 #[test]
