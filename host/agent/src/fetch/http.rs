@@ -145,7 +145,9 @@ mod tests {
             endless.starts_with("URL: it is larger than 100 bytes"),
             "{endless}"
         );
-        let circle = "HTTP/1.1 302 Found\r\nLocation: URL\r\nContent-Length: 0\r\n\r\n";
+        // The server answers one call of each connection.
+        let circle = "HTTP/1.1 302 Found\r\nLocation: URL\r\nConnection: close\r\n\
+                      Content-Length: 0\r\n\r\n";
         let circle = downloaded(circle).await.unwrap_err();
         assert!(circle.contains("redirects"), "{circle}");
         let gone = downloaded("HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n").await;
