@@ -85,6 +85,12 @@ pub(crate) struct Waiting {
 impl EventLoop {
     /// Runs until the shutdown or the store's end.
     pub(crate) async fn run(mut self) -> Ended {
+        let ended = self.work().await;
+        self.persister.end().await;
+        ended
+    }
+
+    async fn work(&mut self) -> Ended {
         let mut sampling = tokio::time::interval(SAMPLE_EVERY);
         sampling.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut batch = Vec::with_capacity(INPUTS_AT_ONCE);

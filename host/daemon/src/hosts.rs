@@ -115,7 +115,7 @@ impl Standby {
                 won = role.wait_for(|role| matches!(role, Role::Leading(_))) => {
                     return match won.map(|role| role.clone()) {
                         Ok(Role::Leading(fence)) => Ok(Some(fence)),
-                        // The election's task is gone: a bug.
+                        // The election's thread is gone: a bug.
                         _ => Err(HostFailed::Panicked),
                     };
                 }
@@ -211,7 +211,8 @@ pub(crate) async fn run(
     };
     let cluster = first.cluster.clone();
     let place = Place::of(&parts, advertise.as_deref()).encode();
-    let election = Election::start(cluster.clone(), *lease, place);
+    let election = Election::start(&cluster, *lease, place)
+        .map_err(|error| HostFailed::Start(Box::new(StartHostError::Thread(error))))?;
     let mut next = Some(first);
     let ended = loop {
         let standby = match next.take() {

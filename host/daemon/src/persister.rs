@@ -54,6 +54,15 @@ impl Persister {
         }
     }
 
+    /// Waits for the job under way and ends the thread. On a thread for waiting: the store's calls to etcd
+    /// need the runtime's own, of which a small machine has one.
+    pub(crate) async fn end(self) {
+        let ended = tokio::task::spawn_blocking(move || drop(self));
+        if ended.await.is_err() {
+            tracing::error!("the store's thread was not waited for");
+        }
+    }
+
     /// What became of the job. Cancel-safe.
     pub(crate) async fn written(&mut self) -> Option<Result<(), WriteStoreError>> {
         let written = self.written.recv().await;

@@ -59,7 +59,7 @@ fn in_etcd() -> Result<(), Box<dyn std::error::Error>> {
     let (cluster, mut store, election) = runtime.block_on(async {
         let cluster = Cluster::open(address, runtime.handle().clone()).await?;
         let lease = proffer_model::Duration::from_secs(10);
-        let election = Election::start(cluster.clone(), lease, "bench".to_owned());
+        let election = Election::start(&cluster, lease, "bench".to_owned())?;
         let mut role = election.role();
         let role = role.wait_for(|role| matches!(role, Role::Leading(_)));
         let Role::Leading(fence) = *role.await? else {

@@ -36,7 +36,7 @@ pub(crate) fn task_id(task: usize) -> TaskId {
 pub(crate) async fn fill_etcd(store: &str, agents: usize, tasks: usize) -> anyhow::Result<()> {
     let address: EtcdAddress = store.parse()?;
     let cluster = Cluster::open(address, tokio::runtime::Handle::current()).await?;
-    let election = Election::start(cluster.clone(), LEASE, "filling".to_owned());
+    let election = Election::start(&cluster, LEASE, "filling".to_owned())?;
     let mut role = election.role();
     let leads = role
         .wait_for(|role| matches!(role, Role::Leading(_)))

@@ -37,6 +37,8 @@ const AGENTS_PER_CONNECTION: usize = 200;
 pub(crate) const FACTS_PER_COMMIT: usize = 2_000;
 /// The shortest lease that etcd grants.
 pub(crate) const LEASE: proffer_model::Duration = proffer_model::Duration::from_secs(2);
+/// A leader is looked at for so long after the last agent is back: several leases.
+const LED_FOR: Duration = Duration::from_secs(10);
 /// Everything that is waited for comes within this.
 pub(crate) const WITHIN: Duration = Duration::from_secs(600);
 
@@ -148,8 +150,12 @@ fn failover(runtime: &tokio::runtime::Runtime, agents: usize, tasks: usize) -> a
         }
         bail!("{} agents are connected", connected.load(Ordering::Relaxed))
     };
+    let first = reign_of(&etcd)?;
     let (_, all) = all_back(begun)?;
-    println!("{agents} agents registered in {all:.2} s");
+    println!(
+        "{agents} agents registered in {all:.2} s, {}",
+        led_on(&first, &reign_of(&etcd)?)
+    );
     let leader = leader_of(&etcd)?;
     let (dead, alive) = if hosts[0].address.to_string() == leader {
         (0, 1)
@@ -163,23 +169,46 @@ fn failover(runtime: &tokio::runtime::Runtime, agents: usize, tasks: usize) -> a
         "from kill -9 (lease {LEASE}): the next leader answers after {answered:.2} s, all agents are back after {all:.2} s; its resident memory {} MiB",
         hosts[alive].resident_mib()?
     );
+    // It goes on under what all those agents have to say.
+    let second = reign_of(&etcd)?;
+    let watched = Instant::now();
+    while watched.elapsed() < LED_FOR {
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    println!(
+        "{:.0} s later: {}",
+        seconds(watched),
+        led_on(&second, &reign_of(&etcd)?)
+    );
     Ok(())
 }
 
 /// `HOST:PORT` of the leader, as etcd says it.
 pub(crate) fn leader_of(etcd: &EtcdServer) -> anyhow::Result<String> {
+    let place = leadership_key(etcd, "--print-value-only")?;
+    Ok(place.lines().next().unwrap_or_default().to_owned())
+}
+
+/// Tells one leader's time from another's: etcd's revision at which the key was made. Empty: nobody leads.
+fn reign_of(etcd: &EtcdServer) -> anyhow::Result<String> {
+    let fields = leadership_key(etcd, "--write-out=fields")?;
+    let made = fields.lines().find(|line| line.contains("CreateRevision"));
+    Ok(made.unwrap_or_default().to_owned())
+}
+
+fn led_on(before: &str, after: &str) -> &'static str {
+    match before == after && !after.is_empty() {
+        true => "the leader led on",
+        false => "THE LEADER CHANGED MEANWHILE",
+    }
+}
+
+fn leadership_key(etcd: &EtcdServer, how: &str) -> anyhow::Result<String> {
     let got = Command::new("etcdctl")
         .env("ETCDCTL_API", "3")
-        .args([
-            "--endpoints",
-            &etcd.member(),
-            "get",
-            "--print-value-only",
-            "proffer/leader",
-        ])
+        .args(["--endpoints", &etcd.member(), "get", how, "proffer/leader"])
         .output()?;
-    let place = String::from_utf8(got.stdout)?;
-    Ok(place.lines().next().unwrap_or_default().to_owned())
+    Ok(String::from_utf8(got.stdout)?)
 }
 
 pub(crate) fn seconds(since: Instant) -> f64 {

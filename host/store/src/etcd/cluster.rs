@@ -108,6 +108,15 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// The same over connections of its own, which this runtime looks after.
+    pub(super) fn connected_anew(&self, runtime: Handle) -> Self {
+        Self {
+            client: Client::new(&self.address, runtime),
+            keys: self.keys.clone(),
+            address: Arc::clone(&self.address),
+        }
+    }
+
     /// Which etcd, and where in it, for people.
     #[must_use]
     pub fn name(&self) -> String {

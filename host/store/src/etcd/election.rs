@@ -1,6 +1,10 @@
 //! The leadership machine, driven: etcd's leases, a watch on the key, a clock.
+//!
+//! It runs on a thread of its own, with a runtime and connections to etcd of its own: whatever keeps
+//! the host's other threads busy, be it for seconds, a lease is renewed in its time. So a host steps
+//! down when it could not reach etcd, and not because it had much to do.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use proffer_model::{Duration, Timestamp};
@@ -26,6 +30,8 @@ pub struct Authority(Arc<Held>);
 struct Held {
     /// By [`clock`]; `u64::MAX` of a host that shares its store with nobody.
     until: AtomicU64,
+    /// The election was given up: it says no more until when.
+    ended: AtomicBool,
     counts: Mutex<Counts>,
 }
 
@@ -43,8 +49,8 @@ pub enum Role {
 pub struct Election {
     role: watch::Receiver<Role>,
     authority: Authority,
+    /// The thread ends when this does.
     orders: mpsc::Sender<Order>,
-    task: tokio::task::JoinHandle<()>,
 }
 
 #[derive(Debug)]
@@ -63,6 +69,7 @@ impl Authority {
     fn held_until(until: u64) -> Self {
         Self(Arc::new(Held {
             until: AtomicU64::new(until),
+            ended: AtomicBool::new(false),
             counts: Mutex::default(),
         }))
     }
@@ -81,6 +88,9 @@ impl Authority {
     /// Whether effects may leave at this moment.
     #[must_use]
     pub fn holds(&self) -> bool {
+        if self.0.ended.load(Ordering::Acquire) {
+            return false;
+        }
         match self.0.until.load(Ordering::Acquire) {
             u64::MAX => true,
             until => clock().0 < until,
@@ -90,6 +100,10 @@ impl Authority {
     fn until(&self, until: Option<Timestamp>) {
         let until = until.map_or(0, |at| at.0);
         self.0.until.store(until, Ordering::Release);
+    }
+
+    fn end(&self) {
+        self.0.ended.store(true, Ordering::Release);
     }
 
     fn count(&self, counts: Counts) {
@@ -108,12 +122,18 @@ fn clock() -> Timestamp {
 
 impl Election {
     /// Begins to campaign. `place` is what others learn of a leader.
-    #[must_use]
-    pub fn start(cluster: Cluster, lease: Duration, place: String) -> Self {
+    ///
+    /// # Errors
+    /// If there is no thread to be had.
+    pub fn start(cluster: &Cluster, lease: Duration, place: String) -> std::io::Result<Self> {
         let (role_sender, role) = watch::channel(Role::Following(None));
         let authority = Authority::held_until(0);
         let (orders, taken) = mpsc::channel(4);
         let (events, incoming) = mpsc::channel(EVENTS_QUEUE);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let cluster = cluster.connected_anew(runtime.handle().clone());
         let driver = Driver {
             machine: Leadership::new(Timings::of_lease(lease), clock()),
             requests: Requests {
@@ -125,18 +145,24 @@ impl Election {
             authority: authority.clone(),
             wake: None,
         };
-        let task = tokio::spawn(async move {
-            tokio::select! {
-                () = driver.run(taken, incoming) => {}
-                () = watch_key(cluster, events) => {}
-            }
-        });
-        Self {
+        // It ends with the election; nobody waits for it.
+        let _thread = std::thread::Builder::new()
+            .name("proffer-leader".to_owned())
+            .spawn(move || {
+                runtime.block_on(async {
+                    tokio::select! {
+                        () = driver.run(taken, incoming) => {}
+                        () = watch_key(cluster, events) => {}
+                    }
+                });
+                // What is still asked of etcd is not waited for.
+                runtime.shutdown_background();
+            })?;
+        Ok(Self {
             role,
             authority,
             orders,
-            task,
-        }
+        })
     }
 
     /// What this host is, now and later.
@@ -153,7 +179,7 @@ impl Election {
 
     /// A write was refused: somebody else leads.
     pub async fn fenced_off(&self) {
-        // An error means that the task is gone, and with it any claim to lead.
+        // An error means that the thread is gone, and with it any claim to lead.
         let _gone = self.orders.send(Order::FencedOff).await.is_err();
     }
 
@@ -161,7 +187,7 @@ impl Election {
     pub async fn resign(self) {
         let (done, resigned) = oneshot::channel();
         if self.orders.send(Order::Resign(done)).await.is_ok() {
-            // An error means that the task is gone.
+            // An error means that the thread is gone.
             let _gone = resigned.await.is_err();
         }
     }
@@ -169,8 +195,7 @@ impl Election {
 
 impl Drop for Election {
     fn drop(&mut self) {
-        self.authority.until(None);
-        self.task.abort();
+        self.authority.end();
     }
 }
 

@@ -366,7 +366,7 @@ fn of_two_hosts_one_leads_and_the_other_follows_at_its_end() {
     let cluster = etcd.cluster();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let entered = runtime.enter();
-    let start = |place: &str| Election::start(cluster.clone(), lease, place.to_owned());
+    let start = |place: &str| Election::start(&cluster, lease, place.to_owned()).unwrap();
     let until = |election: &Election, wanted: &dyn Fn(&Role) -> bool| {
         let mut role = election.role();
         runtime.block_on(async {
@@ -410,4 +410,33 @@ fn of_two_hosts_one_leads_and_the_other_follows_at_its_end() {
     etcd.server.restart();
     until(&third, &leads);
     drop(entered);
+}
+
+#[test]
+fn a_host_whose_threads_are_all_busy_keeps_its_lease() {
+    let Some(etcd) = InEtcd::start_server() else {
+        return;
+    };
+    let lease = proffer_model::Duration::from_secs(2);
+    // Nothing runs on it but while it is driven: all that was spawned there stands still after that.
+    let busy = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let cluster = etcd.cluster();
+    let election = busy.block_on(async {
+        let election = Election::start(&cluster, lease, "a:1".to_owned()).unwrap();
+        let mut role = election.role();
+        let led = role.wait_for(|role| matches!(role, Role::Leading(_)));
+        let led = tokio::time::timeout(WITHIN, led).await;
+        led.unwrap().unwrap();
+        election
+    });
+    let authority = election.authority();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(lease.0 * 5 / 2) {
+        assert!(authority.holds(), "lost after {:?}", begun.elapsed());
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    assert_eq!(authority.counts().unwrap().terms, 1);
 }
