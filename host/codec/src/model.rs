@@ -331,7 +331,7 @@ codec_enum!(fact::Effect {
     DemandSet { demand, since }, DemandCleared { key }, Suppressed { roles }, Revived { roles },
     TimerSet { id, due, at }, TimerCleared { id }, EventQueued { number, event },
     EventTaken { number }, UpgradeTried(a), EventBlamed { event }, EventSkipped(a), Converted { agent, from, to },
-    OutputBound(a),
+    OutputBound(a), TimeTold { at },
 });
 codec_struct!(fact::OutputRecord {
     name,

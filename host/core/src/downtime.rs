@@ -3,12 +3,15 @@
 //! A framework's timer that is to fire after so long, and the time that an unreachable agent has left,
 //! run while a host runs. So the host says durably every [`ALIVE_EVERY`] that it does, and one that
 //! goes on where another ended puts what waits off by the time between. After a crash such a timer
-//! is late by less than that; it is never early.
+//! is late by less than that; it is never early. Each step's fact says the time too ([`Effect::TimeTold`]):
+//! a host that goes on begins no earlier than that, whatever its clock shows.
+//!
+//! [`Effect::TimeTold`]: proffer_model::fact::Effect::TimeTold
 
 use proffer_codec::codec_struct;
 use proffer_model::fact::Fact;
 use proffer_model::framework::{Due, Standing};
-use proffer_model::{Duration, FrameworkId, Timestamp};
+use proffer_model::{Duration, FrameworkId, Reason, Remedy, Timestamp};
 
 use crate::agenda::Deadline;
 use crate::machine::Core;
@@ -16,6 +19,8 @@ use crate::machine::Core;
 /// How often the host says that it runs: a fact every ten seconds is nothing for the store, and ten
 /// seconds are little for what outlives a host.
 const ALIVE_EVERY: Duration = Duration::from_secs(10);
+/// Clocks that are looked after differ by less, and nobody needs to hear of it.
+const CLOCKS_DIFFER: Duration = Duration(1_000);
 /// After a restart, what depends on knowing who holds what waits until so many agents are back ...
 const BACK_PERCENT: usize = 80;
 /// ... or until so long has passed (Mesos's numbers).
@@ -48,6 +53,15 @@ impl Core {
         }
     }
 
+    /// No time before this is told.
+    pub(crate) fn told_until(&self) -> Timestamp {
+        #[cfg(feature = "planted")]
+        if crate::planted::Planted::ClockBelieved.is_planted() {
+            return Timestamp(0);
+        }
+        self.alive_at
+    }
+
     /// This host goes on where another ended.
     pub(crate) fn resume(&mut self) {
         let now = self.now;
@@ -72,6 +86,18 @@ impl Core {
                 until,
             });
             self.agenda.add(until, Deadline::AgentsBack);
+        }
+    }
+
+    /// Says that this host's clock is behind what a former host's has shown, if it is.
+    pub(crate) fn note_clock(&mut self, clock: Timestamp) {
+        let ahead = self.pace.ahead(clock);
+        if ahead >= CLOCKS_DIFFER {
+            let text = format!(
+                "this host's clock is {ahead} behind the time that is in the facts: time runs at three \
+                 quarters of its speed until the clock has caught up; look after the clocks of the hosts"
+            );
+            self.note(None, Reason::new("clock-behind", Remedy::Mend, text));
         }
     }
 

@@ -398,7 +398,8 @@ impl Framework {
             | Effect::DemandSet { .. }
             | Effect::DemandCleared { .. }
             | Effect::Converted { .. }
-            | Effect::OutputBound(_) => {}
+            | Effect::OutputBound(_)
+            | Effect::TimeTold { .. } => {}
         }
     }
 }

@@ -46,6 +46,7 @@ mod machine;
 mod operators;
 mod options;
 mod outputs;
+mod pace;
 #[cfg(feature = "planted")]
 mod planted;
 mod play;

@@ -25,6 +25,7 @@ use crate::framework::{Framework, Item};
 use crate::handles::{ClientId, Handles};
 use crate::inverse::Inverses;
 use crate::operators::Waiting;
+use crate::pace::Pace;
 use crate::presence::GoneAgents;
 use crate::view::Counters;
 
@@ -34,6 +35,8 @@ pub struct Core {
     pub(crate) config: CoreConfig,
     /// The time of the event being handled; never falls.
     pub(crate) now: Timestamp,
+    /// How that follows from the host's clock.
+    pub(crate) pace: Pace,
     pub(crate) agenda: Agenda,
     pub(crate) handles: Handles,
     pub(crate) agents: BTreeMap<AgentId, Box<Agent>>,
@@ -80,6 +83,7 @@ pub struct Core {
 codec_struct!(Core {
     config,
     now,
+    pace,
     agenda,
     handles,
     agents,
@@ -169,6 +173,7 @@ impl Core {
         let mut core = Self {
             config,
             now,
+            pace: Pace::new(now, now),
             agenda: Agenda::default(),
             handles: Handles::default(),
             agents: BTreeMap::new(),
@@ -216,9 +221,10 @@ impl Core {
 
     /// Handles one event and leaves what is to be done in `out`, in order.
     ///
-    /// `now` is the event's time; a time before the last event's counts as that.
-    pub fn handle(&mut self, now: Timestamp, event: Event, out: &mut Outbox) {
-        self.now = self.now.max(now);
+    /// `clock` is what the host's clock shows; a time before the last event's counts as that. A host
+    /// whose clock is behind what facts have told begins at their time and lets its clock catch up.
+    pub fn handle(&mut self, clock: Timestamp, event: Event, out: &mut Outbox) {
+        self.now = self.now.max(self.pace.time(clock));
         self.fire_due();
         self.dispatch(event);
         if self.has_resumed() {
@@ -429,7 +435,7 @@ impl Core {
         if next != self.gate.woken_at {
             self.gate.woken_at = next;
             if let Some(at) = next {
-                out.push(Action::Wake(at));
+                out.push(Action::Wake(self.pace.clock(at)));
             }
         }
     }

@@ -502,6 +502,13 @@ fn response(request: RequestId, status: u16, text: &str) -> Response {
         status,
         headers: vec![(
             "content-type".to_owned(),
+
+    /// How far the core's time is ahead of a clock of this host that shows this: it was taken over from a
+    /// host whose clock was ahead, and is let catch up.
+    #[must_use]
+    pub fn ahead_of(&self, clock: Timestamp) -> Duration {
+        self.pace.ahead(clock)
+    }
             "text/plain; charset=utf-8".to_owned(),
         )],
         body: format!("{text}\n").into_bytes(),

@@ -22,6 +22,8 @@ pub enum Planted {
     FilterForgotten,
     /// What a task held comes free twice.
     FreedTwice,
+    /// A host that goes on believes its own clock, whatever facts have told.
+    ClockBelieved,
 }
 
 thread_local! {
@@ -30,12 +32,13 @@ thread_local! {
 
 impl Planted {
     /// Every bug, with its name.
-    pub const ALL: [(&str, Self); 5] = [
+    pub const ALL: [(&str, Self); 6] = [
         ("effect-before-fact", Self::EffectBeforeFact),
         ("ack-before-write", Self::AckBeforeWrite),
         ("lease-ignored", Self::LeaseIgnored),
         ("filter-forgotten", Self::FilterForgotten),
         ("freed-twice", Self::FreedTwice),
+        ("clock-believed", Self::ClockBelieved),
     ];
 
     /// From here on every core of this thread has this bug.

@@ -14,6 +14,7 @@ use crate::agents::Agent;
 use crate::config::{CoreConfig, ID_GAP};
 use crate::framework::Item;
 use crate::machine::Core;
+use crate::pace::Pace;
 use crate::tasks::Task;
 
 /// Why facts do not make a core: the store is of another version or damaged.
@@ -71,10 +72,14 @@ impl Replica {
 
     /// The core. Agents are disconnected until they register; frameworks are started by the first
     /// [`Core::handle`].
+    ///
+    /// Time goes on no earlier than facts have told, whatever the clock shows.
     #[must_use]
-    pub fn lead(self, now: Timestamp) -> Core {
+    pub fn lead(self, clock: Timestamp) -> Core {
         let mut core = self.core;
-        core.now = core.now.max(now);
+        core.now = core.now.max(clock).max(core.told_until());
+        core.pace = Pace::new(clock, core.now);
+        core.note_clock(clock);
         core.replaying = false;
         core.recovered = true;
         core.ids.next = core.ids.below + ID_GAP;
@@ -131,10 +136,10 @@ impl Core {
                     agent.told_away = false;
                 }
             }
-            Fact::HostAlive { at } => self.alive_at = at,
+            Fact::HostAlive { at } => self.alive_at = self.alive_at.max(at),
             Fact::HostResumed { at, away } => {
                 self.put_off(away);
-                self.alive_at = at;
+                self.alive_at = self.alive_at.max(at);
             }
             Fact::FrameworkSet(record) => {
                 let framework = record.framework;

@@ -169,8 +169,10 @@ impl Core {
             self.end_offer(id, &Ending::Declined(None));
         }
         self.bound_ended_tasks(framework, &mut run.effects);
-        let effects = std::mem::take(&mut run.effects);
+        let mut effects = std::mem::take(&mut run.effects);
         if !effects.is_empty() || !writes.is_empty() {
+            let at = self.now;
+            self.apply_now(framework, Effect::TimeTold { at }, &mut effects);
             let record = StepRecord {
                 framework,
                 step,
@@ -256,8 +258,12 @@ impl Core {
 
     /// Applies a durable effect; live and in recovery alike.
     pub(crate) fn apply_effect(&mut self, framework: FrameworkId, effect: &Effect) {
-        if let Effect::TimerSet { id, .. } | Effect::TimerCleared { id } = effect {
-            self.unschedule_timer(framework, id);
+        match effect {
+            Effect::TimerSet { id, .. } | Effect::TimerCleared { id } => {
+                self.unschedule_timer(framework, id);
+            }
+            Effect::TimeTold { at } => self.alive_at = self.alive_at.max(*at),
+            _ => {}
         }
         if let Some(fw) = self.frameworks.get_mut(&framework) {
             fw.apply(effect);

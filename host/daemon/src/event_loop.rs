@@ -125,7 +125,7 @@ impl EventLoop {
                 }
                 _ = sampling.tick() => {
                     self.usage.sample(&self.core, self.clock.now());
-                    self.metrics.sample(&self.core);
+                    self.metrics.sample(&self.core, self.clock.now());
                     self.metrics.sample_recording(&self.recorder.tally());
                     let core = &self.core;
                     self.frameworks.forget_gone(|id| core.framework_name(id).is_some());

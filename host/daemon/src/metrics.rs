@@ -6,7 +6,7 @@ mod leadership;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use proffer_core::Core;
-use proffer_model::Amount;
+use proffer_model::{Amount, Timestamp};
 use proffer_record::RecordingTally;
 use proffer_store::etcd::Authority;
 use prometheus_client::encoding::text::encode;
@@ -62,6 +62,7 @@ pub(crate) struct Metrics {
     policies_taken_back: Gauge,
     policy_carried_bytes: Gauge,
     effects_held: Gauge,
+    clock_ahead_ms: Gauge,
     recording: RecordingGauges,
     pub(crate) frameworks: FrameworkMetrics,
 }
@@ -146,6 +147,10 @@ impl Default for Metrics {
                 "What the policy said that a successor should know",
             ),
             effects_held: gauge("effects_held", "Effects that wait for facts to be durable"),
+            clock_ahead_ms: gauge(
+                "clock_ahead_milliseconds",
+                "By how much the time that plug-ins are told is ahead of this host's clock",
+            ),
             recording: RecordingGauges {
                 running: gauge("recording_running", "1 while events are recorded"),
                 events: gauge("recording_events", "Events recorded since the start"),
@@ -167,8 +172,8 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Looks at the core.
-    pub(crate) fn sample(&self, core: &Core) {
+    /// Looks at the core, when the host's clock shows this.
+    pub(crate) fn sample(&self, core: &Core, clock: Timestamp) {
         let pool = core.pool();
         let policy = core.policy();
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
@@ -199,6 +204,7 @@ impl Metrics {
         self.policies_taken_back.set(total(swaps.taken_back));
         self.policy_carried_bytes.set(count(swaps.carried_bytes));
         self.effects_held.set(count(core.held_effects()));
+        self.clock_ahead_ms.set(total(core.ahead_of(clock).0));
         self.frameworks.sample(core);
     }
 

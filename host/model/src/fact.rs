@@ -439,6 +439,11 @@ pub struct OutputRecord {
 
 /// What came of trying another version.
 #[derive(Clone, Debug, PartialEq, Eq)]
+    /// No host tells an earlier time from now on.
+    TimeTold {
+        /// When the step was committed.
+        at: Timestamp,
+    },
 pub struct UpgradeRecord {
     /// The version before.
     pub from: String,

@@ -50,6 +50,8 @@ pub enum Invariant {
     VersionsStart,
     /// A host that begins anew knows what was durable.
     RecoveryTrue,
+    /// No step is told a time before that of one that was committed, on whatever host.
+    TimeNeverFalls,
     /// When faults stop, all demand that fits is served, all tasks end, all queues drain.
     Liveness,
     /// Nothing panics.
@@ -58,7 +60,7 @@ pub enum Invariant {
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Conservation,
         Self::ResourcesOnce,
         Self::EffectsAfterFacts,
@@ -74,6 +76,7 @@ impl Invariant {
         Self::InputsWhole,
         Self::VersionsStart,
         Self::RecoveryTrue,
+        Self::TimeNeverFalls,
         Self::Liveness,
         Self::NoPanic,
     ];
@@ -97,6 +100,7 @@ impl Invariant {
             Self::InputsWhole => "inputs-whole",
             Self::VersionsStart => "versions-start",
             Self::RecoveryTrue => "recovery-true",
+            Self::TimeNeverFalls => "time-never-falls",
             Self::Liveness => "liveness",
             Self::NoPanic => "no-panic",
         }

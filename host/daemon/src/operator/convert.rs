@@ -38,7 +38,8 @@ pub(super) fn status(core: &Core, about: &About, clock: Clock) -> rpc::Status {
         contract: proffer_plugin::CONTRACT_VERSION.to_owned(),
         cluster: about.cluster.clone(),
         started: clock.started(),
-        now: clock.now(),
+        // What it is held against are the core's times, which may be ahead of this host's clock.
+        now: clock.now().max(core.now()),
         http_address: about.http_address.clone(),
         agents: count(pool.agents),
         agents_active: count(pool.agents_active),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proffer_model::fact::Fact;
 use proffer_model::framework::{Batch, Event};
-use proffer_model::{FrameworkId, StepNumber, TaskId, TaskState, TaskUpdate};
+use proffer_model::{FrameworkId, StepNumber, TaskId, TaskState, TaskUpdate, Timestamp};
 
 use super::{Checked, Invariant, Tally};
 
@@ -20,7 +20,10 @@ pub(crate) struct Told {
     /// Steps under way, and what they are told.
     in_flight: BTreeMap<FrameworkId, Call>,
     /// Committed steps whose facts are not durable.
-    pending: BTreeMap<(FrameworkId, StepNumber), Vec<(Key, Heard)>>,
+    pending: BTreeMap<(FrameworkId, StepNumber), Call>,
+    /// The latest time of a committed step, and of a durable one.
+    times: BTreeMap<FrameworkId, Timestamp>,
+    durable_times: BTreeMap<FrameworkId, Timestamp>,
 }
 
 /// A step under way.
@@ -28,6 +31,7 @@ pub(crate) struct Told {
 struct Call {
     step: StepNumber,
     attempt: u32,
+    now: Timestamp,
     heard: Vec<(Key, Heard)>,
 }
 
@@ -42,6 +46,7 @@ impl Told {
     /// A host begins anew: what was not durable is told again.
     pub(crate) fn host_began(&mut self) {
         self.live = self.durable.clone();
+        self.times = self.durable_times.clone();
         self.in_flight.clear();
         self.pending.clear();
     }
@@ -54,6 +59,10 @@ impl Told {
         batch: &Batch,
         tally: &mut Tally,
     ) -> Checked {
+        let before = self.times.get(&framework).copied().unwrap_or_default();
+        tally.holds(Invariant::TimeNeverFalls, batch.now >= before, || {
+            format!("{framework} is told {} after a step at {before}", batch.now)
+        })?;
         let mut heard: BTreeMap<Key, Heard> = BTreeMap::new();
         let updates = batch.events.iter().filter_map(|event| match event {
             Event::Updates(rows) => Some(rows),
@@ -68,6 +77,7 @@ impl Told {
         let call = Call {
             step: batch.step,
             attempt,
+            now: batch.now,
             heard: heard.into_iter().collect(),
         };
         self.in_flight.insert(framework, call);
@@ -95,7 +105,8 @@ impl Told {
     pub(crate) fn committed(&mut self, framework: FrameworkId) {
         if let Some(call) = self.in_flight.remove(&framework) {
             self.live.extend(call.heard.iter().cloned());
-            self.pending.insert((framework, call.step), call.heard);
+            self.times.insert(framework, call.now);
+            self.pending.insert((framework, call.step), call);
         }
     }
 
@@ -104,8 +115,9 @@ impl Told {
         match fact {
             Fact::StepCommitted(record) => {
                 let key = (record.framework, record.step);
-                if let Some(heard) = self.pending.remove(&key) {
-                    self.durable.extend(heard);
+                if let Some(call) = self.pending.remove(&key) {
+                    self.durable_times.insert(record.framework, call.now);
+                    self.durable.extend(call.heard);
                 }
             }
             Fact::FrameworkRemoved { framework } => {

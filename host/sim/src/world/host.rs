@@ -305,6 +305,7 @@ impl World {
             return Ok(());
         };
         let committed = match &event {
+        let time = (now + term.core.ahead_of(now)).max(term.core.now());
             Event::StepCompleted {
                 framework,
                 step,
@@ -314,7 +315,7 @@ impl World {
             } if self.check.told.is_current(*framework, *step, *attempt) => {
                 self.check
                     .offers
-                    .answered(*framework, answer, &term.core, now);
+                    .answered(*framework, answer, &term.core, time);
                 Some(*framework)
             }
             _ => None,
@@ -339,7 +340,7 @@ impl World {
         }
         let Self { check, hosts, .. } = self;
         match hosts[host].term() {
-            Some(term) => check.offers.look(&term.core, now, &mut check.tally),
+            Some(term) => check.offers.look(&term.core, time, &mut check.tally),
             None => Ok(()),
         }
     }

@@ -196,6 +196,7 @@ wire_struct!(
         launch: u64,
         agent: u32,
         suspect: bool,
+    TimeTold { at: u64 },
     }
 );
 
