@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proffer_core::{Event, FrameworkChange, HoldingChange, NewFramework, Play};
-use proffer_model::fact::FrameworkOptions;
+use proffer_model::fact::{FrameworkOptions, ReservationFate};
 use proffer_model::policy::{NONE, Place};
 use proffer_model::{Amounts, Resources};
 
@@ -58,7 +58,11 @@ impl Run<'_> {
             Step::Remove { client } => {
                 let name = self.client(client)?;
                 self.clients.remove(client);
-                let removal = |ticket| Event::FrameworkRemovalAsked { ticket, name };
+                let removal = |ticket| Event::FrameworkRemovalAsked {
+                    ticket,
+                    name,
+                    reservations: ReservationFate::Keep,
+                };
                 Ok(self.stage.order(removal)?)
             }
             Step::Activate { client } => Ok(self.activate(client, true)?),

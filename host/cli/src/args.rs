@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::flags::{AgentCommand, HostFlags, Up};
-pub(crate) use self::framework::{Framework, FrameworkRun, FrameworkUpgrade};
+pub(crate) use self::framework::{
+    Framework, FrameworkRemove, FrameworkRun, FrameworkUpgrade, Reservations,
+};
 pub(crate) use self::policy::{Policy, PolicyCheck, PolicyDiff, PolicySwap};
 pub(crate) use self::replay::{
     Bench, BenchAllocation, Deciders, Explain, Replay, Simulate, Subject,

@@ -9,6 +9,7 @@ mod host;
 mod list;
 mod plugin;
 mod policy;
+mod removal;
 mod replay;
 mod request;
 mod role;

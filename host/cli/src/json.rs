@@ -45,7 +45,7 @@ fn bundle(bundle: &Bundle) -> Value {
     Value::Object(kinds)
 }
 
-fn resources(resources: &Resources) -> Value {
+pub(crate) fn resources(resources: &Resources) -> Value {
     let piles = resources.piles().map(|(terms, amounts)| {
         let mut pile = bundle(amounts);
         if let (Value::Object(pile), Some(role)) = (&mut pile, terms.reserved.last()) {

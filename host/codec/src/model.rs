@@ -249,7 +249,12 @@ codec_enum!(fact::Fact {
     RoleSet { role, weight }, AgentUnreachable { agent, since }, AgentReturned { agent },
     HostAlive { at }, HostResumed { at, away }, QuotaSet { role, quotas }, AgentShaped(a),
     AgentsAllowed { agents }, FrameworkShaped { framework, options }, PolicySet(a),
-    PolicyCarried { sections },
+    PolicyCarried { sections }, ReservationsDecided { framework, fate },
+});
+codec_enum!(fact::ReservationFate {
+    Keep,
+    Release,
+    Wipe
 });
 codec_struct!(fact::PolicyRecord {
     number,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proffer_codec::{codec_enum, codec_newtype, codec_struct};
 use proffer_model::agent::{LaunchUpdate, Registration};
-use proffer_model::fact::{FrameworkOptions, WaitGuard};
+use proffer_model::fact::{FrameworkOptions, ReservationFate, WaitGuard};
 use proffer_model::framework::{Answer, StateWrite};
 use proffer_model::policy::{Feeds, Proposal, Section};
 use proffer_model::{
@@ -66,6 +66,8 @@ pub enum Event {
         ticket: Ticket,
         /// Its name.
         name: String,
+        /// What becomes of what is reserved to roles that are its alone.
+        reservations: ReservationFate,
     },
     /// An operator wants a framework to go on as another version of its component, which is loaded,
     /// checked and stored under its digest.
@@ -413,7 +415,7 @@ pub enum HoldingChange {
 codec_enum!(Event {
     AgentRegistered { connection, registration }, AgentDisconnected { connection },
     AgentHeard { connection }, TaskUpdated { connection, update },
-    FrameworkAdded { ticket, framework }, FrameworkRemovalAsked { ticket, name },
+    FrameworkAdded { ticket, framework }, FrameworkRemovalAsked { ticket, name, reservations },
     FrameworkUpgradeAsked { ticket, upgrade }, EventSkipAsked { ticket, name, event },
     AgentGoneAsked { ticket, agent }, FrameworkResumeAsked { ticket, name },
     StepCompleted { framework, step, attempt, writes, answer },

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proffer_codec::{Codec, Input, InvalidBytes, codec_enum, codec_struct};
 use proffer_model::fact::{
-    BlamedEvent, Effect, FrameworkOptions, FrameworkRecord, FrameworkStanding, SkippedEvent,
-    UpgradeRecord,
+    BlamedEvent, Effect, FrameworkOptions, FrameworkRecord, FrameworkStanding, ReservationFate,
+    SkippedEvent, UpgradeRecord,
 };
 use proffer_model::framework::{AgentChange, Cause, Due, Event, Rescinded};
 use proffer_model::{
@@ -74,6 +74,8 @@ pub(crate) struct Framework {
     pub(crate) constraints: RoleConstraints,
     /// Of roles that it has left while it held something.
     pub(crate) lapsed: BTreeSet<ClientId>,
+    /// What becomes of its roles' reservations when it is removed.
+    pub(crate) reservations: ReservationFate,
 }
 
 /// A framework's questions whose answers wait for it: an answer costs the host more than its
@@ -133,7 +135,8 @@ codec_struct!(Framework {
     changes_missed,
     options,
     constraints,
-    lapsed
+    lapsed,
+    reservations
 });
 
 /// Something that a step is to be told.
@@ -324,6 +327,7 @@ impl Framework {
             options: FrameworkOptions::default(),
             constraints: RoleConstraints::new(),
             lapsed: BTreeSet::new(),
+            reservations: ReservationFate::Keep,
         }
     }
 

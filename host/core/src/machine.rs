@@ -258,8 +258,12 @@ impl Core {
             }
             Event::TaskUpdated { connection, update } => self.task_updated(connection, *update),
             Event::FrameworkAdded { ticket, framework } => self.framework_added(ticket, *framework),
-            Event::FrameworkRemovalAsked { ticket, name } => {
-                self.framework_removal_asked(ticket, &name)
+            Event::FrameworkRemovalAsked {
+                ticket,
+                name,
+                reservations,
+            } => {
+                self.framework_removal_asked(ticket, &name, reservations);
             }
             Event::FrameworkUpgradeAsked { ticket, upgrade } => {
                 self.framework_upgrade_asked(ticket, *upgrade);

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use proffer_codec::codec_struct;
-use proffer_model::fact::{Effect, Fact, FrameworkOptions, FrameworkRecord, FrameworkStanding};
+use proffer_model::fact::{
+    Effect, Fact, FrameworkOptions, FrameworkRecord, FrameworkStanding, ReservationFate,
+};
 use proffer_model::framework::{Request, Response};
 use proffer_model::{
     Amount, Duration, FrameworkId, Reason, Remedy, RequestId, RoleName, StepNumber, TaskId,
@@ -127,7 +129,7 @@ impl Core {
                 format!("a framework has at most {ROLES_MAX} roles"),
             ));
         }
-        Ok(())
+        self.roles_refused(&new.roles)
     }
 
     /// Puts a framework's record in place; live and in recovery alike.
@@ -159,10 +161,20 @@ impl Core {
         })
     }
 
-    pub(crate) fn framework_removal_asked(&mut self, ticket: Ticket, name: &str) {
-        match self.find_framework(name) {
+    pub(crate) fn framework_removal_asked(
+        &mut self,
+        ticket: Ticket,
+        name: &str,
+        fate: ReservationFate,
+    ) {
+        let found = self.find_framework(name).and_then(|framework| {
+            let refused = self.release_refused(framework, fate);
+            refused.map_or(Ok(framework), Err)
+        });
+        match found {
             Ok(framework) => {
                 let why = Reason::new(code::OPERATOR, Remedy::Denied, "an operator removed it");
+                self.decide_fate(framework, fate);
                 self.begin_removal(framework, why, Tasks::Kill);
                 self.reply(ticket, Reply::Done);
             }
@@ -202,6 +214,7 @@ impl Core {
             .values()
             .filter(|task| !task.latest.is_final())
             .count();
+        let roles = fw.record.roles.clone();
         if presumed > 0 {
             let text = format!(
                 "removed with {presumed} tasks on agents that are away: presumed to end, told so when they return"
@@ -214,8 +227,10 @@ impl Core {
             .values()
             .filter_map(|agent| agent.connection)
             .collect();
+        let goes = self.to_be_released(framework);
         self.remove_framework(framework);
         self.facts.push(Fact::FrameworkRemoved { framework });
+        self.release(goes, &roles);
         for connection in agents {
             let message = Box::new(proffer_model::agent::ToAgent::RemoveFramework { framework });
             self.emit_durable(Action::Send {
@@ -474,14 +489,25 @@ impl Core {
             } else {
                 Tasks::Leave
             };
+            if finish.release {
+                self.wipe_if_possible(run.framework);
+            }
             self.begin_removal(run.framework, why, tasks);
         }
     }
 
-    /// The host's clock as this core sees it.
+    /// The time of the last event. It never falls, over a change of host neither; whatever the core
+    /// shows of times is to be held against it.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.now
+    }
+
+    /// How far the core's time is ahead of a clock of this host that shows this: it was taken over from a
+    /// host whose clock was ahead, and is let catch up.
+    #[must_use]
+    pub fn ahead_of(&self, clock: Timestamp) -> Duration {
+        self.pace.ahead(clock)
     }
 }
 
@@ -502,13 +528,6 @@ fn response(request: RequestId, status: u16, text: &str) -> Response {
         status,
         headers: vec![(
             "content-type".to_owned(),
-
-    /// How far the core's time is ahead of a clock of this host that shows this: it was taken over from a
-    /// host whose clock was ahead, and is let catch up.
-    #[must_use]
-    pub fn ahead_of(&self, clock: Timestamp) -> Duration {
-        self.pace.ahead(clock)
-    }
             "text/plain; charset=utf-8".to_owned(),
         )],
         body: format!("{text}\n").into_bytes(),

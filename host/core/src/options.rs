@@ -66,6 +66,9 @@ impl Core {
             gpus,
             options,
         } = change;
+        if let Some(roles) = &roles {
+            self.roles_refused(roles)?;
+        }
         if let Some(options) = options {
             self.set_options(framework, options)?;
         }

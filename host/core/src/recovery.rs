@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use proffer_model::fact::{
-    AgentRecord, Effect, Fact, FrameworkOptions, FrameworkStanding, LaunchRecord,
+    AgentRecord, Effect, Fact, FrameworkOptions, FrameworkStanding, LaunchRecord, ReservationFate,
 };
 use proffer_model::framework::Standing;
 use proffer_model::{AgentId, FrameworkId, Quantity, Resources, TaskState, Timestamp};
@@ -184,6 +184,12 @@ impl Core {
             }
             Fact::PolicySet(record) => self.replay_policy(*record),
             Fact::PolicyCarried { sections } => self.replay_carried(sections),
+            Fact::ReservationsDecided { framework, fate } => {
+                self.known_framework(framework)?;
+                if let Some(fw) = self.frameworks.get_mut(&framework) {
+                    fw.reservations = fate;
+                }
+            }
         }
         Ok(())
     }
@@ -373,6 +379,12 @@ impl Core {
                 facts.push(Fact::FrameworkShaped {
                     framework: *framework,
                     options: Box::new(fw.options.clone()),
+                });
+            }
+            if fw.reservations != ReservationFate::Keep {
+                facts.push(Fact::ReservationsDecided {
+                    framework: *framework,
+                    fate: fw.reservations,
                 });
             }
             let mut push = |effect| {

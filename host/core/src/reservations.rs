@@ -49,17 +49,23 @@ impl Core {
             let short = made.from.minus_down_to_zero(agent.account.free());
             return Err(format!("{short} of it is not free on {id}"));
         }
-        let Conversion { from, to } = made;
-        if self.free_is_noted() {
+        self.convert_free(id, &made);
+        Ok(())
+    }
+
+    /// What is free of an agent becomes something else, durably.
+    pub(crate) fn convert_free(&mut self, id: AgentId, made: &Conversion) {
+        let is_noted = self.free_is_noted();
+        let Some(agent) = self.agents.get_mut(&id) else {
+            return;
+        };
+        if is_noted {
             self.feed.note_free(id, agent.account.free());
         }
         self.feed.retotal(id, agent.account.total());
-        if let Some(agent) = self.agents.get_mut(&id) {
-            agent.account.retotal(&from, &to);
-        }
+        agent.account.retotal(&made.from, &made.to);
         self.note_shape(id);
         self.agent_has_more(id);
-        Ok(())
     }
 
     /// What a client holds becomes something else, in its offers and in the agent's total.
@@ -204,7 +210,7 @@ fn conversion(
     })
 }
 
-fn without_last(terms: &Terms, held: &Resources) -> Result<Terms, String> {
+pub(crate) fn without_last(terms: &Terms, held: &Resources) -> Result<Terms, String> {
     let mut outer = terms.clone();
     let Some(role) = outer.reserved.pop() else {
         return Err("a pile names no role to reserve it to".to_owned());

@@ -183,7 +183,8 @@ impl Operator for HostOperator {
             let view = core
                 .framework_named(&which.name)
                 .ok_or_else(|| no_framework(&which.name))?;
-            Ok(convert::removal_plan(core, &view))
+            let fate = convert::fate(which.reservations);
+            Ok(convert::removal_plan(core, &view, fate))
         })
         .await?
     }
@@ -201,6 +202,7 @@ impl Operator for HostOperator {
         self.done(|ticket| Event::FrameworkRemovalAsked {
             ticket,
             name: which.name,
+            reservations: convert::fate(which.reservations),
         })
         .await
         .map(drop)

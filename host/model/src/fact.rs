@@ -102,6 +102,25 @@ pub enum Fact {
         /// All of it; replaces what was carried before.
         sections: Vec<Section>,
     },
+    /// What becomes of what is reserved to a framework's own roles when it is removed; until this: it is kept.
+    ReservationsDecided {
+        /// Which.
+        framework: FrameworkId,
+        /// What.
+        fate: ReservationFate,
+    },
+}
+
+/// What becomes of what is reserved, at run time, to roles that only a framework is in when it is removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReservationFate {
+    /// Reservations and volumes stay with their roles.
+    #[default]
+    Keep,
+    /// Reservations are let go. No volume may be among them.
+    Release,
+    /// Volumes are destroyed with what is in them, and reservations let go.
+    Wipe,
 }
 
 /// An allocation policy that was put in, and how it came to be.
@@ -420,6 +439,11 @@ pub enum Effect {
     },
     /// A published sandbox was bound to its name, anew if it had been.
     OutputBound(Box<OutputRecord>),
+    /// No host tells an earlier time from now on.
+    TimeTold {
+        /// When the step was committed.
+        at: Timestamp,
+    },
 }
 
 /// A published sandbox.
@@ -439,11 +463,6 @@ pub struct OutputRecord {
 
 /// What came of trying another version.
 #[derive(Clone, Debug, PartialEq, Eq)]
-    /// No host tells an earlier time from now on.
-    TimeTold {
-        /// When the step was committed.
-        at: Timestamp,
-    },
 pub struct UpgradeRecord {
     /// The version before.
     pub from: String,

@@ -33,8 +33,9 @@ pub use cluster::{
 pub use frameworks::{
     AddFramework, AddedFramework, DemandRow, FailingEvent, Framework, FrameworkDetail,
     FrameworkName, FrameworkQuery, FrameworkRequest, FrameworkResponse, FrameworkState,
-    InspectComponent, Limit, PlanRemoval, Plugin, RemovalPlan, RemoveFramework, ResumeFramework,
-    SkipEvent, SkippedEvent, UpgradeFramework, UpgradeOutcome, UpgradedFramework,
+    InspectComponent, Left, LeftBehind, Limit, PlanRemoval, Plugin, RemovalPlan, RemoveFramework,
+    ReservationFate, ResumeFramework, SkipEvent, SkippedEvent, UpgradeFramework, UpgradeOutcome,
+    UpgradedFramework,
 };
 pub use page::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, Page, Paged};
 pub use policies::{

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use proffer_core::{Event, FrameworkChange, NewFramework, Play};
 use proffer_model::Resources;
-use proffer_model::fact::{FrameworkOptions, RoleRules};
+use proffer_model::fact::{FrameworkOptions, ReservationFate, RoleRules};
 
 use super::Run;
 use crate::convert::{constraints_of, role_of, roles_of};
@@ -56,8 +56,11 @@ impl Run<'_> {
             Step::RemoveFramework { id } => {
                 self.frameworks.remove(id);
                 let name = id.clone();
-                self.stage
-                    .order(|ticket| Event::FrameworkRemovalAsked { ticket, name })
+                self.stage.order(|ticket| Event::FrameworkRemovalAsked {
+                    ticket,
+                    name,
+                    reservations: ReservationFate::Keep,
+                })
             }
             Step::DeactivateFramework { id } => self.activate(id, false),
             Step::ActivateFramework { id } => self.activate(id, true),

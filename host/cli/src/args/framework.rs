@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Framework {
@@ -18,13 +18,7 @@ pub(crate) enum Framework {
     /// Go on as another version of its component while its tasks run; also out of quarantine
     Upgrade(FrameworkUpgrade),
     /// Kill its tasks and remove it with its state
-    Remove {
-        /// Its name
-        name: String,
-        /// List what would end, and change nothing
-        #[arg(long)]
-        dry_run: bool,
-    },
+    Remove(FrameworkRemove),
     /// Pass over the event that a quarantined framework fails at, for good
     SkipEvent {
         /// Its name
@@ -69,4 +63,30 @@ pub(crate) struct FrameworkUpgrade {
     /// Approve all that it asks for, without being asked
     #[arg(long)]
     pub(crate) approve: bool,
+}
+
+/// How a framework is removed.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FrameworkRemove {
+    /// Its name
+    pub(crate) name: String,
+    /// List what would end and what becomes of what it leaves, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// What becomes of what was reserved at run time to roles that only this framework is in, and of
+    /// volumes there; what is reserved to roles that others share stays
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) reservations: Reservations,
+}
+
+/// What becomes of the reservations and volumes that a removed framework leaves.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum Reservations {
+    /// All of it stays with its role
+    #[default]
+    Keep,
+    /// Reservations are let go; refused if there is a volume, which holds data
+    Release,
+    /// Volumes are destroyed with what is in them, and reservations let go
+    Wipe,
 }

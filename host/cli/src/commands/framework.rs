@@ -9,14 +9,14 @@ use bytes::Bytes;
 use proffer_model::RoleName;
 use proffer_rpc::operator::{
     AddFramework, COMPONENT_BYTES_MAX, Framework as Row, FrameworkDetail, FrameworkName,
-    FrameworkQuery, InspectComponent, OperatorClient, PlanRemoval, Plugin, RemovalPlan,
-    RemoveFramework, ResumeFramework, SkipEvent, StatusQuery, UpgradeFramework,
+    FrameworkQuery, InspectComponent, OperatorClient, Plugin, ResumeFramework, SkipEvent,
+    UpgradeFramework,
 };
 use serde_json::json;
 
 use super::connect;
 use super::list::{ROWS_MAX, print_or};
-use super::task;
+use super::removal;
 use crate::args::{Framework, FrameworkRun, FrameworkUpgrade};
 use crate::failure::Failure;
 use crate::input;
@@ -53,21 +53,11 @@ pub(crate) async fn run(
             Ok(())
         }
         Framework::Upgrade(command) => upgrade(command, settings, as_json).await,
-        Framework::Remove {
-            name,
-            dry_run: true,
-        } => plan_removal(&connect(settings).await?, name, as_json).await,
+        Framework::Remove(command) => removal::remove(command, settings, as_json).await,
         Framework::SkipEvent { name, event } => {
             let client = connect(settings).await?;
             let said = json!({ "name": name, "skipped": event });
             client.skip_event(SkipEvent { name, event }).await?;
-            json::done(as_json, || said);
-            Ok(())
-        }
-        Framework::Remove { name, .. } => {
-            let client = connect(settings).await?;
-            let said = json!({ "removed": name });
-            client.remove_framework(RemoveFramework { name }).await?;
             json::done(as_json, || said);
             Ok(())
         }
@@ -168,29 +158,6 @@ async fn upgrade(
             upgraded.from
         );
     }
-    Ok(())
-}
-
-async fn plan_removal(client: &OperatorClient, name: String, as_json: bool) -> anyhow::Result<()> {
-    let plan = client.plan_removal(PlanRemoval { name }).await?;
-    let RemovalPlan {
-        tasks_active,
-        tasks_away,
-        tasks,
-    } = &plan;
-    if as_json {
-        json::print(&json!({
-            "tasks_active": tasks_active, "tasks_away": tasks_away,
-            "tasks": json::list(tasks, json::task),
-        }));
-        return Ok(());
-    }
-    let now = client.status(StatusQuery {}).await?.now;
-    print_or(&task::table(tasks, now), "no task of it runs");
-    outln!(
-        "{tasks_active} tasks would be killed; {tasks_away} of them on agents that are away, presumed \
-         to end"
-    );
     Ok(())
 }
 

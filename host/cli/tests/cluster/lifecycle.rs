@@ -224,3 +224,71 @@ fn an_agent_that_is_declared_gone_is_listed_as_that_and_refused_when_it_returns(
     });
     assert!(!ended.unwrap().success(), "it is refused");
 }
+
+#[test]
+fn a_removed_frameworks_reservations_are_listed_kept_for_others_and_released() {
+    let Some(guests) = guests() else { return };
+    let cluster = Cluster::start(guests, 1);
+    let hostile = hostile();
+    let file = hostile.to_str().unwrap();
+    let add = |name: &str, role: &str| {
+        let run = ["framework", "run", file, "--name", name, "--role", role];
+        let added = cluster.ask(&[&run[..], &["--approve"]].concat());
+        assert_eq!(added.status, 0, "{}", added.stderr);
+    };
+    let reserved = |role: &str| {
+        let roles = cluster.ask_json(&["role", "list"]);
+        let rows = roles.as_array().unwrap();
+        let row = rows.iter().find(|row| row["name"] == role);
+        row.map_or(Value::Null, |row| row["reserved"].clone())
+    };
+    add("one", "eng");
+    add("two", "eng");
+    wait_for(|| {
+        cluster
+            .ask(&["reserve", "agent-0", "eng", "cpus:1;mem:64"])
+            .status
+            == 0
+    });
+    let plan = |name: &str| {
+        let remove = ["framework", "remove", name, "--reservations", "release"];
+        cluster.ask_json(&[&remove[..], &["--dry-run"]].concat())
+    };
+    // Two are in the role: what is reserved to it is not the one's to let go.
+    let shared = plan("one");
+    assert_eq!(
+        (&shared["kept"], &shared["released"]),
+        (&1.into(), &0.into())
+    );
+    assert_eq!(shared["left"][0]["shared_role"], true);
+    let remove = |name: &str| {
+        let remove = ["framework", "remove", name, "--reservations", "release"];
+        let removed = cluster.ask(&remove);
+        assert_eq!(removed.status, 0, "{}", removed.stderr);
+        wait_for(|| cluster.ask(&["framework", "show", name]).status != 0);
+    };
+    remove("one");
+    assert_eq!(reserved("eng")["cpus"], 1);
+    let own = plan("two");
+    assert_eq!((&own["kept"], &own["released"]), (&0.into(), &1.into()));
+    let left = &own["left"][0];
+    assert_eq!(
+        (&left["role"], &left["becomes"], &left["resources"]["cpus"]),
+        (&"eng".into(), &"released".into(), &1.into())
+    );
+    let told = cluster.ask(&["framework", "remove", "two", "--dry-run"]);
+    assert!(
+        told.stdout
+            .contains("1 reservations and volumes would stay; 0 reservations would be released"),
+        "{}",
+        told.stdout
+    );
+    remove("two");
+    let unreserved = reserved("eng");
+    assert!(
+        unreserved == Value::Null || unreserved["cpus"] != 1,
+        "{unreserved}"
+    );
+    let wrong = cluster.ask(&["framework", "remove", "two", "--reservations", "burn"]);
+    assert_eq!(wrong.status, USAGE, "{}", wrong.stderr);
+}

@@ -14,6 +14,7 @@ mod partitions;
 mod play;
 mod policies;
 mod random;
+mod removals;
 mod restart;
 mod swaps;
 mod tasks;

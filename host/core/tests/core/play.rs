@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proffer_core::{Blame, ConnectionId, Event, NewFramework, Reply, Ticket};
 use proffer_model::agent::{KnownLaunch, Registration};
-use proffer_model::fact::{FrameworkOptions, FrameworkStanding};
+use proffer_model::fact::{FrameworkOptions, FrameworkStanding, ReservationFate};
 use proffer_model::framework::{Answer, Command, Event as Told};
 use proffer_model::{
     AgentId, AgentInfo, FrameworkId, LaunchNumber, Reason, Remedy, Resources, RoleName, TaskState,
@@ -150,9 +150,19 @@ impl Cluster {
     }
 
     pub(crate) fn remove(&mut self, name: &str) {
+        self.remove_with(name, ReservationFate::Keep);
+    }
+
+    /// With what is to become of its reservations.
+    pub(crate) fn remove_with(&mut self, name: &str, reservations: ReservationFate) -> Ticket {
         let ticket = self.ticket();
         let name = name.to_owned();
-        self.event(Event::FrameworkRemovalAsked { ticket, name });
+        self.event(Event::FrameworkRemovalAsked {
+            ticket,
+            name,
+            reservations,
+        });
+        ticket
     }
 
     /// The step that a framework is in, in words: what it was told.

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use proffer_core::{
-    AgentView, Core, CoreConfig, FrameworkView, GoneView, OfferView, PolicyIdentity, RoleCompared,
-    TaskView, Trial,
+    AgentView, Core, CoreConfig, FrameworkView, GoneView, Left, OfferView, PolicyIdentity,
+    RoleCompared, TaskView, Trial,
 };
-use proffer_model::fact::{FrameworkStanding, PolicyCause};
+use proffer_model::fact::{FrameworkStanding, PolicyCause, ReservationFate};
 use proffer_model::framework::Standing;
 use proffer_model::policy::Finding;
 use proffer_model::{AgentId, AgentInfo, Bundle, Reason, Resources, RoleName};
@@ -136,13 +136,50 @@ pub(super) fn limits(component: Option<FrameworkLimits>, core: &CoreConfig) -> V
     limits
 }
 
-/// What a removal would end.
-pub(super) fn removal_plan(core: &Core, view: &FrameworkView) -> rpc::RemovalPlan {
+/// What becomes of reservations, as the core has it.
+pub(super) fn fate(fate: rpc::ReservationFate) -> ReservationFate {
+    match fate {
+        rpc::ReservationFate::Keep => ReservationFate::Keep,
+        rpc::ReservationFate::Release => ReservationFate::Release,
+        rpc::ReservationFate::Wipe => ReservationFate::Wipe,
+    }
+}
+
+/// What a removal would end, and what would be left.
+pub(super) fn removal_plan(
+    core: &Core,
+    view: &FrameworkView,
+    fate: ReservationFate,
+) -> rpc::RemovalPlan {
+    let refused = core.release_refused(view.id, fate);
     let mut plan = rpc::RemovalPlan {
         tasks_active: 0,
         tasks_away: 0,
         tasks: Vec::new(),
+        kept: 0,
+        released: 0,
+        wiped: 0,
+        left: Vec::new(),
+        refused: refused.map(|why| why.text).unwrap_or_default(),
     };
+    for left in core.left_behind(view.id, fate) {
+        let (becomes, count) = match left.becomes {
+            Left::Kept => (rpc::Left::Kept, &mut plan.kept),
+            Left::Released => (rpc::Left::Released, &mut plan.released),
+            Left::Wiped => (rpc::Left::Wiped, &mut plan.wiped),
+        };
+        *count += 1;
+        if plan.left.len() < PAGE_SIZE_MAX as usize {
+            let agent = core.agent_named(&left.agent.to_string());
+            plan.left.push(rpc::LeftBehind {
+                agent: left.agent,
+                hostname: agent.map_or_else(String::new, |agent| agent.info.hostname.to_string()),
+                resources: left.resources,
+                shared_role: !left.own,
+                becomes,
+            });
+        }
+    }
     let active = |id: AgentId| core.agent_named(&id.to_string()).is_some_and(|a| a.active);
     for live in core.live_tasks(view.id) {
         plan.tasks_active += 1;

@@ -1,7 +1,7 @@
 //! Frameworks: what they are, how to add and remove them, how to talk to them.
 
 use bytes::Bytes;
-use proffer_model::{Bundle, FrameworkId, Reason, Resources, RoleName, Timestamp};
+use proffer_model::{AgentId, Bundle, FrameworkId, Reason, Resources, RoleName, Timestamp};
 
 use super::{OfferCounts, Page, Task};
 
@@ -252,11 +252,51 @@ pub struct SkipEvent {
     pub event: String,
 }
 
+/// What becomes of what is reserved at run time to roles that only the removed framework is in, and of
+/// volumes there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReservationFate {
+    /// All of it stays with its role.
+    Keep,
+    /// Reservations are let go. Refused if there is a volume.
+    Release,
+    /// Volumes are destroyed, and reservations let go.
+    Wipe,
+}
+
 /// Asks what a removal would end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlanRemoval {
     /// The framework's name.
     pub name: String,
+    /// How it would be removed.
+    pub reservations: ReservationFate,
+}
+
+/// A reservation or a volume that a removed framework leaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftBehind {
+    /// Where.
+    pub agent: AgentId,
+    /// Its agent's machine.
+    pub hostname: String,
+    /// One pile, reserved to its last role.
+    pub resources: Resources,
+    /// Other frameworks are in the role: it stays, whatever is asked.
+    pub shared_role: bool,
+    /// What would become of it.
+    pub becomes: Left,
+}
+
+/// What becomes of a reservation or a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// It stays.
+    Kept,
+    /// The reservation is let go.
+    Released,
+    /// The volume is destroyed.
+    Wiped,
 }
 
 /// What a removal would end.
@@ -268,6 +308,16 @@ pub struct RemovalPlan {
     pub tasks_away: u64,
     /// The first of them, at most [`super::PAGE_SIZE_MAX`].
     pub tasks: Vec<Task>,
+    /// Reservations and volumes that would stay.
+    pub kept: u64,
+    /// Reservations that would be let go.
+    pub released: u64,
+    /// Volumes that would be destroyed.
+    pub wiped: u64,
+    /// The first of all of these, at most [`super::PAGE_SIZE_MAX`].
+    pub left: Vec<LeftBehind>,
+    /// Why it would be refused; empty: it would not.
+    pub refused: String,
 }
 
 /// Removes a framework.
@@ -275,6 +325,8 @@ pub struct RemovalPlan {
 pub struct RemoveFramework {
     /// Its name.
     pub name: String,
+    /// What becomes of its reservations.
+    pub reservations: ReservationFate,
 }
 
 /// Lets a quarantined framework try again.

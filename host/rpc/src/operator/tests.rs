@@ -182,8 +182,17 @@ async fn every_single_answer_crosses_whole() {
     };
     client.skip_event(skip.clone()).await.unwrap();
     assert_eq!(run.asked(), format!("{skip:?}"));
-    let remove = PlanRemoval { name: "f".into() };
-    assert_eq!(client.plan_removal(remove.clone()).await.unwrap(), plan());
+    let plan_of = PlanRemoval {
+        name: "f".into(),
+        reservations: ReservationFate::Wipe,
+    };
+    assert_eq!(client.plan_removal(plan_of.clone()).await.unwrap(), plan());
+    assert_eq!(run.asked(), format!("{plan_of:?}"));
+    let remove = RemoveFramework {
+        name: "f".into(),
+        reservations: ReservationFate::Release,
+    };
+    client.remove_framework(remove.clone()).await.unwrap();
     assert_eq!(run.asked(), format!("{remove:?}"));
     let gone = DeclareAgentGone { agent: "a".into() };
     client.declare_agent_gone(gone.clone()).await.unwrap();

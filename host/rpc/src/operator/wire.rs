@@ -193,6 +193,8 @@ enumeration! {
     FrameworkState { Active, Quarantined, Removing }
     LogStream { Stdout, Stderr }
     PolicyCause { Settings, Swapped, RolledBack, Failed }
+    ReservationFate { Keep, Release, Wipe }
+    Left { Kept, Released, Wiped }
 }
 
 pages! {
@@ -268,9 +270,10 @@ message! {
     UpgradeFramework = UpgradeFrameworkRequest { name, component, config, approved };
     UpgradedFramework = UpgradeFrameworkResponse { from, version, digest };
     SkipEvent = SkipEventRequest { name, event };
-    PlanRemoval = PlanRemovalRequest { name };
-    RemovalPlan = RemovalPlan { tasks_active, tasks_away, tasks };
-    RemoveFramework = RemoveFrameworkRequest { name };
+    PlanRemoval = PlanRemovalRequest { name, reservations };
+    LeftBehind = LeftBehind { agent, hostname, shared_role, becomes } required { resources };
+    RemovalPlan = RemovalPlan { tasks_active, tasks_away, tasks, kept, released, wiped, left, refused };
+    RemoveFramework = RemoveFrameworkRequest { name, reservations };
     ResumeFramework = ResumeFrameworkRequest { name };
     FrameworkRequest = FrameworkRequest { framework, method, path, query, headers, body, principal };
     FrameworkResponse = FrameworkResponse { status, headers, body };

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use proffer_core::{Event, NewFramework, Reply, Ticket};
-use proffer_model::fact::{FrameworkOptions, FrameworkStanding};
+use proffer_model::fact::{FrameworkOptions, FrameworkStanding, ReservationFate};
 use proffer_model::{Amount, FrameworkId, RoleName};
 
 use crate::check::Invariant;
@@ -327,10 +327,17 @@ impl World {
                 self.ask(Errand::Other, |ticket| Event::FrameworkRemovalAsked {
                     ticket,
                     name,
+                let fates = [
+                    ReservationFate::Keep,
+                    ReservationFate::Release,
+                    ReservationFate::Wipe,
+                ];
+                let reservations = fates[self.dice.client.index(fates.len())];
                 })
             }
             _ => Ok(()),
         }
+                    reservations,
     }
 
     fn kill_some_task(&mut self) -> Checked {

@@ -28,7 +28,16 @@ wire_enum!(Fact = fact::Fact {
     FrameworkShaped { framework: u32, options: Box<FrameworkOptions> },
     PolicySet(record: Box<PolicyRecord>),
     PolicyCarried { sections: Vec<Section> },
+    ReservationsDecided { framework: u32, fate: ReservationFate },
 });
+
+wire_enum!(
+    ReservationFate = fact::ReservationFate {
+        Keep,
+        Release,
+        Wipe
+    }
+);
 
 wire_struct!(
     PolicyRecord = fact::PolicyRecord {
@@ -187,6 +196,7 @@ wire_enum!(Effect = fact::Effect {
     EventSkipped(event: Box<SkippedEvent>),
     Converted { agent: u32, from: Resources, to: Resources },
     OutputBound(output: Box<OutputRecord>),
+    TimeTold { at: u64 },
 });
 
 wire_struct!(
@@ -196,7 +206,6 @@ wire_struct!(
         launch: u64,
         agent: u32,
         suspect: bool,
-    TimeTold { at: u64 },
     }
 );
 

@@ -64,7 +64,7 @@ fn encoding_of_this_format_is_fixed() {
     }
     assert_eq!(
         hex::encode(hash.finalize()),
-        "1637888e4382cf6b9cf6f3ef8691123bb2a8c9fffea849345cc756b38567e526",
+        "e46df94928de750826d1aafd4d1c87450d7158710073b50b0912fc28b34346b5",
         "the stored form of facts has changed: raise FORMAT, keep the old types for reading, and \
          only then change this digest"
     );

@@ -13,13 +13,13 @@ use crate::operator::{
     AddFramework, AddedFramework, Agent, AgentQuery, AgentState, Answer, CHUNKS_AHEAD,
     CancelPolicySwap, Chunks, DeclareAgentGone, DemandRow, Explanation, FailingEvent, FetchOutput,
     Framework, FrameworkDetail, FrameworkName, FrameworkQuery, FrameworkRequest, FrameworkResponse,
-    FrameworkState, FrameworkUsage, InspectComponent, KillTask, Limit, Offer, OfferCounts,
-    OfferQuery, Operator, OperatorError, Paged, PlanRemoval, Plugin, Policy, PolicyCause,
-    PolicyHistoryQuery, PolicyQuery, PolicyRecord, PolicyTrial, ReasonCount, RemovalPlan,
-    RemoveFramework, Reserve, ResumeFramework, Role, RoleQuery, RollBackPolicy, SetQuota, SetRole,
-    SkipEvent, SkippedEvent, Status, StatusQuery, Subject, SwapPolicy, SwappedPolicy, Task,
-    TaskLogs, TaskQuery, TrialRole, UpgradeFramework, UpgradeOutcome, UpgradedFramework, Usage,
-    UsageQuery,
+    FrameworkState, FrameworkUsage, InspectComponent, KillTask, Left, LeftBehind, Limit, Offer,
+    OfferCounts, OfferQuery, Operator, OperatorError, Paged, PlanRemoval, Plugin, Policy,
+    PolicyCause, PolicyHistoryQuery, PolicyQuery, PolicyRecord, PolicyTrial, ReasonCount,
+    RemovalPlan, RemoveFramework, Reserve, ResumeFramework, Role, RoleQuery, RollBackPolicy,
+    SetQuota, SetRole, SkipEvent, SkippedEvent, Status, StatusQuery, Subject, SwapPolicy,
+    SwappedPolicy, Task, TaskLogs, TaskQuery, TrialRole, UpgradeFramework, UpgradeOutcome,
+    UpgradedFramework, Usage, UsageQuery,
 };
 
 /// Answers with fixed values and remembers what it was asked. Names that begin with `bad-` fail in
@@ -214,6 +214,17 @@ pub(super) fn plan() -> RemovalPlan {
         tasks_active: 3,
         tasks_away: 1,
         tasks: vec![task()],
+        kept: 4,
+        released: 5,
+        wiped: 6,
+        left: vec![LeftBehind {
+            agent: AgentId(7),
+            hostname: "h".into(),
+            resources: Resources::plain(bundle("cpus:1")),
+            shared_role: true,
+            becomes: Left::Kept,
+        }],
+        refused: "because".into(),
     }
 }
 
