@@ -126,6 +126,7 @@ fn status_of_link(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
             StartHostError::Token(_) | StartHostError::OtherToken { .. } => Some(DENIED),
             StartHostError::Read { .. }
             | StartHostError::Tls { .. }
+            | StartHostError::EtcdTls(_)
             | StartHostError::LoadPolicy { .. }
             | StartHostError::StartPolicy { .. } => Some(USAGE),
             _ => None,

@@ -50,6 +50,15 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
+/// Files with which etcd is spoken to over TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EtcdTlsFiles {
+    /// Who signed the members' certificates.
+    pub authority: PathBuf,
+    /// This host's own identity, if etcd wants to know who calls.
+    pub identity: Option<TlsFiles>,
+}
+
 /// Where a host keeps its facts.
 #[derive(Clone, Debug)]
 pub enum StoreChoice {
@@ -63,6 +72,8 @@ pub enum StoreChoice {
         lease: Duration,
         /// The name under which others reach this host; none: the address that it listens on.
         advertise: Option<String>,
+        /// How it is spoken to over TLS; none: in the clear.
+        tls: Option<EtcdTlsFiles>,
     },
 }
 
@@ -212,8 +223,17 @@ impl Checker<'_> {
     }
 
     fn tls(&mut self) -> Option<TlsFiles> {
-        let certificate = (self.text)("host.tls-certificate");
-        let key = (self.text)("host.tls-key");
+        self.identity("host.tls-certificate", "host.tls-key")
+    }
+
+    /// A certificate and its key: both or neither.
+    fn identity(
+        &mut self,
+        certificate_setting: &'static str,
+        key_setting: &'static str,
+    ) -> Option<TlsFiles> {
+        let certificate = (self.text)(certificate_setting);
+        let key = (self.text)(key_setting);
         match (certificate.is_empty(), key.is_empty()) {
             (true, true) => None,
             (false, false) => Some(TlsFiles {
@@ -222,18 +242,45 @@ impl Checker<'_> {
             }),
             (true, false) => {
                 self.reject(
-                    "host.tls-certificate",
+                    certificate_setting,
                     "a key is given, so a certificate is wanted too",
                 );
                 None
             }
             (false, true) => {
                 self.reject(
-                    "host.tls-key",
+                    key_setting,
                     "a certificate is given, so its key is wanted too",
                 );
                 None
             }
+        }
+    }
+
+    /// How etcd is spoken to over TLS, if it is.
+    fn store_tls(&mut self, shares: bool) -> Option<EtcdTlsFiles> {
+        let authority = (self.text)("host.store-authority");
+        let identity = self.identity("host.store-certificate", "host.store-key");
+        match (authority.is_empty(), &identity) {
+            (true, None) => None,
+            (true, Some(_)) => {
+                self.reject(
+                    "host.store-authority",
+                    "a certificate for etcd is given, so the authority of etcd's own is wanted too",
+                );
+                None
+            }
+            (false, _) if !shares => {
+                self.reject(
+                    "host.store-authority",
+                    "it is for etcd, and host.store names none",
+                );
+                None
+            }
+            (false, _) => Some(EtcdTlsFiles {
+                authority: authority.into(),
+                identity,
+            }),
         }
     }
 
@@ -308,6 +355,7 @@ impl Checker<'_> {
                 "wanted a name or an IPv4 address, without a port",
             );
         }
+        let tls = self.store_tls(!text.is_empty());
         if text.is_empty() {
             return StoreChoice::Embedded;
         }
@@ -316,6 +364,7 @@ impl Checker<'_> {
                 etcd,
                 lease,
                 advertise,
+                tls,
             },
             Err(error) => {
                 self.reject("host.store", error.to_string());

@@ -15,7 +15,7 @@ use proffer_record::Recorder;
 use proffer_rpc::data::DataClient;
 use proffer_rpc::serve::Server;
 use proffer_rpc::{BindError, Bound, Tls, Token, TokenError};
-use proffer_store::etcd::{Authority, OpenClusterError};
+use proffer_store::etcd::{Authority, OpenClusterError, UnusableEtcdTls};
 use proffer_store::{
     Components, FrameworkStates, JournalLimit, OpenStoreError, Pin, Recovered, Store, open,
 };
@@ -87,6 +87,9 @@ pub enum StartHostError {
         /// What is wrong.
         problem: String,
     },
+    /// The certificates with which it is to speak to etcd.
+    #[error(transparent)]
+    EtcdTls(#[from] UnusableEtcdTls),
     /// Its policy's file, or another that a setting names.
     #[error("cannot read {}", path.display())]
     Read {
@@ -522,12 +525,6 @@ fn start_recorder(config: &HostConfig, core: &Core, clock: Clock) -> Recorder {
 }
 
 fn read_tls(config: &HostConfig) -> Result<Tls, StartHostError> {
-    let read = |path: &Path| {
-        std::fs::read(path).map_err(|source| StartHostError::Read {
-            path: path.to_owned(),
-            source,
-        })
-    };
     match &config.tls {
         None => Ok(Tls::Off),
         Some(files) => {
@@ -555,6 +552,14 @@ fn client_tls(tls: &Tls, address: SocketAddr) -> Tls {
         _ if address.ip().is_loopback() => Tls::Off,
         _ => Tls::Trusted,
     }
+}
+
+/// A file that a setting names.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, StartHostError> {
+    std::fs::read(path).map_err(|source| StartHostError::Read {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {

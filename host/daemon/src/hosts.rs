@@ -13,7 +13,7 @@ use proffer_model::fact::Fact;
 use proffer_plugin::Kind;
 use proffer_rpc::{Token, leader};
 use proffer_store::etcd::{
-    Cluster, Election, EtcdStore, Followed, Follower, OpenClusterError, Role, component_of,
+    Cluster, Election, EtcdStore, EtcdTls, Followed, Follower, OpenClusterError, Role, component_of,
 };
 use proffer_store::leadership::{Fence, Leader};
 use proffer_store::{Recovered, WriteStoreError};
@@ -21,9 +21,9 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::config::{HostConfig, StoreChoice};
+use crate::config::{EtcdTlsFiles, HostConfig, StoreChoice, TlsFiles};
 use crate::event_loop::Ended;
-use crate::host::{Beginning, HostFailed, Parts, StartHostError, Term, chain, stopped};
+use crate::host::{Beginning, HostFailed, Parts, StartHostError, Term, chain, read, stopped};
 use crate::http::{StandbyPages, serve_standby};
 
 /// Between two tries of a standby while no etcd answers.
@@ -35,10 +35,14 @@ const REDIRECT_ENDS_WITHIN: Duration = Duration::from_secs(1);
 /// The token, and the etcd that is shared if one is.
 pub(crate) async fn join(config: &HostConfig) -> Result<(Token, Option<Cluster>), StartHostError> {
     let path = config.data.join("token");
-    let StoreChoice::Shared { etcd, .. } = &config.store else {
+    let StoreChoice::Shared { etcd, tls, .. } = &config.store else {
         return Ok((Token::read_or_create(&path)?, None));
     };
-    let cluster = Cluster::open(etcd.clone(), Handle::current()).await?;
+    let etcd = match tls {
+        Some(files) => etcd.over_tls(&read_etcd_tls(files)?)?,
+        None => etcd.clone(),
+    };
+    let cluster = Cluster::open(etcd, Handle::current()).await?;
     // The first host's token is everybody's. A host that has none takes it from etcd.
     let own = match path.exists() {
         true => Some(Token::read(&path)?),
@@ -60,6 +64,17 @@ pub(crate) async fn join(config: &HostConfig) -> Result<(Token, Option<Cluster>)
         None => shared.write(&path)?,
     }
     Ok((shared, Some(cluster)))
+}
+
+fn read_etcd_tls(files: &EtcdTlsFiles) -> Result<EtcdTls, StartHostError> {
+    let identity = match &files.identity {
+        Some(TlsFiles { certificate, key }) => Some((read(certificate)?, read(key)?)),
+        None => None,
+    };
+    Ok(EtcdTls {
+        authority: read(&files.authority)?,
+        identity,
+    })
 }
 
 /// A host that follows.

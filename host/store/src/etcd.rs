@@ -13,8 +13,9 @@
 //! calls do not say when a keep-alive was sent.
 //!
 //! # What it asks of etcd
-//! Version 3.4 or later, over plain HTTP/2 (no TLS or users yet: put it on a trusted network, or on
-//! the hosts themselves). A snapshot compacts etcd's history, which is the whole cluster's: give
+//! Version 3.4 or later, over TLS if [`EtcdTls`] is given (with a certificate of this host if etcd wants
+//! one), otherwise over plain HTTP/2: then put it on a trusted network, or on the hosts themselves. etcd's
+//! users and passwords are not spoken. A snapshot compacts etcd's history, which is the whole cluster's: give
 //! Proffer an etcd of its own, or one whose other users do not read old revisions. Whoever can read
 //! the prefix can read the token and every framework's configuration.
 
@@ -28,7 +29,7 @@ mod ops;
 mod proto;
 mod writer;
 
-pub use address::{EtcdAddress, InvalidEtcdAddress};
+pub use address::{EtcdAddress, EtcdTls, InvalidEtcdAddress, UnusableEtcdTls};
 pub use client::EtcdError;
 pub use cluster::{Cluster, OpenClusterError};
 pub use election::{Authority, Election, Role};

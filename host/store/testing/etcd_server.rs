@@ -28,6 +28,8 @@ struct Arguments {
     name: String,
     /// For clients and for other members.
     ports: (u16, u16),
+    /// Where a member that speaks TLS to its clients says in the clear how it is.
+    health: Option<u16>,
     /// All members, as etcd wants them named.
     cluster: String,
     more: Vec<String>,
@@ -40,8 +42,29 @@ impl EtcdServer {
         Self::start_cluster(1, more)?.pop()
     }
 
+    /// Starts one that speaks TLS alone, to clients whose certificate that authority has signed; the
+    /// files are the authority's certificate, the member's own, and its key.
+    #[allow(dead_code, reason = "not every includer does")]
+    pub(crate) fn start_with_tls(files: [&std::path::Path; 3]) -> Option<Self> {
+        let [authority, certificate, key] = files.map(|file| file.display().to_string());
+        let more = [
+            "--client-cert-auth",
+            "--trusted-ca-file",
+            &authority,
+            "--cert-file",
+            &certificate,
+            "--key-file",
+            &key,
+        ];
+        Self::start_members(1, &more, true)?.pop()
+    }
+
     /// Starts members of one cluster, or says why not.
     pub(crate) fn start_cluster(count: usize, more: &[&str]) -> Option<Vec<Self>> {
+        Self::start_members(count, more, false)
+    }
+
+    fn start_members(count: usize, more: &[&str], tls: bool) -> Option<Vec<Self>> {
         let there = Command::new("etcd")
             .arg("--version")
             .stdout(Stdio::null())
@@ -54,7 +77,7 @@ impl EtcdServer {
         }
         for _ in 0..PORTS_TRIED {
             // A member answers when most are there.
-            let mut members: Vec<Self> = arguments_of(count, more).map(Self::spawn).collect();
+            let mut members: Vec<Self> = arguments_of(count, more, tls).map(Self::spawn).collect();
             if members.iter_mut().all(Self::is_ready) {
                 return Some(members);
             }
@@ -113,7 +136,8 @@ impl EtcdServer {
 
     fn is_healthy(&self) -> bool {
         let asked = || -> std::io::Result<String> {
-            let mut stream = TcpStream::connect(self.member())?;
+            let health = self.arguments.health.unwrap_or(self.arguments.ports.0);
+            let mut stream = TcpStream::connect(("127.0.0.1", health))?;
             stream.set_read_timeout(Some(Duration::from_secs(5)))?;
             stream.write_all(b"GET /health HTTP/1.0\r\n\r\n")?;
             let mut answer = String::new();
@@ -137,7 +161,7 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-fn arguments_of(count: usize, more: &[&str]) -> impl Iterator<Item = Arguments> {
+fn arguments_of(count: usize, more: &[&str], tls: bool) -> impl Iterator<Item = Arguments> {
     let more: Vec<String> = more.iter().map(|word| (*word).to_owned()).collect();
     let ports: Vec<(u16, u16)> = (0..count).map(|_| (free_port(), free_port())).collect();
     let name = |number: usize| format!("member{number}");
@@ -149,6 +173,7 @@ fn arguments_of(count: usize, more: &[&str]) -> impl Iterator<Item = Arguments> 
     let member = move |(number, ports)| Arguments {
         name: name(number),
         ports,
+        health: tls.then(free_port),
         cluster: cluster.clone(),
         more: more.clone(),
     };
@@ -157,7 +182,15 @@ fn arguments_of(count: usize, more: &[&str]) -> impl Iterator<Item = Arguments> 
 
 fn spawn(dir: &tempfile::TempDir, arguments: &Arguments) -> Child {
     let (client, peer) = arguments.ports;
-    let client = format!("http://127.0.0.1:{client}");
+    let scheme = match arguments.health {
+        Some(_) => "https",
+        None => "http",
+    };
+    let client = format!("{scheme}://127.0.0.1:{client}");
+    let health = arguments
+        .health
+        .map(|port| format!("http://127.0.0.1:{port}"));
+    let health = health.map(|url| ["--listen-metrics-urls".to_owned(), url]);
     let peer = format!("http://127.0.0.1:{peer}");
     Command::new("etcd")
         .args(["--name", &arguments.name])
@@ -168,6 +201,7 @@ fn spawn(dir: &tempfile::TempDir, arguments: &Arguments) -> Child {
         .args(["--listen-peer-urls", &peer])
         .args(["--initial-advertise-peer-urls", &peer])
         .args(["--initial-cluster", &arguments.cluster])
+        .args(health.into_iter().flatten())
         .args(&arguments.more)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

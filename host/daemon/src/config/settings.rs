@@ -30,6 +30,17 @@ pub const HOST_SETTINGS: &[Setting] = &[
         "where facts are kept: empty: below the data directory; or etcd://HOST:PORT,HOST:PORT/PREFIX, for several hosts",
     ),
     setting(
+        "host.store-authority",
+        "",
+        "PEM file of the authority that signed etcd's certificates: etcd is spoken to over TLS; empty: in the clear",
+    ),
+    setting(
+        "host.store-certificate",
+        "",
+        "PEM file of this host's certificate for etcd, if etcd wants one",
+    ),
+    setting("host.store-key", "", "PEM file of its private key"),
+    setting(
         "host.leader-lease",
         "5s",
         "with etcd: how long a host that is gone is waited for before another leads",

@@ -1,8 +1,9 @@
-//! `etcd://HOST:PORT,HOST:PORT/PREFIX`.
+//! `etcd://HOST:PORT,HOST:PORT/PREFIX`, in the clear or over TLS.
 
+use std::fmt;
 use std::str::FromStr;
 
-use tonic::transport::Endpoint;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 /// Under which keys everything is if nobody says.
 const DEFAULT_PREFIX: &str = "proffer/";
@@ -22,7 +23,68 @@ pub struct EtcdAddress {
 )]
 pub struct InvalidEtcdAddress(String);
 
+/// How etcd is spoken to over TLS: all in PEM.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EtcdTls {
+    /// Who signed the members' certificates.
+    pub authority: Vec<u8>,
+    /// This host's certificate chain and private key, if etcd wants to know who calls.
+    pub identity: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl fmt::Debug for EtcdTls {
+    /// Without what is in it: a key is nobody else's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EtcdTls")
+            .field("identity", &self.identity.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why certificates cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("TLS with etcd at {members}: {why}")]
+pub struct UnusableEtcdTls {
+    /// Where that is.
+    pub members: String,
+    /// What is wrong.
+    pub why: String,
+}
+
 impl EtcdAddress {
+    /// The same, spoken to over TLS alone.
+    ///
+    /// # Errors
+    /// What is wrong with the certificates or the key.
+    pub fn over_tls(&self, tls: &EtcdTls) -> Result<Self, UnusableEtcdTls> {
+        let EtcdTls {
+            authority,
+            identity,
+        } = tls;
+        let mut config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority));
+        if let Some((certificate, key)) = identity {
+            config = config.identity(Identity::from_pem(certificate, key));
+        }
+        let unusable = |why: String| UnusableEtcdTls {
+            members: self.members.clone(),
+            why,
+        };
+        let secured = |member: &str| {
+            Endpoint::from_shared(format!("https://{member}"))
+                .and_then(|endpoint| endpoint.tls_config(config.clone()))
+                .map_err(|error| unusable(with_causes(&error)))
+        };
+        let endpoints = self
+            .members
+            .split(',')
+            .map(secured)
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            endpoints,
+            ..self.clone()
+        })
+    }
+
     /// The members as they were written.
     #[must_use]
     pub fn members(&self) -> &str {
@@ -38,6 +100,17 @@ impl EtcdAddress {
     pub(super) fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
     }
+}
+
+/// tonic's own texts leave the reason to the sources.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text = format!("{text}: {source}");
+        next = source.source();
+    }
+    text
 }
 
 impl FromStr for EtcdAddress {
