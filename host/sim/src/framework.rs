@@ -18,6 +18,8 @@ mod shared {
     pub(super) mod outward;
 }
 
+use crate::plugins::{Life, Steps};
+
 use shared::{inward, outward};
 
 pub use proffer_model::state::StateEntries;
@@ -70,12 +72,13 @@ pub struct Committed {
 
 impl Actor {
     /// An actor of this framework type. No instance is made before its first step.
-    pub fn new<F: Framework + 'static>(
-        context: Context,
-        framework: FrameworkId,
-        seed: u64,
-        state: StateEntries,
-    ) -> Self {
+    pub fn new<F: Framework + 'static>(life: Life) -> Self {
+        let Life {
+            context,
+            framework,
+            seed,
+            state,
+        } = life;
         Self {
             code: Box::new(Of::<F>(None)),
             context,
@@ -83,29 +86,6 @@ impl Actor {
             seed,
             state: Arc::new(StateMap::new(state)),
         }
-    }
-
-    /// Its committed state.
-    #[must_use]
-    pub fn state(&self) -> &StateEntries {
-        self.state.entries()
-    }
-
-    /// The next step makes a new instance.
-    pub fn drop_instance(&mut self) {
-        self.code.drop_instance();
-    }
-
-    /// Runs a step. One that fails leaves no trace, and its instance goes.
-    ///
-    /// # Errors
-    /// The framework's own, or what is too large about its answer.
-    pub fn step(&mut self, batch: Batch) -> Result<Committed, String> {
-        let stepped = self.transact(batch);
-        if stepped.is_err() {
-            self.code.drop_instance();
-        }
-        stepped
     }
 
     fn transact(&mut self, batch: Batch) -> Result<Committed, String> {
@@ -129,6 +109,24 @@ impl Actor {
             state: Overlay::new(Arc::clone(&self.state), access, STATE_BYTES_MAX),
             random: StepRandom::new(self.seed, self.framework, step),
         }
+    }
+}
+
+impl Steps for Actor {
+    fn state(&self) -> &StateEntries {
+        self.state.entries()
+    }
+
+    fn drop_instance(&mut self) {
+        self.code.drop_instance();
+    }
+
+    fn step(&mut self, batch: Batch) -> Result<Committed, String> {
+        let stepped = self.transact(batch);
+        if stepped.is_err() {
+            self.code.drop_instance();
+        }
+        stepped
     }
 }
 

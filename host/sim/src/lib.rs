@@ -12,6 +12,7 @@ pub mod allocation;
 mod bindings;
 mod broken;
 mod check;
+mod components;
 pub mod dice;
 mod etcd;
 pub mod framework;
@@ -19,6 +20,7 @@ mod leaders;
 mod log;
 #[cfg(feature = "planted")]
 mod planted;
+pub mod plugins;
 pub mod restless;
 mod run;
 mod scenario;
@@ -27,6 +29,7 @@ pub mod workload;
 mod world;
 
 pub use check::{Invariant, Tally, Violation};
+pub use components::{Calls, Components, UseComponentError};
 #[cfg(feature = "planted")]
 pub use planted::Planted;
 pub use run::{Outcome, Run};

@@ -7,8 +7,12 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use proffer_sim::{Invariant, Outcome, Run, Summary, sweep};
+use proffer_sim::plugins::Plugins;
+use proffer_sim::{Components, Invariant, Outcome, Run, Summary, sweep};
 use serde_json::json;
+
+/// The command line is wrong.
+const USAGE: u8 = 2;
 
 /// Progress is said so often.
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
@@ -34,6 +38,13 @@ struct Arguments {
     /// Say it in JSON.
     #[arg(long)]
     json: bool,
+    /// With this component: mapreduce in the native one's place, a policy in the loaded policy's, another
+    /// framework beside those that there are. May be repeated.
+    #[arg(long, value_name = "FILE")]
+    wasm: Vec<std::path::PathBuf>,
+    /// The configuration of the components that are given, but of mapreduce's, which has its own.
+    #[arg(long, value_name = "TEXT", default_value = "", requires = "wasm")]
+    wasm_config: String,
     /// With this bug in every host.
     #[cfg(feature = "planted")]
     #[arg(long, value_parser = planted)]
@@ -61,8 +72,16 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // A panic is a finding like others: it is said with its seed, once.
     std::panic::set_hook(Box::new(|_| {}));
+    let plugins = match components(&arguments) {
+        Ok(plugins) => plugins,
+        Err(problem) => {
+            eprintln!("error: {problem}");
+            return ExitCode::from(USAGE);
+        }
+    };
     let like = Run {
         log_max: arguments.log,
+        plugins,
         #[cfg(feature = "planted")]
         planted: arguments.plant.unwrap_or_default(),
         ..Run::default()
@@ -96,6 +115,21 @@ fn main() -> ExitCode {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     }
+}
+
+/// The components that were given; they live as long as the process.
+fn components(arguments: &Arguments) -> Result<Option<&'static dyn Plugins>, String> {
+    if arguments.wasm.is_empty() {
+        return Ok(None);
+    }
+    let mut components = Components::new().map_err(|error| error.to_string())?;
+    for file in &arguments.wasm {
+        let named = |problem: String| format!("{}: {problem}", file.display());
+        let bytes = std::fs::read(file).map_err(|error| named(error.to_string()))?;
+        let added = components.add(&bytes, &arguments.wasm_config);
+        added.map_err(|error| named(error.to_string()))?;
+    }
+    Ok(Some(Box::leak(Box::new(components))))
 }
 
 fn hours(milliseconds: u64) -> f64 {

@@ -4,17 +4,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::check::{Invariant, Tally, Violation};
 use crate::leaders::race;
+use crate::plugins::Plugins;
 use crate::scenario::Scenario;
 use crate::world::World;
 
 /// What is to be run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Run {
     /// Everything follows from it.
     pub seed: u64,
     /// Lines of the log that a failure shows. The log costs more than the run: one that fails is run
     /// again for it.
     pub log_max: usize,
+    /// What runs in place of native plug-ins; none: they run.
+    pub plugins: Option<&'static dyn Plugins>,
     /// A bug that every host of the run has.
     #[cfg(feature = "planted")]
     pub planted: crate::Planted,
@@ -67,6 +70,7 @@ impl Run {
         #[cfg(feature = "planted")]
         self.planted.plant();
         let mut world = World::new(self.seed, Scenario::new(self.seed), log_max);
+        world.plugins = self.plugins;
         let ran = catch_unwind(AssertUnwindSafe(|| world.run()));
         let violation = match ran {
             Ok(checked) => checked.err(),

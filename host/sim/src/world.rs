@@ -23,7 +23,10 @@ use proffer_store::leadership::Fence;
 use crate::check::{Check, Checked, Tally, Violation};
 use crate::dice::Dice;
 use crate::etcd::{Asked, Etcd, Heard};
+use crate::plugins::Plugins;
 use crate::scenario::Scenario;
+
+pub(crate) use plugins::FEEDS;
 
 use agent::AgentNode;
 use client::Client;
@@ -48,6 +51,8 @@ pub(crate) struct World {
     pub(crate) now: u64,
     pub(crate) scenario: Scenario,
     pub(crate) check: Check,
+    /// What runs in place of native plug-ins.
+    pub(crate) plugins: Option<&'static dyn Plugins>,
     /// Events handled.
     pub(crate) events: u64,
     /// All that happened, in one number.
@@ -245,6 +250,7 @@ impl World {
         let mut world = Self {
             now: 0,
             check: Check::default(),
+            plugins: None,
             events: 0,
             hash: seed,
             trace: VecDeque::new(),

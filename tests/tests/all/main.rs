@@ -14,4 +14,5 @@ mod policy_differential;
 mod policy_hostile;
 mod policy_swap;
 mod policy_turns;
+mod simulated_components;
 mod tidy;

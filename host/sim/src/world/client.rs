@@ -10,7 +10,7 @@ use proffer_model::{Amount, FrameworkId, RoleName};
 use crate::check::Invariant;
 use crate::restless::Wishes;
 
-use super::plugins::{MAPREDUCE, RESTLESS, policy_loaded};
+use super::plugins::{MAPREDUCE, RESTLESS, STRANGER, policy_loaded};
 use super::{Checked, Occurrence, World};
 
 /// Whoever waits for so long asks again.
@@ -142,6 +142,10 @@ impl World {
             let name = format!("restless-{number}");
             let role = ["service", "batch", "*"][dice.index(3)];
             let own = wanted(name, RESTLESS, wishes.to_config(), role, wishes.keep);
+            self.client.frameworks.push(own);
+        }
+        if let Some(config) = self.plugins.and_then(|plugins| plugins.stranger()) {
+            let own = wanted("stranger".to_owned(), STRANGER, config, "*", 0);
             self.client.frameworks.push(own);
         }
         for number in 0..self.scenario.jobs {
@@ -323,21 +327,21 @@ impl World {
                 None => Ok(()),
             },
             5 if self.scenario.removal && index > 0 && self.now > self.scenario.stormy / 2 => {
-                self.client.frameworks[index].removal_asked = true;
-                self.ask(Errand::Other, |ticket| Event::FrameworkRemovalAsked {
-                    ticket,
-                    name,
                 let fates = [
                     ReservationFate::Keep,
                     ReservationFate::Release,
                     ReservationFate::Wipe,
                 ];
                 let reservations = fates[self.dice.client.index(fates.len())];
+                self.client.frameworks[index].removal_asked = true;
+                self.ask(Errand::Other, |ticket| Event::FrameworkRemovalAsked {
+                    ticket,
+                    name,
+                    reservations,
                 })
             }
             _ => Ok(()),
         }
-                    reservations,
     }
 
     fn kill_some_task(&mut self) -> Checked {

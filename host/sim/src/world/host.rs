@@ -7,16 +7,17 @@ use std::sync::Arc;
 use proffer_core::{Action, ConnectionId, Core, Event, Outbox, Reply, Seq, Ticket};
 use proffer_model::fact::Fact;
 use proffer_model::{FrameworkId, Timestamp};
-use proffer_policy::Drf;
 use proffer_store::leadership::Fence;
 use proffer_store::{FrameworkStates, JournalLimit};
 
 use crate::check::Invariant;
-use crate::framework::{Actor, StateEntries};
+use crate::framework::StateEntries;
+use crate::plugins::Steps;
+use crate::workload::Decide;
 
 use super::election::{Candidate, Standby};
 use super::log::{Job, Write};
-use super::plugins::policy_loaded;
+use super::plugins::{NativeDrf, policy_loaded};
 use super::{Checked, Occurrence, RECOUNT_EVERY, World, clock, delay, jump, unclock};
 
 /// A host's machine, and its process, if it runs.
@@ -59,10 +60,10 @@ pub(super) struct Term {
     journal_len: u64,
     journal_limit: JournalLimit,
     pub(super) connections: BTreeMap<ConnectionId, ()>,
-    pub(super) actors: BTreeMap<FrameworkId, Actor>,
+    pub(super) actors: BTreeMap<FrameworkId, Box<dyn Steps>>,
     pub(super) recovered: FrameworkStates,
-    pub(super) loaded: Drf,
-    pub(super) fallback: Drf,
+    pub(super) loaded: Box<dyn Decide>,
+    pub(super) fallback: Box<dyn Decide>,
 }
 
 impl World {
@@ -175,8 +176,8 @@ impl World {
             connections: BTreeMap::new(),
             actors: BTreeMap::new(),
             recovered: self.log.states(),
-            loaded: Drf::default(),
-            fallback: Drf::default(),
+            loaded: self.new_policy(),
+            fallback: Box::new(NativeDrf::default()),
         };
         if let Some(process) = self.hosts[host].process.as_mut() {
             process.term = Some(term);
@@ -304,8 +305,8 @@ impl World {
         let Some(term) = self.hosts[host].term_mut() else {
             return Ok(());
         };
-        let committed = match &event {
         let time = (now + term.core.ahead_of(now)).max(term.core.now());
+        let committed = match &event {
             Event::StepCompleted {
                 framework,
                 step,

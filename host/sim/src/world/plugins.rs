@@ -11,22 +11,26 @@ use proffer_policy::{Drf, Policy};
 use crate::broken::{BROKEN, Broken};
 use crate::dice::Dice;
 use crate::framework::Actor;
+use crate::plugins::{Life, Plugins, Steps};
 use crate::restless::Restless;
+use crate::workload::Decide;
 
 use super::{Checked, Occurrence, World, delay};
 
 /// The digest of the MapReduce framework's component, as far as the core is concerned. Later versions have
 /// a number behind it.
 pub(super) const MAPREDUCE: &str = "native:mapreduce";
+/// One's that is nothing but a component.
+pub(super) const STRANGER: &str = "component:stranger";
 /// The other one's.
 pub(super) const RESTLESS: &str = "native:restless";
 
 impl World {
-    pub(super) fn start_framework(&mut self, life: u64, record: &FrameworkRecord) {
+    pub(super) fn start_framework(&mut self, life_number: u64, record: &FrameworkRecord) {
         self.check.offers.framework_changed(record.framework);
         self.check.told.life_began(record.framework);
         let seed = self.scenario.core.seed;
-        let Some(term) = self.term_mut(life) else {
+        let Some(term) = self.term_mut(life_number) else {
             return;
         };
         let recovered = term.recovered.remove(&record.framework);
@@ -44,14 +48,39 @@ impl World {
             config: record.config.clone(),
             limits: Vec::new(),
         };
-        let actor = if record.digest == BROKEN {
-            Actor::new::<Broken>(context, record.framework, seed, state)
+        let life = Box::new(Life {
+            context,
+            framework: record.framework,
+            seed,
+            state,
+        });
+        let plugins = self.plugins;
+        let actor: Box<dyn Steps> = if record.digest == BROKEN {
+            Box::new(Actor::new::<Broken>(*life))
         } else if record.digest.starts_with(MAPREDUCE) {
-            Actor::new::<MapReduce>(context, record.framework, seed, state)
+            let given = match plugins {
+                Some(plugins) => plugins.mapreduce(life),
+                None => Err(life),
+            };
+            given.unwrap_or_else(|life| Box::new(Actor::new::<MapReduce>(*life)))
+        } else if record.digest.starts_with(STRANGER) {
+            let given = match plugins {
+                Some(plugins) => plugins.start_stranger(life),
+                None => Err(life),
+            };
+            given.unwrap_or_else(|life| Box::new(Actor::new::<Broken>(*life)))
         } else {
-            Actor::new::<Restless>(context, record.framework, seed, state)
+            Box::new(Actor::new::<Restless>(*life))
         };
-        term.actors.insert(record.framework, actor);
+        if let Some(term) = self.term_mut(life_number) {
+            term.actors.insert(record.framework, actor);
+        }
+    }
+
+    /// The policy that is loaded.
+    pub(super) fn new_policy(&self) -> Box<dyn Decide> {
+        let given = self.plugins.and_then(Plugins::policy);
+        given.unwrap_or_else(|| Box::new(NativeDrf::default()))
     }
 
     pub(super) fn run_step(
@@ -134,30 +163,54 @@ impl World {
             PolicySeat::Loaded => &mut term.loaded,
             PolicySeat::Fallback => &mut term.fallback,
         };
-        let begins = |changes: &Changes| changes.part != ChangesPart::Delta;
-        if changes.first().is_some_and(begins) {
-            *policy = Drf::default();
-        }
-        for part in changes {
-            policy.apply(part);
-        }
         let number = cycle.number;
-        let event = if trapped {
-            Event::PolicyFailed {
-                cycle: number,
-                fault: fault("it trapped".to_owned()),
-            }
-        } else {
-            let proposal = nonsense.unwrap_or_else(|| policy.decide(cycle));
-            Event::PolicyProposed {
+        let decided = policy.decide(changes, cycle);
+        let event = match decided.map(|proposal| nonsense.unwrap_or(proposal)) {
+            Ok(proposal) if !trapped => Event::PolicyProposed {
                 cycle: number,
                 proposal: Box::new(proposal),
-            }
+            },
+            decided => Event::PolicyFailed {
+                cycle: number,
+                fault: fault(decided.err().unwrap_or_else(|| "it trapped".to_owned())),
+            },
         };
         let event = Box::new(event);
         self.after(wait, Occurrence::HostHears { life, event });
     }
 }
+
+/// The reference policy: no configuration, nothing to refuse.
+#[derive(Default)]
+pub(super) struct NativeDrf(Drf);
+
+impl Decide for NativeDrf {
+    fn name(&self) -> String {
+        "native drf".to_owned()
+    }
+
+    fn feeds(&self) -> Feeds {
+        FEEDS
+    }
+
+    fn decide(&mut self, changes: &[Changes], cycle: &Cycle) -> Result<Proposal, String> {
+        let begins = |changes: &Changes| changes.part != ChangesPart::Delta;
+        if changes.first().is_some_and(begins) {
+            self.0 = Drf::default();
+        }
+        for part in changes {
+            self.0.apply(part);
+        }
+        Ok(self.0.decide(cycle))
+    }
+}
+
+/// What every policy of a simulation is fed.
+pub(crate) const FEEDS: Feeds = Feeds {
+    tasks: false,
+    filters: true,
+    demands: true,
+};
 
 /// The event that says that a policy is there.
 pub(super) fn policy_loaded() -> Event {
@@ -168,11 +221,7 @@ pub(super) fn policy_loaded() -> Event {
             digest: String::new(),
             config: String::new(),
         }),
-        feeds: Feeds {
-            tasks: false,
-            filters: true,
-            demands: true,
-        },
+        feeds: FEEDS,
     }
 }
 

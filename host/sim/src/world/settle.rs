@@ -4,7 +4,6 @@
 use proffer_model::{FrameworkId, TaskState};
 
 use crate::check::{Invariant, Violation};
-use crate::framework::Actor;
 use crate::scenario::MINUTE;
 
 use super::client::Stage;
@@ -188,7 +187,7 @@ impl World {
         }
         for own in self.client.frameworks.iter().filter(|own| !own.removed) {
             let actor = own.id.and_then(|id| term.actors.get(&id));
-            let state = actor.map(Actor::state);
+            let state = actor.map(|actor| actor.state());
             let believes = state
                 .into_iter()
                 .flat_map(|state| state.range("t/".to_owned().."t0".to_owned()))
