@@ -4,7 +4,7 @@
 use proffer_model::{Amount, AttributeValue, Bundle, Reason, Resources};
 use proffer_rpc::operator::{
     Agent, Explanation, Framework, FrameworkDetail, Offer, OfferCounts, Paged, Policy,
-    PolicyRecord, PolicyTrial, Role, Status, Task,
+    PolicyCanary, PolicyRecord, PolicyTrial, Role, Status, Task,
 };
 use serde_json::{Map, Value, json};
 
@@ -186,6 +186,18 @@ pub(crate) fn policy(policy: &Policy) -> Value {
         "guards": policy.guards, "waiting": policy.waiting,
         "longest_wait_ms": policy.longest_wait.0, "p99_wait_ms": policy.p99_wait.0,
         "trial": policy.trial.as_ref().map(policy_trial),
+        "canary": policy.canary.as_ref().map(policy_canary),
+    })
+}
+
+fn policy_canary(canary: &PolicyCanary) -> Value {
+    json!({
+        "name": canary.name, "version": canary.version, "digest": canary.digest,
+        "roles": canary.roles, "since": canary.since.0, "until": canary.until.map(|until| until.0),
+        "promotes": canary.promotes, "cycles": canary.cycles, "grants": canary.grants,
+        "stale": canary.stale, "outside": canary.outside, "left_to_it": canary.left_to_it,
+        "waiting": canary.waiting, "longest_wait_ms": canary.longest_wait.0,
+        "p99_wait_ms": canary.p99_wait.0, "guards": canary.guards,
     })
 }
 
@@ -209,7 +221,7 @@ pub(crate) fn policy_record(record: &PolicyRecord) -> Value {
         "digest": record.digest, "config": record.config, "by": record.by, "at": record.at.0,
         "cause": record.cause.name(), "why": record.why,
         "fault": record.fault.as_ref().map(reason), "before": record.before,
-        "guards": record.guards,
+        "guards": record.guards, "roles": record.roles,
     })
 }
 

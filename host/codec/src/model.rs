@@ -271,7 +271,9 @@ codec_struct!(fact::PolicyRecord {
 });
 codec_struct!(fact::WaitGuard { wait, below });
 codec_enum!(fact::GuardedWait { Longest, P99 });
-codec_enum!(fact::PolicyCause { Settings, Swapped, RolledBack, Failed(a) });
+codec_enum!(fact::PolicyCause {
+    Settings, Swapped, RolledBack, Failed(a), Canary { roles }, CanaryEnded(a),
+});
 codec_struct!(proffer_model::KindQuota {
     kind,
     guarantee,

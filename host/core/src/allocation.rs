@@ -10,6 +10,7 @@ use proffer_model::{AgentId, Duration, OfferId, Reason, Remedy, Resources, Times
 use crate::action::{Action, PolicySeat};
 use crate::agenda::Deadline;
 use crate::book::Ending;
+use crate::canary::Joint;
 use crate::config::{Allocation, DEMAND_WAITS_GRAIN, backoff};
 use crate::event::PolicyIdentity;
 use crate::machine::Core;
@@ -114,13 +115,15 @@ pub(crate) enum Scope {
 codec_enum!(Scope { Nothing, Agents(a), Everything });
 
 #[derive(Debug)]
-struct InFlightCycle {
+pub(crate) struct InFlightCycle {
     number: u64,
     seat: PolicySeat,
     scope: Scope,
     /// What the policy was fed.
     feeds: Feeds,
     filters_ending: Vec<u32>,
+    /// A canary is asked too.
+    joint: Option<Joint>,
 }
 
 codec_struct!(InFlightCycle {
@@ -128,7 +131,8 @@ codec_struct!(InFlightCycle {
     seat,
     scope,
     feeds,
-    filters_ending
+    filters_ending,
+    joint
 });
 
 /// Counts over all cycles.
@@ -327,6 +331,7 @@ impl Core {
             scope,
             feeds,
             filters_ending: std::mem::take(&mut self.allocation.filters_ending),
+            joint: self.joint_with_canary(),
         });
         if let Some(changes) = for_candidate {
             self.feed_candidate(changes, Some(cycle.clone()));
@@ -372,9 +377,24 @@ impl Core {
 
     /// The policy answered: each grant by itself is committed or rejected with a reason.
     pub(crate) fn policy_proposed(&mut self, cycle: u64, proposal: &Proposal) {
-        let Some(in_flight) = self.take_cycle(cycle) else {
+        if self.waits_for_canary(cycle, proposal) {
+            return;
+        }
+        let Some(mut in_flight) = self.take_cycle(cycle) else {
             return;
         };
+        let canary = in_flight.joint.take().and_then(|joint| joint.canary);
+        self.conclude(in_flight, proposal, canary.as_ref());
+    }
+
+    /// All answers to a cycle are there.
+    pub(crate) fn conclude(
+        &mut self,
+        in_flight: InFlightCycle,
+        proposal: &Proposal,
+        canary: Option<&Proposal>,
+    ) {
+        let cycle = in_flight.number;
         self.allocation.tally.cycles += 1;
         if in_flight.seat == PolicySeat::Fallback {
             self.allocation.tally.fallback_cycles += 1;
@@ -382,7 +402,11 @@ impl Core {
         self.refuse_reclaims(proposal);
         self.compare_own(cycle, proposal);
         let scope = in_flight.scope.clone();
-        let verdicts = match self.judge(proposal, in_flight.feeds) {
+        let verdicts = match canary {
+            None => self.judge(proposal, in_flight.feeds),
+            Some(canary) => self.judge_both(cycle, in_flight.feeds, (proposal, canary)),
+        };
+        let verdicts = match verdicts {
             Ok(verdicts) => verdicts,
             Err(fault) => {
                 self.seat_failed(in_flight, fault);
@@ -452,7 +476,23 @@ impl Core {
         self.allocation.fed = None;
     }
 
-    fn take_cycle(&mut self, cycle: u64) -> Option<InFlightCycle> {
+    /// The answers to the cycle that is under way, if a canary is asked too.
+    pub(crate) fn joint_of(&mut self, cycle: u64) -> Option<&mut Joint> {
+        let in_flight = self.allocation.in_flight.as_mut();
+        in_flight
+            .filter(|in_flight| in_flight.number == cycle)?
+            .joint
+            .as_mut()
+    }
+
+    /// A canary is not there any more: the cycle that waited for it alone, and what was answered.
+    pub(crate) fn take_cycle_without_canary(&mut self) -> Option<(InFlightCycle, Proposal)> {
+        let joint = self.allocation.in_flight.as_mut()?.joint.take()?;
+        let own = joint.own?;
+        Some((self.allocation.in_flight.take()?, own))
+    }
+
+    pub(crate) fn take_cycle(&mut self, cycle: u64) -> Option<InFlightCycle> {
         let current = self
             .allocation
             .in_flight

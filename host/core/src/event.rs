@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proffer_codec::{codec_enum, codec_newtype, codec_struct};
 use proffer_model::agent::{LaunchUpdate, Registration};
-use proffer_model::fact::{FrameworkOptions, ReservationFate, WaitGuard};
+use proffer_model::fact::{FrameworkOptions, ReservationFate};
 use proffer_model::framework::{Answer, StateWrite};
 use proffer_model::policy::{Feeds, Proposal, Section};
 use proffer_model::{
@@ -14,6 +14,10 @@ use proffer_model::{
 };
 
 use crate::action::Seq;
+
+mod policies;
+
+pub use policies::{CanaryEnd, CanaryOutcome, PolicyIdentity, PolicySwap, SwapTrial};
 
 /// A connection of an agent. The shell never uses a number twice: what comes late on an old
 /// connection is told apart.
@@ -194,6 +198,13 @@ pub enum Event {
     SwapCancelAsked {
         /// Who waits.
         ticket: Ticket,
+    },
+    /// An operator has seen enough of a canary.
+    CanaryEndAsked {
+        /// Who waits.
+        ticket: Ticket,
+        /// What becomes of it.
+        end: Box<CanaryEnd>,
     },
     /// The policy said what a successor should know.
     PolicyCarried {
@@ -424,7 +435,7 @@ codec_enum!(Event {
     TicketDropped { ticket }, PolicyLoaded { identity, feeds },
     PolicyUnavailable { fault }, PolicySwapAsked { ticket, swap }, CandidateReady { candidate },
     CandidateFailed { candidate, fault }, CandidateProposed { candidate, cycle, proposal },
-    SwapCancelAsked { ticket }, PolicyCarried { sections },
+    SwapCancelAsked { ticket }, CanaryEndAsked { ticket, end }, PolicyCarried { sections },
     PolicyProposed { cycle, proposal }, PolicyFailed { cycle, fault },
     TaskKillAsked { ticket, framework, task, grace }, RoleSet { ticket, role, weight },
     QuotaSet { ticket, role, quotas, weight, force }, ReservationAsked { ticket, agent, resources, change },
@@ -506,86 +517,4 @@ codec_struct!(NewFramework {
     config,
     gpus,
     options
-});
-
-/// Which policy decides.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PolicyIdentity {
-    /// Its name.
-    pub name: String,
-    /// Its version.
-    pub version: String,
-    /// The component's digest, or empty for a native one.
-    pub digest: String,
-    /// Its configuration.
-    pub config: String,
-}
-
-impl PolicyIdentity {
-    /// The host's own, which decides when no other does.
-    #[must_use]
-    pub fn native() -> Self {
-        Self {
-            name: "drf".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            digest: String::new(),
-            config: String::new(),
-        }
-    }
-
-    /// Whether it is the host's own.
-    #[must_use]
-    pub fn is_native(&self) -> bool {
-        self.digest.is_empty()
-    }
-}
-
-codec_struct!(PolicyIdentity {
-    name,
-    version,
-    digest,
-    config
-});
-
-/// A policy that an operator puts in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PolicySwap {
-    /// What the shell calls the configured instance; never used twice. The host's own has none.
-    pub candidate: u64,
-    /// Which policy.
-    pub identity: Arc<PolicyIdentity>,
-    /// What it wants to be fed.
-    pub feeds: Feeds,
-    /// Who puts it in.
-    pub by: String,
-    /// What they say; may be empty.
-    pub why: String,
-    /// It goes back to this record; none: it is another policy.
-    pub rollback_to: Option<u64>,
-    /// What takes it out again.
-    pub guards: Vec<WaitGuard>,
-    /// It is compared with the running policy first.
-    pub trial: Option<SwapTrial>,
-}
-
-/// A policy is asked beside the one that decides, for a while.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SwapTrial {
-    /// For so long.
-    pub length: Duration,
-    /// Then it takes the seat; otherwise it goes.
-    pub switch: bool,
-}
-
-codec_struct!(SwapTrial { length, switch });
-
-codec_struct!(PolicySwap {
-    candidate,
-    identity,
-    feeds,
-    by,
-    why,
-    rollback_to,
-    guards,
-    trial
 });

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use proffer_model::fact::FrameworkStanding;
 use proffer_model::framework::{Event as Told, ExplainDemands, Explained, Explanation};
 use proffer_model::{
-    AgentId, Bundle, Demand, FrameworkId, Quantity, Reason, Remedy, Resources, Shape, code,
+    AgentId, Bundle, Demand, FrameworkId, Quantity, Reason, Remedy, Resources, RoleName, Shape,
+    code,
 };
 
 use crate::commands::{StepRun, chunks, unanswered};
@@ -113,17 +114,40 @@ impl Core {
                 ..fault.clone()
             });
         }
+        let id = framework.id;
         let demands = fw
             .demands
             .values()
-            .map(|standing| self.demand_report(framework.id, standing))
+            .map(|standing| self.demand_report(id, standing))
             .collect();
         Some(FrameworkReport {
             framework,
             general,
             demands,
-            policy: self.policy_name(),
+            policy: self.policy_name_for(&self.frameworks.get(&id)?.record.roles),
         })
+    }
+
+    /// Who decides for these roles, in words: name and version.
+    #[must_use]
+    pub fn policy_name_for(&self, roles: &[RoleName]) -> String {
+        let Some(canary) = self.policy_canary() else {
+            return self.policy_name();
+        };
+        let Some(domain) = self.canary_domain() else {
+            return self.policy_name();
+        };
+        let (its, others): (Vec<&RoleName>, Vec<&RoleName>) =
+            roles.iter().partition(|role| domain.holds(role));
+        let name = format!("{} {}", canary.identity.name, canary.identity.version);
+        match (its.is_empty(), others.is_empty()) {
+            (true, _) => self.policy_name(),
+            (false, true) => format!("{name}, a canary for {domain}"),
+            (false, false) => format!(
+                "{name}, a canary for {domain}; {} for the rest",
+                self.policy_name()
+            ),
+        }
     }
 
     /// Who decides, in words: name and version.
@@ -223,6 +247,13 @@ impl Core {
         }
         if let Some(filter) = self.filter_against(id, client, free) {
             let wait = filter.until.since(self.now);
+            if filter.passed_over {
+                let text = format!(
+                    "the policy that decides for {role} left {} of {id}, which goes to others for {wait} more",
+                    filter.refused
+                );
+                return reason(code::FILTERED, text);
+            }
             return reason(
                 code::FILTERED,
                 format!(

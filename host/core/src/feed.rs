@@ -151,6 +151,19 @@ impl Feed {
         self.seen_free.get(&agent)
     }
 
+    /// All of it, for who judges two proposals by it.
+    pub(crate) fn seen_free_all(&self) -> BTreeMap<AgentId, Resources> {
+        self.seen_free.clone()
+    }
+
+    /// As the policies saw it, whatever a proposal that was judged meanwhile has taken.
+    pub(crate) fn see_as_before(&mut self, mut seen: BTreeMap<AgentId, Resources>) {
+        for (agent, free) in std::mem::take(&mut self.seen_free) {
+            seen.entry(agent).or_insert(free);
+        }
+        self.seen_free = seen;
+    }
+
     pub(crate) fn take_seen_free(&mut self) -> BTreeMap<AgentId, Resources> {
         std::mem::take(&mut self.seen_free)
     }

@@ -32,6 +32,8 @@ pub(crate) struct Filter {
     pub(crate) made: u64,
     /// Whether the policy was last told that all counted items free there are among the refused.
     pub(crate) inside: bool,
+    /// Not the client refused it: the policy that decides within its domain left it.
+    pub(crate) passed_over: bool,
 }
 
 codec_struct!(Filter {
@@ -43,7 +45,8 @@ codec_struct!(Filter {
     until,
     after_cycle,
     made,
-    inside
+    inside,
+    passed_over
 });
 
 /// All filters.
@@ -190,10 +193,21 @@ impl Core {
             after_cycle,
             made: self.feed.generation,
             inside: false,
+            passed_over: false,
         };
         self.agenda.add(until, filter_deadline(&filter));
         self.filters.insert(filter);
         self.feed.filters.insert(handle);
+    }
+
+    /// What the policy of a client's domain left of what it was given goes to others at once, and to the
+    /// client again as if it had been declined for no time.
+    pub(crate) fn pass_over(&mut self, agent: AgentId, client: ClientId, left: Resources) {
+        let handle = self.filters.given;
+        self.refuse(agent, client, left, Some(Duration::ZERO));
+        if let Some(filter) = self.filters.all.get_mut(&handle) {
+            filter.passed_over = true;
+        }
     }
 
     /// Filters that a new one makes needless, and the oldest beyond the limit.
@@ -288,6 +302,12 @@ impl Core {
         let deadline = filter_deadline(filter);
         self.agenda.remove(before, deadline.clone());
         self.agenda.add(until, deadline);
+    }
+
+    /// Whether the client itself refused all of this; what a policy left is not its doing.
+    pub(crate) fn is_refused(&self, agent: AgentId, client: ClientId, free: &Resources) -> bool {
+        let mut filters = self.filters.of(agent, client);
+        filters.any(|filter| !filter.passed_over && refuses(&filter.refused, free, free))
     }
 
     /// The filter that keeps this from the client, if one does.

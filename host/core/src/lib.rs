@@ -25,12 +25,14 @@ mod agents;
 mod allocation;
 mod batches;
 mod book;
+mod canary;
 mod checkpoint;
 mod commands;
 mod components;
 mod config;
 mod constraint;
 mod demands;
+mod domain;
 mod downtime;
 mod event;
 mod explain;
@@ -69,12 +71,14 @@ mod view;
 
 pub use action::{Action, Outbox, PolicySeat, Reply, Seq};
 pub use allocation::WaitView;
+pub use canary::{CANARY_LENGTH, CanaryTally, CanaryView};
 pub use config::{Allocation, CoreConfig};
 pub use constraint::constraints_admit;
 pub use downtime::AgentsAwaited;
 pub use event::{
-    AgentChange, Blame, ConnectionId, Event, FrameworkChange, FrameworkUpgrade, HoldingChange,
-    NewFramework, Play, PolicyIdentity, PolicySwap, ReservationChange, SwapTrial, Ticket,
+    AgentChange, Blame, CanaryEnd, CanaryOutcome, ConnectionId, Event, FrameworkChange,
+    FrameworkUpgrade, HoldingChange, NewFramework, Play, PolicyIdentity, PolicySwap,
+    ReservationChange, SwapTrial, Ticket,
 };
 pub use explain::{AgentReason, DemandReport, FrameworkReport, TaskReport};
 pub use holdings::{RoleSums, RoleView};

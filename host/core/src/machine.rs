@@ -309,6 +309,7 @@ impl Core {
                 proposal,
             } => self.candidate_proposed(candidate, cycle, &proposal),
             Event::SwapCancelAsked { ticket } => self.swap_cancel_asked(ticket),
+            Event::CanaryEndAsked { ticket, end } => self.canary_end_asked(ticket, *end),
             Event::PolicyCarried { sections } => self.policy_carried_over(sections),
             Event::PolicyProposed { cycle, proposal } => self.policy_proposed(cycle, &proposal),
             Event::PolicyFailed { cycle, fault } => self.policy_failed(cycle, fault),

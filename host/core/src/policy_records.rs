@@ -19,7 +19,7 @@ const CARRY_EVERY: Duration = Duration::from_secs(60);
 /// The contract's bound on what is carried.
 const CARRIED_BYTES_MAX: usize = 1 << 20;
 /// Who puts policies in when nobody asks for it.
-const HOST: &str = "the host";
+pub(crate) const HOST: &str = "the host";
 
 impl Core {
     /// Before the first swap the policy that decided is put on record, so that it can be gone back to.
@@ -47,9 +47,8 @@ impl Core {
             digest,
             config,
         } = identity.clone();
-        let last = self.policy_history().next_back();
         PolicyRecord {
-            number: last.map_or(1, |last| last.number + 1),
+            number: self.next_record_number(),
             name,
             version,
             digest,
@@ -63,6 +62,11 @@ impl Core {
         }
     }
 
+    pub(crate) fn next_record_number(&self) -> u64 {
+        let last = self.policy_history().next_back();
+        last.map_or(1, |last| last.number + 1)
+    }
+
     pub(crate) fn remember(&mut self, record: PolicyRecord) {
         self.facts.push(Fact::PolicySet(Box::new(record.clone())));
         self.replay_policy(record);
@@ -71,8 +75,17 @@ impl Core {
     pub(crate) fn replay_policy(&mut self, record: PolicyRecord) {
         let history = &mut self.allocation.swaps.history;
         history.push_back(record);
-        if history.len() > HISTORY_MAX {
-            history.pop_front();
+        if history.len() <= HISTORY_MAX {
+            return;
+        }
+        // However many canaries came and went, who has the seat stays known, and whom it goes back to.
+        let kept = self.policy_record().map(|seat| (seat.number, seat.before));
+        let goes = |record: &PolicyRecord| {
+            kept.is_none_or(|(seat, before)| record.number != seat && Some(record.number) != before)
+        };
+        let history = &mut self.allocation.swaps.history;
+        if let Some(oldest) = history.iter().position(goes) {
+            history.remove(oldest);
         }
     }
 
@@ -140,9 +153,8 @@ impl Core {
     }
 
     fn return_to(&mut self, target: PolicyRecord, fault: &Reason) {
-        let last = self.policy_history().next_back();
         let record = PolicyRecord {
-            number: last.map_or(1, |last| last.number + 1),
+            number: self.next_record_number(),
             by: HOST.to_owned(),
             at: self.now,
             cause: PolicyCause::Failed(fault.clone()),

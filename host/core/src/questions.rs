@@ -39,6 +39,11 @@ impl Core {
         for (key, standing) in demands {
             let client = self.handles.find_client(*framework, &standing.demand.role);
             let Some(client) = client else { continue };
+            let domain = self.canary_domain();
+            if domain.is_some_and(|domain| domain.holds(&standing.demand.role)) {
+                // The policy of the seat does not decide there.
+                continue;
+            }
             let mut agents: Vec<u32> = Vec::new();
             for id in self.agents.keys() {
                 let (why, _) = self.why_not(*id, client, standing);

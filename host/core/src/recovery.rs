@@ -85,6 +85,7 @@ impl Replica {
         core.ids.next = core.ids.below + ID_GAP;
         core.ids.next_request = core.ids.requests_below + ID_GAP;
         core.resume();
+        core.end_canary_of_before();
         core.after_replay();
         core
     }

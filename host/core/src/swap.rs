@@ -11,12 +11,13 @@ use std::sync::Arc;
 
 use proffer_codec::{codec_enum, codec_struct};
 use proffer_model::fact::{PolicyCause, PolicyRecord};
-use proffer_model::policy::{Changes, Cycle, Feeds, Filters, Section, Tasks};
+use proffer_model::policy::{Changes, Cycle, Feeds, Filters, Rejected, Section, Tasks};
 use proffer_model::{Reason, Remedy, Timestamp, code};
 
 use crate::action::{Action, Reply};
 use crate::agenda::Deadline;
 use crate::allocation::Fed;
+use crate::canary::Canary;
 use crate::event::{PolicyIdentity, PolicySwap, Ticket};
 use crate::machine::Core;
 use crate::policy_records::bytes_of;
@@ -42,6 +43,8 @@ pub(crate) struct Swaps {
     pub(crate) carried_at: Timestamp,
     pub(crate) candidate: Option<Candidate>,
     pub(crate) trials: Trials,
+    /// The candidate decides for some roles.
+    pub(crate) canary: Option<Canary>,
     /// Cycles in which a failure takes the policy back at once.
     pub(crate) probation: u32,
     /// The last of the history is being loaded; the fallback decides meanwhile.
@@ -56,6 +59,7 @@ codec_struct!(Swaps {
     carried_at,
     candidate,
     trials,
+    canary,
     probation,
     waking,
     swapped,
@@ -66,15 +70,18 @@ codec_struct!(Swaps {
 #[derive(Debug)]
 pub(crate) struct Candidate {
     /// None: whoever waited has had an answer.
-    ticket: Option<Ticket>,
+    pub(crate) ticket: Option<Ticket>,
     pub(crate) swap: PolicySwap,
     pub(crate) stage: Stage,
+    /// Of its last proposal, if that counted.
+    pub(crate) rejected: Vec<Rejected>,
 }
 
 codec_struct!(Candidate {
     ticket,
     swap,
-    stage
+    stage,
+    rejected
 });
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +92,8 @@ pub(crate) enum Stage {
     Warming,
     /// It is asked too, and what it says is compared.
     Shadowing,
+    /// It is asked too, and decides for some roles.
+    Canary,
     /// It may take the seat between two cycles.
     Ready,
 }
@@ -93,6 +102,7 @@ codec_enum!(Stage {
     Unfed,
     Warming,
     Shadowing,
+    Canary,
     Ready
 });
 
@@ -119,12 +129,19 @@ impl Core {
         self.allocation.swaps.history.iter()
     }
 
+    /// The record of the policy of the seat; none before the first swap.
+    #[must_use]
+    pub fn policy_record(&self) -> Option<&PolicyRecord> {
+        self.policy_history()
+            .rev()
+            .find(|record| !record.cause.is_beside())
+    }
+
     /// The policy that a rollback returns to.
     #[must_use]
     pub fn policy_before(&self) -> Option<&PolicyRecord> {
-        let history = &self.allocation.swaps.history;
-        let before = history.back()?.before?;
-        history.iter().find(|record| record.number == before)
+        let before = self.policy_record()?.before?;
+        self.policy_history().find(|record| record.number == before)
     }
 
     /// What the policy said last that a successor should know.
@@ -154,13 +171,13 @@ impl Core {
         if let Err(why) = self.check_swap(&swap) {
             return self.reply(ticket, Reply::Refused(why));
         }
-        // A trial has no end to wait for: its beginning is the answer.
-        let ticket = match swap.trial {
-            Some(_) => {
+        // A trial has no end to wait for: its beginning is the answer, a canary's when it decides.
+        let ticket = match &swap.trial {
+            Some(trial) if trial.canary.is_empty() => {
                 self.reply(ticket, Reply::Done);
                 None
             }
-            None => Some(ticket),
+            _ => Some(ticket),
         };
         // The native policy has no instance that could be fed beside.
         let stage = if swap.identity.is_native() {
@@ -172,6 +189,7 @@ impl Core {
             ticket,
             swap,
             stage,
+            rejected: Vec::new(),
         });
     }
 
@@ -180,7 +198,11 @@ impl Core {
         let swaps = &self.allocation.swaps;
         if let Some(other) = &swaps.candidate {
             let PolicyIdentity { name, version, .. } = &*other.swap.identity;
-            let text = format!("{name} {version} is being put in already; ask again when it is");
+            let text = if other.stage == Stage::Canary {
+                format!("{name} {version} is a canary: promote it or roll it back first")
+            } else {
+                format!("{name} {version} is being put in already; ask again when it is")
+            };
             return refuse(code::LIMIT, Remedy::ChooseAnew, text);
         }
         if swaps.waking {
@@ -190,6 +212,13 @@ impl Core {
         if swap.trial.is_some() && swap.identity.is_native() {
             let text = "the native policy is tried as its component; give that".to_owned();
             return refuse(code::INVALID, Remedy::Mend, text);
+        }
+        if let Some(trial) = &swap.trial {
+            if trial.canary.is_empty() && trial.length.is_none() {
+                let text = "a comparison ends some time: say when".to_owned();
+                return refuse(code::INVALID, Remedy::Mend, text);
+            }
+            self.check_canary(&trial.canary)?;
         }
         if swap.guards.len() > GUARDS_MAX {
             let text = format!("{} guards, and {GUARDS_MAX} are room", swap.guards.len());
@@ -222,8 +251,11 @@ impl Core {
             candidate.stage = Stage::Ready;
             return;
         };
+        if !trial.canary.is_empty() {
+            return self.begin_canary(number);
+        }
         candidate.stage = Stage::Shadowing;
-        let until = now + trial.length;
+        let until = now + trial.length.unwrap_or_default();
         let identity = Arc::clone(&candidate.swap.identity);
         self.agenda.add(until, Deadline::TrialEnds(number));
         self.begin_shadow(identity, until);
@@ -235,6 +267,11 @@ impl Core {
         let Some(candidate) = self.candidate_mut(number) else {
             return;
         };
+        match candidate.stage {
+            Stage::Canary => return self.canary_is_over(),
+            Stage::Shadowing => {}
+            Stage::Unfed | Stage::Warming | Stage::Ready => return,
+        }
         let switches = candidate
             .swap
             .trial
@@ -251,6 +288,9 @@ impl Core {
     pub(crate) fn candidate_failed(&mut self, number: u64, fault: Reason) {
         if self.candidate_mut(number).is_none() {
             return;
+        }
+        if self.allocation.swaps.canary.is_some() {
+            return self.end_canary(fault);
         }
         self.end_shadow(Some(fault.clone()));
         if let Some(ticket) = self.drop_candidate() {
@@ -270,6 +310,10 @@ impl Core {
             let why = Reason::new(code::INVALID, Remedy::ChooseAnew, text);
             return self.reply(ticket, Reply::Refused(why));
         }
+        if self.allocation.swaps.canary.is_some() {
+            self.end_canary(why);
+            return self.reply(ticket, Reply::Done);
+        }
         self.end_shadow(Some(why.clone()));
         if let Some(waiting) = self.drop_candidate() {
             self.reply(waiting, Reply::Refused(why));
@@ -278,7 +322,7 @@ impl Core {
     }
 
     /// Answers who waits for it.
-    fn drop_candidate(&mut self) -> Option<Ticket> {
+    pub(crate) fn drop_candidate(&mut self) -> Option<Ticket> {
         let Candidate { ticket, swap, .. } = self.allocation.swaps.candidate.take()?;
         self.emit(Action::DropCandidate {
             candidate: swap.candidate,
@@ -333,7 +377,7 @@ impl Core {
         let changes = match stage {
             Stage::Unfed => self.take_snapshot(feeds),
             _ if self.feed.is_overfull() => self.take_delta(feeds),
-            Stage::Warming | Stage::Shadowing | Stage::Ready => return,
+            Stage::Warming | Stage::Shadowing | Stage::Canary | Stage::Ready => return,
         };
         self.allocation.fed = None;
         self.feed_candidate(only(changes, feeds), None);
@@ -353,11 +397,13 @@ impl Core {
         if candidate.stage == Stage::Unfed {
             candidate.stage = Stage::Warming;
         }
+        let mut rejected = std::mem::take(&mut candidate.rejected);
         for part in &mut changes {
-            // What was rejected was another's.
-            part.rejected = Vec::new();
+            // What was rejected there was another's.
+            part.rejected = std::mem::take(&mut rejected);
         }
-        let cycle = cycle.filter(|_| candidate.stage == Stage::Shadowing);
+        let asked = matches!(candidate.stage, Stage::Shadowing | Stage::Canary);
+        let cycle = cycle.filter(|_| asked);
         let candidate = candidate.swap.candidate;
         self.emit(Action::FeedCandidate {
             candidate,
@@ -384,7 +430,7 @@ impl Core {
                 self.policy_before().and_then(|record| record.before),
             ),
             None => {
-                let last = self.policy_history().next_back();
+                let last = self.policy_record();
                 (PolicyCause::Swapped, last.map(|record| record.number))
             }
         };
@@ -407,6 +453,7 @@ impl Core {
         let swaps = &mut self.allocation.swaps;
         swaps.probation = if native { 0 } else { PROBATION_CYCLES };
         swaps.carried_at = self.now;
+        swaps.canary = None;
         self.everything_wanted();
         self.emit(Action::SwitchPolicy {
             candidate: swap.candidate,

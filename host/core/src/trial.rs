@@ -141,7 +141,7 @@ impl Core {
 
     /// The candidate would have proposed this.
     pub(crate) fn candidate_proposed(&mut self, number: u64, cycle: u64, proposal: &Proposal) {
-        if self.in_shadow() != Some(number) {
+        if self.canary_proposed(number, cycle, proposal) || self.in_shadow() != Some(number) {
             return;
         }
         match self.summary_of(proposal) {

@@ -17,7 +17,7 @@ pub(crate) async fn first_policy(
     core: &Core,
     settings: Option<&(LoadedPolicy, Feeds)>,
 ) -> (Option<LoadedPolicy>, Option<Event>) {
-    let found = match core.policy_history().next_back() {
+    let found = match core.policy_record() {
         None => settings.cloned(),
         Some(record) if record.digest.is_empty() => None,
         Some(record) => match loader.load(record).await {

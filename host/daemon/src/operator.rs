@@ -289,6 +289,10 @@ impl Operator for HostOperator {
             .map(drop)
     }
 
+    async fn promote_policy(&self, promote: rpc::PromotePolicy) -> Answer<rpc::SwappedPolicy> {
+        self.promote(promote).await
+    }
+
     async fn roll_back_policy(&self, back: rpc::RollBackPolicy) -> Answer<rpc::SwappedPolicy> {
         self.roll_back(back).await
     }

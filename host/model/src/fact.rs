@@ -189,6 +189,21 @@ pub enum PolicyCause {
     RolledBack,
     /// Its successor failed.
     Failed(Reason),
+    /// It decides for these roles' subtrees, beside the policy that decides for the rest.
+    Canary {
+        /// Which.
+        roles: Vec<RoleName>,
+    },
+    /// It decides for nobody any more, and was not put in.
+    CanaryEnded(Reason),
+}
+
+impl PolicyCause {
+    /// Whether it is of a policy that decides beside the one of the seat.
+    #[must_use]
+    pub const fn is_beside(&self) -> bool {
+        matches!(self, Self::Canary { .. } | Self::CanaryEnded(_))
+    }
 }
 
 /// An agent that is gone.

@@ -39,8 +39,8 @@ pub use frameworks::{
 };
 pub use page::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, Page, Paged};
 pub use policies::{
-    CancelPolicySwap, Policy, PolicyCause, PolicyHistoryQuery, PolicyQuery, PolicyRecord,
-    PolicyTrial, RollBackPolicy, SwapPolicy, SwappedPolicy, TrialRole,
+    CancelPolicySwap, Policy, PolicyCanary, PolicyCause, PolicyHistoryQuery, PolicyQuery,
+    PolicyRecord, PolicyTrial, PromotePolicy, RollBackPolicy, SwapPolicy, SwappedPolicy, TrialRole,
 };
 pub use reasons::{Explanation, ReasonCount, Subject, TaskName};
 pub use tasks::{FetchOutput, KillTask, LogStream, Task, TaskLogs, TaskQuery};
@@ -154,7 +154,12 @@ pub trait Operator: Send + Sync + 'static {
         &self,
         cancel: CancelPolicySwap,
     ) -> impl Future<Output = Answer<()>> + Send;
-    /// Goes back to the policy before the last swap.
+    /// The canary takes the seat.
+    fn promote_policy(
+        &self,
+        promote: PromotePolicy,
+    ) -> impl Future<Output = Answer<SwappedPolicy>> + Send;
+    /// Goes back to the policy before the last swap, or drops the canary.
     fn roll_back_policy(
         &self,
         back: RollBackPolicy,

@@ -10,7 +10,7 @@ pub(crate) enum Policy {
     Show,
     /// Put another one in while the cluster runs; it is taken out again by itself if it fails
     Swap(PolicySwap),
-    /// Go back to the policy before the last swap, or drop the one that is being compared
+    /// Go back to the policy before the last swap, or drop the canary or the one that is being compared
     Rollback(PolicyRollback),
     /// List the policies that were put in
     History,
@@ -24,8 +24,8 @@ pub(crate) enum Policy {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct PolicySwap {
     /// A component's file; a built-in policy by name; or native, the host's own
-    #[arg(value_name = "FILE|NAME")]
-    pub(crate) policy: String,
+    #[arg(value_name = "FILE|NAME", required_unless_present = "promote")]
+    pub(crate) policy: Option<String>,
     /// Its configuration
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -35,8 +35,17 @@ pub(crate) struct PolicySwap {
     /// Ask it beside the running one for so long first, compare, and print what differs
     #[arg(long, value_name = "SPAN", value_parser = super::span)]
     pub(crate) shadow: Option<proffer_model::Duration>,
-    /// Compare, and do not put it in
-    #[arg(long, requires = "shadow")]
+    /// Let it decide for these roles' subtrees only, until --promote or `policy rollback`
+    #[arg(long, value_name = "ROLE", num_args = 1.., value_delimiter = ',', conflicts_with = "shadow")]
+    pub(crate) canary: Vec<String>,
+    /// Promote the canary after so long by itself; with --dry-run it goes then
+    #[arg(long = "for", value_name = "SPAN", value_parser = super::span, requires = "canary")]
+    pub(crate) canary_for: Option<proffer_model::Duration>,
+    /// Let the canary decide for all from now on
+    #[arg(long, conflicts_with_all = ["policy", "config", "shadow", "canary", "canary_for", "dry_run", "guard"])]
+    pub(crate) promote: bool,
+    /// Compare (--shadow) or let it decide for some (--canary --for), and do not put it in
+    #[arg(long)]
     pub(crate) dry_run: bool,
     /// Take it out again if demand that fits waits longer, as in 'max-wait<10s' or 'p99-wait<5s'; may be repeated
     #[arg(long, value_name = "GUARD")]

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use proffer_model::Timestamp;
 use proffer_rpc::operator::{
-    CancelPolicySwap, OperatorClient, Policy, PolicyHistoryQuery, PolicyQuery, PolicyRecord,
-    PolicyTrial, RollBackPolicy, StatusQuery, SwapPolicy, SwappedPolicy,
+    CancelPolicySwap, OperatorClient, Policy, PolicyCanary, PolicyCause, PolicyHistoryQuery,
+    PolicyQuery, PolicyRecord, PolicyTrial, PromotePolicy, RollBackPolicy, StatusQuery, SwapPolicy,
+    SwappedPolicy,
 };
 
 use super::framework::{read_component, read_config};
@@ -37,7 +38,7 @@ pub(crate) async fn run(
         args::Policy::Rollback(back) => {
             let client = connect(settings).await?;
             let shown = client.policy(PolicyQuery {}).await?;
-            if !shown.swapping.is_empty() {
+            if !shown.swapping.is_empty() && shown.canary.is_none() {
                 client.cancel_policy_swap(CancelPolicySwap {}).await?;
                 if as_json {
                     json::print(&serde_json::json!({ "cancelled": shown.swapping }));
@@ -60,16 +61,18 @@ pub(crate) async fn run(
 }
 
 async fn show(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
-    let policy = connect(settings).await?.policy(PolicyQuery {}).await?;
+    let client = connect(settings).await?;
+    let policy = client.policy(PolicyQuery {}).await?;
     if as_json {
         json::print(&json::policy(&policy));
     } else {
-        out!("{}", policy_text(&policy));
+        let now = client.status(StatusQuery {}).await?.now;
+        out!("{}", policy_text(&policy, now));
     }
     Ok(())
 }
 
-fn policy_text(policy: &Policy) -> String {
+fn policy_text(policy: &Policy, now: Timestamp) -> String {
     let mut text = format!(
         "policy     {} {} ({})\n\
          cycles     {}, {} failed\n\
@@ -108,7 +111,9 @@ fn policy_text(policy: &Policy) -> String {
         ));
     }
     let trial = policy.trial.as_ref().filter(|trial| !trial.ended);
-    if !policy.swapping.is_empty() {
+    if let Some(canary) = &policy.canary {
+        text.push_str(&canary_text(canary, now));
+    } else if !policy.swapping.is_empty() {
         text.push_str(&format!(
             "swapping   {} is being {}\n",
             printable(&policy.swapping),
@@ -127,9 +132,56 @@ fn policy_text(policy: &Policy) -> String {
     text
 }
 
+/// Who decides for which roles, until when, and what came of it.
+fn canary_text(canary: &PolicyCanary, now: Timestamp) -> String {
+    let end = match canary.until {
+        None => "until `policy swap --promote` or `policy rollback`".to_owned(),
+        Some(until) => {
+            let then = if canary.promotes {
+                "then for all"
+            } else {
+                "then for nobody"
+            };
+            format!("for {} more, {then}", show::span(until.since(now)))
+        }
+    };
+    let mut text = format!(
+        "canary     {} {} ({}) decides for {} {end}\n\
+         \u{20}          {} cycles; {} grants made offers, {} stale, {} to other roles; {} left to it\n\
+         \u{20}          {} demands that fit wait; the longest {}, p99 {}\n",
+        printable(&canary.name),
+        printable(&canary.version),
+        show::short_digest(&canary.digest),
+        printable(&canary.roles.join(", ")),
+        canary.cycles,
+        canary.grants,
+        canary.stale,
+        canary.outside,
+        canary.left_to_it,
+        canary.waiting,
+        show::span(canary.longest_wait),
+        show::span(canary.p99_wait),
+    );
+    for guard in &canary.guards {
+        text.push_str(&format!("           guard {}\n", printable(guard)));
+    }
+    text
+}
+
+async fn promote(why: String, settings: &Settings, as_json: bool) -> anyhow::Result<()> {
+    let client = connect(settings).await?;
+    let by = principal();
+    let promoted = client.promote_policy(PromotePolicy { by, why }).await?;
+    print_swapped(&promoted, as_json);
+    Ok(())
+}
+
 async fn swap(what: PolicySwap, settings: &Settings, as_json: bool) -> anyhow::Result<()> {
+    let Some(named) = what.policy else {
+        return promote(what.why, settings, as_json).await;
+    };
     // Read and built first: what is wrong with it is said before anybody is asked.
-    let component = component(&what.policy)?;
+    let component = component(&named)?;
     let config = read_config(what.config.as_deref())?.unwrap_or_default();
     let client = connect(settings).await?;
     let swapped = client.swap_policy(SwapPolicy {
@@ -140,6 +192,8 @@ async fn swap(what: PolicySwap, settings: &Settings, as_json: bool) -> anyhow::R
         guards: what.guard,
         shadow: what.shadow,
         dry_run: what.dry_run,
+        canary: what.canary,
+        canary_for: what.canary_for,
     });
     let swapped = swapped.await?;
     if swapped.record.is_some() {
@@ -253,8 +307,22 @@ fn print_swapped(swapped: &SwappedPolicy, as_json: bool) {
         }));
         return;
     }
-    if let Some(record) = record {
-        outln!("{} decides; it was {}", named(record), named(from));
+    let Some(record) = record else { return };
+    match (record.cause, from.cause) {
+        (PolicyCause::Canary, _) => outln!(
+            "{} decides for {}, {} for the rest",
+            named(record),
+            printable(&record.roles.join(", ")),
+            named(from)
+        ),
+        (_, PolicyCause::CanaryEnded) => {
+            outln!(
+                "{} decides for all again, without {}",
+                named(record),
+                named(from)
+            );
+        }
+        _ => outln!("{} decides; it was {}", named(record), named(from)),
     }
 }
 
@@ -296,18 +364,29 @@ fn table(rows: &[PolicyRecord], now: Timestamp) -> Columns {
             show::short_digest(&row.digest),
             show::ago(Some(row.at), now),
             row.by.clone(),
-            row.cause.name().to_owned(),
-            fault.unwrap_or_else(|| row.why.clone()),
+            cause(row),
+            match fault {
+                Some(fault) if row.why.is_empty() => fault,
+                Some(fault) => format!("{}; {fault}", row.why),
+                None => row.why.clone(),
+            },
         ]);
     }
     columns
+}
+
+fn cause(row: &PolicyRecord) -> String {
+    if row.roles.is_empty() {
+        row.cause.name().to_owned()
+    } else {
+        format!("{} for {}", row.cause.name(), row.roles.join(", "))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
     use proffer_model::{Reason, Remedy};
-    use proffer_rpc::operator::PolicyCause;
 
     use super::*;
 
@@ -326,6 +405,7 @@ mod tests {
             fault: None,
             before: None,
             guards: Vec::new(),
+            roles: Vec::new(),
         };
         let rows = [
             first.clone(),
@@ -344,6 +424,13 @@ mod tests {
                 cause: PolicyCause::Failed,
                 fault: Some(Reason::new("plugin-fault", Remedy::Mend, "it trapped")),
                 at: Timestamp(61_000),
+                ..first.clone()
+            },
+            PolicyRecord {
+                number: 4,
+                name: "spread".into(),
+                cause: PolicyCause::Canary,
+                roles: vec!["eng".into(), "ops".into()],
                 ..first
             },
         ];
@@ -352,6 +439,7 @@ mod tests {
                  1  drf      1        native               1m02s  the host  settings
                  2  binpack  1        sha256:abababababab  1m02s  ann       swapped               fewer machines
                  3  drf      1        native                2.0s  the host  its successor failed  it trapped (plugin-fault)
+                 4  spread   1        native               1m02s  the host  canary for eng, ops
         "#]]
         .assert_eq(&table(&rows, Timestamp(63_000)).to_string());
         assert_eq!(component("native").unwrap(), Bytes::new());

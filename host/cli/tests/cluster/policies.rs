@@ -15,6 +15,15 @@ impl Cluster {
         self.ask_json(&["policy", "show"])
     }
 
+    /// The same job once more.
+    fn submit_again(&self) {
+        wait_for(|| {
+            let deleted = self.request("DELETE", "/jobs/count", "", Vec::new());
+            deleted.is_some_and(|(status, _)| status == 200)
+        });
+        self.submit(64 * 1_024);
+    }
+
     fn policy_history(&self) -> Vec<(String, String, String)> {
         let history = self.ask_json(&["policy", "history"]);
         let text = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
@@ -178,4 +187,129 @@ fn a_swapped_policy_is_the_one_that_runs_after_a_restart_and_bad_ones_change_not
     let back = cluster.ask_json(&["policy", "rollback"]);
     assert_eq!(back["record"]["name"], "drf");
     assert_ne!(back["record"]["digest"], "");
+}
+
+#[test]
+fn a_canary_decides_for_its_roles_until_it_is_promoted_rolled_back_or_fails() {
+    let Some(guests) = guests() else { return };
+    let (drf, hostile) = (guests["drf"].clone(), misbehaving("policy"));
+    let (drf, hostile) = (drf.to_str().unwrap(), hostile.to_str().unwrap());
+    let mut cluster = Cluster::start(guests, 2);
+    cluster.run_framework();
+    let canary = |policy, more: &[&'static str]| {
+        let swap = ["policy", "swap", policy, "--canary", "mapreduce"];
+        [swap.as_slice(), more].concat()
+    };
+    let begun = cluster.ask_json(&canary(drf, &["--why", "try it"]));
+    assert_eq!(
+        (&begun["record"]["cause"], &begun["record"]["roles"][0]),
+        (&"canary".into(), &"mapreduce".into())
+    );
+    // The job's role is the canary's: every one of its offers is.
+    cluster.submit(64 * 1_024);
+    assert!(cluster.result() == cluster.expected, "another count");
+    let shown = cluster.policy();
+    assert_eq!(shown["canary"]["name"], "drf");
+    assert!(shown["canary"]["grants"].as_u64() > Some(0), "{shown:#}");
+    assert!(
+        shown["canary"]["left_to_it"].as_u64() > Some(0),
+        "{shown:#}"
+    );
+    assert_eq!(shown["canary"]["outside"], 0);
+    let text = cluster.ask(&["policy", "show"]).stdout;
+    assert!(
+        text.contains("decides for mapreduce until `policy swap --promote`"),
+        "{text}"
+    );
+    let role = cluster.ask(&["explain", "role", "mapreduce"]);
+    assert!(
+        role.stdout.contains("a canary for mapreduce"),
+        "{}",
+        role.stdout
+    );
+    let back = cluster.ask(&["policy", "rollback", "--why", "enough"]);
+    assert!(
+        back.stdout.contains("decides for all again"),
+        "{}{}",
+        back.stdout,
+        back.stderr
+    );
+    assert_eq!(cluster.policy()["canary"], Value::Null);
+    // One that traps as a canary is out at once, and only it.
+    let config = cluster.config("rest 2");
+    let failing = canary(hostile, &["--config"]);
+    let failing = [failing.as_slice(), &[config.as_str()]].concat();
+    assert_eq!(cluster.ask(&failing).status, 0);
+    cluster.submit_again();
+    assert!(cluster.result() == cluster.expected, "another count");
+    wait_for(|| cluster.policy()["canary"] == Value::Null);
+    assert_eq!(
+        cluster.policy()["failures"],
+        0,
+        "the policy of the seat did not fail"
+    );
+    // Promoted, it is the policy; of a host that is started anew nothing is left but the record.
+    assert_eq!(cluster.ask(&canary(drf, &[])).status, 0);
+    let promoted = cluster.ask_json(&["policy", "swap", "--promote", "--why", "good"]);
+    assert_eq!(promoted["record"]["cause"], "swapped");
+    assert_eq!(cluster.ask(&canary(drf, &["--for", "1h"])).status, 0);
+    cluster.host.as_mut().unwrap().kill_9();
+    cluster.start_host();
+    assert_eq!(cluster.policy()["canary"], Value::Null);
+    let causes = cluster.policy_history();
+    let causes: Vec<&str> = causes.iter().map(|(_, cause, _)| cause.as_str()).collect();
+    assert_eq!(
+        causes,
+        [
+            "settings",
+            "canary",
+            "canary ended",
+            "canary",
+            "canary ended",
+            "canary",
+            "swapped",
+            "canary",
+            "canary ended"
+        ]
+    );
+    for (args, status, words) in [
+        (
+            vec!["policy", "swap", "--promote"],
+            CONFLICT,
+            "no canary decides",
+        ),
+        (
+            vec!["policy", "swap", drf, "--canary", "no-such"],
+            NOT_FOUND,
+            "no role 'no-such'",
+        ),
+        (
+            vec!["policy", "swap", drf, "--canary", "a//b"],
+            USAGE,
+            "a//b",
+        ),
+        (
+            vec!["policy", "swap", drf, "--for", "1h"],
+            USAGE,
+            "--canary",
+        ),
+        (
+            vec!["policy", "swap", "native", "--canary", "mapreduce"],
+            USAGE,
+            "component",
+        ),
+        (
+            vec!["policy", "swap", drf, "--canary", "mapreduce", "--dry-run"],
+            USAGE,
+            "after how long",
+        ),
+    ] {
+        let refused = cluster.ask(&args);
+        assert_eq!(refused.status, status, "{args:?}: {}", refused.stderr);
+        assert!(
+            refused.stderr.contains(words),
+            "{args:?}: {}",
+            refused.stderr
+        );
+    }
 }

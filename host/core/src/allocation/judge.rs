@@ -13,6 +13,7 @@ use proffer_model::{
 pub(crate) mod limits;
 mod pieces;
 mod summary;
+mod within;
 
 use super::SeenFree;
 use crate::handles::ClientId;
@@ -20,6 +21,7 @@ use crate::machine::Core;
 use limits::QuotaLeft;
 use pieces::{has_counted, rows, units_of};
 pub(crate) use summary::Summary;
+pub(crate) use within::{Stray, Within};
 
 /// What becomes of a grant.
 #[derive(Debug)]
@@ -78,7 +80,7 @@ struct Passed {
 
 impl Core {
     /// Looks at each grant in order and makes offers of those that pass. `Err`: the columns do not fit.
-    pub(super) fn judge(
+    pub(crate) fn judge(
         &mut self,
         proposal: &Proposal,
         feeds: Feeds,

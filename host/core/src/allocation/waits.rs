@@ -33,8 +33,8 @@ const GUARD: &str = "guard";
 #[derive(Debug, Default)]
 pub(crate) struct Waits {
     followed: BTreeMap<u32, Wait>,
-    /// How long those waited that do not any more, oldest first.
-    ended: VecDeque<Duration>,
+    /// How long those waited that do not any more, oldest first; true: a canary decided for them.
+    ended: VecDeque<(Duration, bool)>,
     /// Where the next look goes on: which demand, after which agent.
     cursor: (u32, Option<AgentId>),
     looked_at: Timestamp,
@@ -77,10 +77,26 @@ impl Core {
     /// How long demand that fits waits.
     #[must_use]
     pub fn waits(&self) -> WaitView {
+        self.waits_of(|_| true)
+    }
+
+    /// Of demand for which a canary decides.
+    pub(crate) fn waits_of_canary(&self) -> WaitView {
+        self.waits_of(|of_canary| of_canary)
+    }
+
+    fn waits_of(&self, counts: impl Fn(bool) -> bool) -> WaitView {
         let waits = &self.allocation.waits;
-        let standing = waits.followed.values().filter(|wait| wait.agent.is_some());
-        let now: Vec<Duration> = standing.map(|wait| self.now.since(wait.since)).collect();
-        let mut all: Vec<Duration> = waits.ended.iter().chain(&now).copied().collect();
+        let standing = waits
+            .followed
+            .iter()
+            .filter(|(handle, wait)| wait.agent.is_some() && counts(self.is_of_canary(**handle)));
+        let now: Vec<Duration> = standing
+            .map(|(_, wait)| self.now.since(wait.since))
+            .collect();
+        let ended = waits.ended.iter().filter(|(_, of)| counts(*of));
+        let ended = ended.map(|(waited, _)| waited);
+        let mut all: Vec<Duration> = ended.chain(&now).copied().collect();
         all.sort_unstable();
         let at = (all.len() * 99).div_ceil(100).saturating_sub(1);
         WaitView {
@@ -93,14 +109,32 @@ impl Core {
     /// An offer was made for a demand.
     pub(super) fn demand_served(&mut self, handle: u32) {
         let now = self.now;
+        let of_canary = self.is_of_canary(handle);
         let waits = &mut self.allocation.waits;
         if let Some(wait) = waits.followed.get_mut(&handle) {
-            waits.ended.push_back(now.since(wait.since));
+            waits.ended.push_back((now.since(wait.since), of_canary));
             wait.since = now;
             if waits.ended.len() > ENDED_MAX {
                 waits.ended.pop_front();
             }
         }
+    }
+
+    fn is_of_canary(&self, handle: u32) -> bool {
+        let standing = self.standing_demand(handle);
+        let domain = self.canary_domain().zip(standing);
+        domain.is_some_and(|(domain, standing)| domain.holds(&standing.demand.role))
+    }
+
+    /// Who decides within a canary's domain has changed: what waits there waits for another policy.
+    pub(crate) fn begin_canary_waits_anew(&mut self) {
+        let now = self.now;
+        let mut waits = std::mem::take(&mut self.allocation.waits);
+        for wait in waits.followed.values_mut() {
+            wait.since = now;
+        }
+        waits.ended.clear();
+        self.allocation.waits = waits;
     }
 
     /// Another policy is judged by its own.
@@ -219,7 +253,7 @@ impl Core {
             && self.has_room(standing, client, free)
             && standing.constraints.admit(&agent.record.info)
             && self.out_of_bounds(client, &agent.record.info).is_none()
-            && self.filter_against(id, client, free).is_none()
+            && !self.is_refused(id, client, free)
             && quota
                 .over(self, client, &self.one_unit_of(standing, free))
                 .is_none()
@@ -250,23 +284,33 @@ impl Core {
         standing.demand.shape.resources.clone()
     }
 
-    /// A policy that lets demand wait for longer than an operator bears gives its seat back.
+    /// A policy that lets demand wait for longer than an operator bears gives its seat back. A canary
+    /// answers for its own roles, and the other policy for the rest.
     fn check_guards(&mut self) {
-        let view = self.waits();
-        let guards = self.policy_history().next_back();
+        if let Some(canary) = self.policy_canary()
+            && let Some(why) = breach(&canary.guards, &canary.waits)
+        {
+            self.end_canary(why);
+        }
+        let guards = self.policy_record();
         let guards = guards.map_or(&[][..], |record| record.guards.as_slice());
-        let breached = |guard: &&WaitGuard| match guard.wait {
-            GuardedWait::Longest => view.longest >= guard.below,
-            GuardedWait::P99 => view.p99 >= guard.below,
-        };
-        let Some(guard) = guards.iter().find(breached).cloned() else {
-            return;
-        };
-        let text = format!(
-            "its guard '{guard}' is breached: the longest wait of demand that fits is {}, all but one \
-             in a hundred waited no longer than {}",
-            view.longest, view.p99
-        );
-        self.guard_breached(Reason::new(GUARD, Remedy::Denied, text));
+        if let Some(why) = breach(guards, &self.waits_of(|of_canary| !of_canary)) {
+            self.guard_breached(why);
+        }
     }
+}
+
+/// Which guard is breached, in words.
+fn breach(guards: &[WaitGuard], view: &WaitView) -> Option<Reason> {
+    let breached = |guard: &&WaitGuard| match guard.wait {
+        GuardedWait::Longest => view.longest >= guard.below,
+        GuardedWait::P99 => view.p99 >= guard.below,
+    };
+    let guard = guards.iter().find(breached)?;
+    let text = format!(
+        "its guard '{guard}' is breached: the longest wait of demand that fits is {}, all but one \
+         in a hundred waited no longer than {}",
+        view.longest, view.p99
+    );
+    Some(Reason::new(GUARD, Remedy::Denied, text))
 }

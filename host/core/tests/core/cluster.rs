@@ -343,16 +343,21 @@ impl Cluster {
             }
         }
         let proposed = match (&mut self.candidate, cycle) {
-            (Decider::Drf(drf), Some(cycle)) => Some(drf.decide(cycle)),
-            (Decider::Script(script), Some(cycle)) => script(changes, cycle).ok(),
+            (Decider::Drf(drf), Some(cycle)) => Some(Ok(drf.decide(cycle))),
+            (Decider::Script(script), Some(cycle)) => Some(script(changes, cycle)),
             _ => None,
         };
-        if let (Some(proposal), Some(cycle)) = (proposed, cycle) {
-            self.queue.push_back(Event::CandidateProposed {
+        match (proposed, cycle) {
+            (Some(Ok(proposal)), Some(cycle)) => self.queue.push_back(Event::CandidateProposed {
                 candidate,
                 cycle: cycle.number,
                 proposal: Box::new(proposal),
-            });
+            }),
+            (Some(Err(fault)), _) => {
+                let failed = Event::CandidateFailed { candidate, fault };
+                self.queue.push_back(failed);
+            }
+            _ => {}
         }
         self.candidate_fed.extend_from_slice(changes);
         let begins = |part: &Changes| part.part == ChangesPart::SnapshotLast;

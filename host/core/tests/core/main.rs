@@ -1,6 +1,7 @@
 //! The core under a scripted shell: behaviours, recovery, random runs.
 
 mod behaviours;
+mod canaries;
 mod clocks;
 mod cluster;
 mod explaining;

@@ -11,17 +11,17 @@ use proffer_policy::{Drf, Policy};
 use super::cluster::{ALL_FEEDS, Cluster, Decider};
 use super::words::{decline, want, want_anything};
 
-fn drf() -> Decider {
+pub(super) fn drf() -> Decider {
     let mut drf = Drf::default();
     drf.configure("").unwrap();
     Decider::Drf(Box::new(drf))
 }
 
-fn fault() -> Reason {
+pub(super) fn fault() -> Reason {
     Reason::new("trap", Remedy::Mend, "it trapped")
 }
 
-fn identity(name: &str) -> Arc<PolicyIdentity> {
+pub(super) fn identity(name: &str) -> Arc<PolicyIdentity> {
     Arc::new(PolicyIdentity {
         name: name.to_owned(),
         version: "1".to_owned(),
@@ -30,7 +30,7 @@ fn identity(name: &str) -> Arc<PolicyIdentity> {
     })
 }
 
-fn swap_to(name: &str) -> PolicySwap {
+pub(super) fn swap_to(name: &str) -> PolicySwap {
     PolicySwap {
         candidate: 1,
         identity: identity(name),
@@ -66,7 +66,7 @@ fn run_by_first() -> Cluster {
 }
 
 impl Cluster {
-    fn swap(&mut self, swap: PolicySwap, candidate: Decider) -> Ticket {
+    pub(super) fn swap(&mut self, swap: PolicySwap, candidate: Decider) -> Ticket {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
         self.candidate = candidate;
@@ -75,13 +75,15 @@ impl Cluster {
         ticket
     }
 
-    fn history(&self) -> Vec<String> {
+    pub(super) fn history(&self) -> Vec<String> {
         let records = self.core.policy_history();
         let cause = |cause: &PolicyCause| match cause {
             PolicyCause::Settings => "settings".to_owned(),
             PolicyCause::Swapped => "swapped".to_owned(),
             PolicyCause::RolledBack => "rolled back".to_owned(),
             PolicyCause::Failed(why) => format!("failed: {}", why.text),
+            PolicyCause::Canary { roles } => format!("canary for {}", roles[0]),
+            PolicyCause::CanaryEnded(why) => format!("canary ended: {}", why.text),
         };
         let row = |record: &proffer_model::fact::PolicyRecord| {
             let before = record.before.map_or("-".to_owned(), |n| n.to_string());
@@ -94,14 +96,14 @@ impl Cluster {
         records.map(row).collect()
     }
 
-    fn decides(&self) -> String {
+    pub(super) fn decides(&self) -> String {
         let view = self.core.policy();
         view.loaded
             .map_or("native".to_owned(), |one| one.name.clone())
     }
 
     /// As a host does that goes on where the facts end.
-    fn again(&self) -> proffer_core::Core {
+    pub(super) fn again(&self) -> proffer_core::Core {
         let facts = self.base.iter().chain(self.facts.iter().flatten()).cloned();
         let config = self.config.clone();
         proffer_core::Core::recover(config, facts, proffer_model::Timestamp(self.now)).unwrap()
@@ -408,8 +410,9 @@ fn what_is_carried_is_kept_once_and_survives_a_restart() {
 
 fn trial(millis: u64, switch: bool) -> Option<SwapTrial> {
     Some(SwapTrial {
-        length: Duration(millis),
+        length: Some(Duration(millis)),
         switch,
+        canary: Vec::new(),
     })
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proffer_core::{
-    AgentView, Core, CoreConfig, FrameworkView, GoneView, Left, OfferView, PolicyIdentity,
+    AgentView, CanaryView, Core, CoreConfig, FrameworkView, GoneView, Left, OfferView, PolicyIdentity,
     RoleCompared, TaskView, Trial,
 };
 use proffer_model::fact::{FrameworkStanding, PolicyCause, ReservationFate};
@@ -364,7 +364,7 @@ pub(super) fn roles(core: &Core, page: &Page, after: Option<&str>) -> Paged<rpc:
 
 pub(super) fn policy(core: &Core) -> rpc::Policy {
     let (view, swaps, waits) = (core.policy(), core.policy_swaps(), core.waits());
-    let record = core.policy_history().next_back();
+    let record = core.policy_record();
     // One that is being loaded again decides as soon as it is.
     let identity = match (&view.loaded, record) {
         (Some(loaded), _) => (**loaded).clone(),
@@ -404,10 +404,42 @@ pub(super) fn policy(core: &Core) -> rpc::Policy {
         guards: record.map_or(Vec::new(), |record| {
             record.guards.iter().map(ToString::to_string).collect()
         }),
-        waiting: u32::try_from(waits.waiting).unwrap_or(u32::MAX),
+        waiting: count(waits.waiting),
         longest_wait: waits.longest,
         p99_wait: waits.p99,
         trial: core.policy_trial().map(trial),
+        canary: core.policy_canary().map(canary),
+    }
+}
+
+fn canary(view: CanaryView) -> rpc::PolicyCanary {
+    let CanaryView {
+        identity,
+        roles,
+        since,
+        until,
+        switch,
+        tally,
+        waits,
+        guards,
+    } = view;
+    rpc::PolicyCanary {
+        name: identity.name.clone(),
+        version: identity.version.clone(),
+        digest: identity.digest.clone(),
+        roles: roles.iter().map(ToString::to_string).collect(),
+        since,
+        until,
+        promotes: switch,
+        cycles: tally.cycles,
+        grants: tally.grants,
+        stale: tally.stale,
+        outside: tally.outside,
+        left_to_it: tally.left_to_it,
+        waiting: count(waits.waiting),
+        longest_wait: waits.longest,
+        p99_wait: waits.p99,
+        guards: guards.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -474,7 +506,7 @@ pub(super) fn explain_with(
                     "no role '{name}' is in use; `proffer role list` shows those that are"
                 ))
             })?;
-            Ok(roles::explain(&view, &core.policy_name()))
+            Ok(roles::explain(&view, &core.policy_name_for(&role)))
         }
         rpc::Subject::Task(task) => {
             let report = core

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use proffer_core::{Core, DemandQuestion, Event, PolicyIdentity, PolicySwap, Reply, SwapTrial};
+use proffer_core::{
+    CANARY_LENGTH, CanaryEnd, CanaryOutcome, Core, DemandQuestion, Event, PolicyIdentity,
+    PolicySwap, Reply, SwapTrial,
+};
 use proffer_model::code;
 use proffer_model::fact::{GuardedWait, PolicyCause, PolicyRecord, WaitGuard};
 use proffer_model::policy::{Feeds, Finding};
@@ -10,7 +13,7 @@ use proffer_plugin::{Kind, PluginFault};
 use proffer_rpc::operator as rpc;
 use proffer_rpc::operator::{Answer, OperatorError, Paged};
 
-use super::{HostOperator, gone, refused};
+use super::{HostOperator, gone, refused, role_names};
 use crate::config::parse_span;
 use crate::policy_seat::{LoadedPolicy, spawn};
 
@@ -51,10 +54,19 @@ impl HostOperator {
             guards,
             shadow,
             dry_run,
+            canary,
+            canary_for,
         } = swap;
         let guards = guards.iter().map(|text| guard(text));
         let guards = guards.collect::<Answer<Vec<WaitGuard>>>()?;
-        let trial = trial(shadow, dry_run)?;
+        let trial = match canary.is_empty() {
+            true if canary_for.is_some() => {
+                let text = "for how long a canary decides, and no roles: say which with --canary";
+                return Err(OperatorError::Invalid(text.to_owned()));
+            }
+            true => shadow_of(shadow, dry_run)?,
+            false => Some(canary_of(&canary, canary_for, shadow, dry_run)?),
+        };
         // The pin is held until the core refers to it.
         let (policy, _pin) = if component.is_empty() {
             if !config.is_empty() {
@@ -79,7 +91,39 @@ impl HostOperator {
         .await
     }
 
+    /// The canary takes the seat.
+    pub(super) async fn promote(&self, promote: rpc::PromotePolicy) -> Answer<rpc::SwappedPolicy> {
+        let rpc::PromotePolicy { by, why } = promote;
+        let before = self.look(first_or_last).await?;
+        self.end_canary(CanaryOutcome::Promoted, by, why).await?;
+        let record = self.look(first_or_last).await?;
+        Ok(rpc::SwappedPolicy {
+            from: record_row(&before),
+            record: Some(record_row(&record)),
+        })
+    }
+
+    async fn end_canary(&self, outcome: CanaryOutcome, by: String, why: String) -> Answer<()> {
+        let by = named(by);
+        let end = Box::new(CanaryEnd { outcome, by, why });
+        let event = |ticket| Event::CanaryEndAsked { ticket, end };
+        match self.handle.call(event, SWAP_WITHIN).await.map_err(gone)? {
+            Reply::Refused(why) => Err(refused(&why)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The canary goes, if there is one; otherwise the policy of the seat does.
     pub(super) async fn roll_back(&self, back: rpc::RollBackPolicy) -> Answer<rpc::SwappedPolicy> {
+        if self.look(|core| core.policy_canary().is_some()).await? {
+            let rpc::RollBackPolicy { by, why } = back;
+            self.end_canary(CanaryOutcome::RolledBack, by, why).await?;
+            let (from, record) = self.look(|core| (last(core), first_or_last(core))).await?;
+            return Ok(rpc::SwappedPolicy {
+                from: record_row(&from),
+                record: Some(record_row(&record)),
+            });
+        }
         let before = self.look(|core| core.policy_before().cloned()).await?;
         let Some(record) = before else {
             return Err(OperatorError::Conflict(
@@ -113,7 +157,7 @@ impl HostOperator {
             guards,
             trial,
         } = next;
-        let tried = trial.is_some();
+        let tried = trial.as_ref().is_some_and(|trial| trial.canary.is_empty());
         let (candidate, identity, feeds) = match policy {
             None => (0, PolicyIdentity::native().into(), Feeds::default()),
             Some(policy) => {
@@ -123,11 +167,7 @@ impl HostOperator {
                 (self.candidates.keep(policy, instance), identity, feeds)
             }
         };
-        let by = if by.is_empty() {
-            OPERATOR.to_owned()
-        } else {
-            by
-        };
+        let by = named(by);
         let swap = Box::new(PolicySwap {
             candidate,
             identity,
@@ -150,10 +190,8 @@ impl HostOperator {
                 record: None,
             }),
             _ => {
-                let record = self.look(|core| core.policy_history().next_back().cloned());
-                let record = record.await?.ok_or_else(|| {
-                    OperatorError::Internal("a policy was put in without a record".to_owned())
-                })?;
+                // A canary's, if it is one.
+                let record = self.look(last).await?;
                 Ok(rpc::SwappedPolicy {
                     from: record_row(&before),
                     record: Some(record_row(&record)),
@@ -198,9 +236,23 @@ impl HostOperator {
     }
 }
 
-/// The record of the policy that decides, as it would be if there is none yet.
+/// The record that was made last.
+fn last(core: &Core) -> PolicyRecord {
+    let last = core.policy_history().next_back().cloned();
+    last.unwrap_or_else(|| first_or_last(core))
+}
+
+fn named(by: String) -> String {
+    if by.is_empty() {
+        OPERATOR.to_owned()
+    } else {
+        by
+    }
+}
+
+/// The record of the policy of the seat, as it would be if there is none yet.
 fn first_or_last(core: &Core) -> PolicyRecord {
-    if let Some(record) = core.policy_history().next_back() {
+    if let Some(record) = core.policy_record() {
         return record.clone();
     }
     let identity = match core.policy().loaded {
@@ -236,11 +288,17 @@ fn record_row(record: &PolicyRecord) -> rpc::PolicyRecord {
         guards,
         before,
     } = record.clone();
+    let mut roles = Vec::new();
     let (cause, fault) = match cause {
         PolicyCause::Settings => (rpc::PolicyCause::Settings, None),
         PolicyCause::Swapped => (rpc::PolicyCause::Swapped, None),
         PolicyCause::RolledBack => (rpc::PolicyCause::RolledBack, None),
         PolicyCause::Failed(fault) => (rpc::PolicyCause::Failed, Some(fault)),
+        PolicyCause::Canary { roles: its } => {
+            roles.extend(its.iter().map(ToString::to_string));
+            (rpc::PolicyCause::Canary, None)
+        }
+        PolicyCause::CanaryEnded(why) => (rpc::PolicyCause::CanaryEnded, Some(why)),
     };
     rpc::PolicyRecord {
         number,
@@ -255,6 +313,7 @@ fn record_row(record: &PolicyRecord) -> rpc::PolicyRecord {
         fault,
         before,
         guards: guards.iter().map(ToString::to_string).collect(),
+        roles,
     }
 }
 
@@ -280,7 +339,34 @@ fn guard(text: &str) -> Answer<WaitGuard> {
     Ok(WaitGuard { wait, below })
 }
 
-fn trial(shadow: Option<proffer_model::Duration>, dry_run: bool) -> Answer<Option<SwapTrial>> {
+fn canary_of(
+    roles: &[String],
+    length: Option<proffer_model::Duration>,
+    shadow: Option<proffer_model::Duration>,
+    dry_run: bool,
+) -> Answer<SwapTrial> {
+    let invalid = |text: String| Err(OperatorError::Invalid(text));
+    if shadow.is_some() {
+        return invalid("a canary decides and a shadow does not: give one of the two".to_owned());
+    }
+    let (least, most) = (CANARY_LENGTH.start(), CANARY_LENGTH.end());
+    match length {
+        Some(length) if !CANARY_LENGTH.contains(&length) => {
+            return invalid(format!("a canary for {length}: wanted {least} to {most}"));
+        }
+        None if dry_run => {
+            return invalid("a dry run ends by itself: say after how long".to_owned());
+        }
+        _ => {}
+    }
+    Ok(SwapTrial {
+        length,
+        switch: !dry_run,
+        canary: role_names(roles)?,
+    })
+}
+
+fn shadow_of(shadow: Option<proffer_model::Duration>, dry_run: bool) -> Answer<Option<SwapTrial>> {
     match shadow {
         None if dry_run => Err(OperatorError::Invalid(
             "a dry run compares: say for how long with --shadow".to_owned(),
@@ -292,8 +378,9 @@ fn trial(shadow: Option<proffer_model::Duration>, dry_run: bool) -> Answer<Optio
             )))
         }
         Some(length) => Ok(Some(SwapTrial {
-            length,
+            length: Some(length),
             switch: !dry_run,
+            canary: Vec::new(),
         })),
     }
 }

@@ -12,10 +12,10 @@ use super::{
     DeclareAgentGone, Explanation, FetchOutput, Framework, FrameworkDetail, FrameworkName,
     FrameworkQuery, FrameworkRequest, FrameworkResponse, InspectComponent, KillTask, Offer,
     OfferQuery, OperatorError, Paged, PlanRemoval, Plugin, Policy, PolicyHistoryQuery, PolicyQuery,
-    PolicyRecord, RemovalPlan, RemoveFramework, Reserve, ResumeFramework, Role, RoleQuery,
-    RollBackPolicy, SetQuota, SetRole, SkipEvent, Status, StatusQuery, Subject, SwapPolicy,
-    SwappedPolicy, Task, TaskLogs, TaskQuery, UpgradeFramework, UpgradedFramework, Usage,
-    UsageQuery,
+    PolicyRecord, PromotePolicy, RemovalPlan, RemoveFramework, Reserve, ResumeFramework, Role,
+    RoleQuery, RollBackPolicy, SetQuota, SetRole, SkipEvent, Status, StatusQuery, Subject,
+    SwapPolicy, SwappedPolicy, Task, TaskLogs, TaskQuery, UpgradeFramework, UpgradedFramework,
+    Usage, UsageQuery,
 };
 use crate::leader::find;
 use crate::proto::operator::v0 as wire;
@@ -185,7 +185,9 @@ impl OperatorClient {
         pub fn policy(PolicyQuery) -> Policy = get_policy within ANSWER_WITHIN;
         /// Drops the policy that is being put in, or tried.
         pub fn cancel_policy_swap(CancelPolicySwap) -> () = cancel_policy_swap within ANSWER_WITHIN;
-        /// Goes back to the policy before the last swap. The answer comes when it decides.
+        /// The canary takes the seat. The answer comes when it decides.
+        pub fn promote_policy(PromotePolicy) -> SwappedPolicy = promote_policy within ANSWER_WITHIN;
+        /// Goes back to the policy before the last swap, or drops the canary. The answer comes when it decides.
         pub fn roll_back_policy(RollBackPolicy) -> SwappedPolicy = roll_back_policy within COMPILE_WITHIN;
         /// Policies that were put in, oldest first.
         pub fn policy_history(PolicyHistoryQuery) -> Paged<PolicyRecord> = list_policy_history within ANSWER_WITHIN;

@@ -56,6 +56,45 @@ pub struct Policy {
     pub p99_wait: Duration,
     /// The trial that is under way, or was the last.
     pub trial: Option<PolicyTrial>,
+    /// Another one decides for some roles.
+    pub canary: Option<PolicyCanary>,
+}
+
+/// A policy that decides within some roles' subtrees, beside the one of the seat.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicyCanary {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The component's digest.
+    pub digest: String,
+    /// The roles.
+    pub roles: Vec<String>,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when; none: until it is promoted or rolled back.
+    pub until: Option<Timestamp>,
+    /// Then it takes the seat; otherwise it goes.
+    pub promotes: bool,
+    /// Cycles that it answered.
+    pub cycles: u64,
+    /// Its grants that became offers.
+    pub grants: u64,
+    /// Its grants that were overtaken, by events or by the other policy's.
+    pub stale: u64,
+    /// Its grants to clients of other roles, which do not count.
+    pub outside: u64,
+    /// Grants of the other policy to clients of its roles, which do not count either.
+    pub left_to_it: u64,
+    /// Demands of its roles that fit somewhere and have no offer.
+    pub waiting: u32,
+    /// The longest of them has waited so long.
+    pub longest_wait: Duration,
+    /// All but one in a hundred waited no longer.
+    pub p99_wait: Duration,
+    /// What takes it out again.
+    pub guards: Vec<String>,
 }
 
 /// What the running policy and a candidate did in the same cycles.
@@ -127,9 +166,22 @@ pub struct SwapPolicy {
     pub shadow: Option<Duration>,
     /// And is not put in.
     pub dry_run: bool,
+    /// It decides for these roles' subtrees first, until it is promoted or rolled back.
+    pub canary: Vec<String>,
+    /// Which it is by itself after so long: promoted, or rolled back if it is a dry run.
+    pub canary_for: Option<Duration>,
 }
 
-/// Goes back to the policy before the last swap.
+/// The canary takes the seat.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PromotePolicy {
+    /// Who asks; empty: operator.
+    pub by: String,
+    /// What they say; may be empty.
+    pub why: String,
+}
+
+/// Goes back to the policy before the last swap, or drops the canary.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RollBackPolicy {
     /// Who asks; empty: operator.
@@ -165,6 +217,10 @@ pub enum PolicyCause {
     RolledBack,
     /// Its successor failed.
     Failed,
+    /// It decides for some roles.
+    Canary,
+    /// It decides for nobody any more.
+    CanaryEnded,
 }
 
 impl PolicyCause {
@@ -176,6 +232,8 @@ impl PolicyCause {
             Self::Swapped => "swapped",
             Self::RolledBack => "rolled back",
             Self::Failed => "its successor failed",
+            Self::Canary => "canary",
+            Self::CanaryEnded => "canary ended",
         }
     }
 }
@@ -201,10 +259,12 @@ pub struct PolicyRecord {
     pub cause: PolicyCause,
     /// What whoever put it in said; may be empty.
     pub why: String,
-    /// How its successor failed.
+    /// How its successor failed, or why a canary ended.
     pub fault: Option<Reason>,
     /// The record that a rollback returns to.
     pub before: Option<u64>,
     /// What takes it out again.
     pub guards: Vec<String>,
+    /// The roles of a canary.
+    pub roles: Vec<String>,
 }

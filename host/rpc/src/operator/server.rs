@@ -118,6 +118,7 @@ calls! {
     get_policy(GetPolicyRequest) -> Policy = policy;
     swap_policy(SwapPolicyRequest) -> SwappedPolicy = swap_policy;
     cancel_policy_swap(CancelPolicySwapRequest) -> Done = cancel_policy_swap;
+    promote_policy(PromotePolicyRequest) -> SwappedPolicy = promote_policy;
     roll_back_policy(RollBackPolicyRequest) -> SwappedPolicy = roll_back_policy;
     list_policy_history(ListPolicyHistoryRequest) -> ListPolicyHistoryResponse = policy_history;
     set_role(SetRoleRequest) -> Done = set_role;

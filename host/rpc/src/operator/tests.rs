@@ -125,12 +125,21 @@ async fn every_single_answer_crosses_whole() {
         guards: vec!["max-wait<10s".into()],
         shadow: Some(Duration(7)),
         dry_run: true,
+        canary: vec!["eng".into()],
+        canary_for: Some(Duration(8)),
     };
     assert_eq!(client.swap_policy(swap.clone()).await.unwrap(), swapped());
     assert_eq!(run.asked(), format!("{swap:?}"));
     let cancel = CancelPolicySwap {};
     client.cancel_policy_swap(cancel.clone()).await.unwrap();
     assert_eq!(run.asked(), format!("{cancel:?}"));
+    let promote = PromotePolicy {
+        by: "ann".into(),
+        why: "good".into(),
+    };
+    let promoted = client.promote_policy(promote.clone()).await.unwrap();
+    assert_eq!(promoted, swapped());
+    assert_eq!(run.asked(), format!("{promote:?}"));
     let back = RollBackPolicy {
         by: "ann".into(),
         why: "worse".into(),

@@ -192,7 +192,7 @@ enumeration! {
     AgentState { Active, Disconnected, Unreachable, Gone }
     FrameworkState { Active, Quarantined, Removing }
     LogStream { Stdout, Stderr }
-    PolicyCause { Settings, Swapped, RolledBack, Failed }
+    PolicyCause { Settings, Swapped, RolledBack, Failed, Canary, CanaryEnded }
     ReservationFate { Keep, Release, Wipe }
     Left { Kept, Released, Wiped }
 }
@@ -228,7 +228,11 @@ message! {
     Policy = Policy {
         name, version, digest, fallback, config, cycles, grants, rejected, stale, failures, last_fault,
         number, swapping, probation, before, swapped, taken_back, guards, waiting, longest_wait,
-        p99_wait, trial
+        p99_wait, trial, canary
+    };
+    PolicyCanary = PolicyCanary {
+        name, version, digest, roles, since, until, promotes, cycles, grants, stale, outside,
+        left_to_it, waiting, longest_wait, p99_wait, guards
     };
     PolicyTrial = PolicyTrial {
         candidate, until, ended, fault, cycles, alike, wanting, served, would_serve, reclaims,
@@ -236,12 +240,16 @@ message! {
     };
     TrialRole = TrialRole { role, grants, would_grant } required { amounts, would_amounts };
     CancelPolicySwap = CancelPolicySwapRequest {};
-    SwapPolicy = SwapPolicyRequest { component, config, by, why, guards, shadow, dry_run };
+    SwapPolicy = SwapPolicyRequest {
+        component, config, by, why, guards, shadow, dry_run, canary, canary_for
+    };
+    PromotePolicy = PromotePolicyRequest { by, why };
     RollBackPolicy = RollBackPolicyRequest { by, why };
     SwappedPolicy = SwappedPolicy { record } required { from };
     PolicyHistoryQuery = ListPolicyHistoryRequest {} or_default { page };
     PolicyRecord = PolicyRecord {
-        number, name, version, digest, config, by, at, cause, why, fault, before, guards
+        number, name, version, digest, config, by, at, cause, why, fault, before, guards,
+        roles
     };
     UsageQuery = GetUsageRequest { since };
     Usage = Usage { times, frameworks };

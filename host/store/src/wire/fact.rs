@@ -69,6 +69,8 @@ wire_enum!(PolicyCause = fact::PolicyCause {
     Swapped,
     RolledBack,
     Failed(why: Reason),
+    Canary { roles: Vec<String> },
+    CanaryEnded(why: Reason),
 });
 
 wire_struct!(

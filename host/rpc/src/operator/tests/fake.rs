@@ -13,13 +13,7 @@ use crate::operator::{
     AddFramework, AddedFramework, Agent, AgentQuery, AgentState, Answer, CHUNKS_AHEAD,
     CancelPolicySwap, Chunks, DeclareAgentGone, DemandRow, Explanation, FailingEvent, FetchOutput,
     Framework, FrameworkDetail, FrameworkName, FrameworkQuery, FrameworkRequest, FrameworkResponse,
-    FrameworkState, FrameworkUsage, InspectComponent, KillTask, Left, LeftBehind, Limit, Offer,
-    OfferCounts, OfferQuery, Operator, OperatorError, Paged, PlanRemoval, Plugin, Policy,
-    PolicyCause, PolicyHistoryQuery, PolicyQuery, PolicyRecord, PolicyTrial, ReasonCount,
-    RemovalPlan, RemoveFramework, Reserve, ResumeFramework, Role, RoleQuery, RollBackPolicy,
-    SetQuota, SetRole, SkipEvent, SkippedEvent, Status, StatusQuery, Subject, SwapPolicy,
-    SwappedPolicy, Task, TaskLogs, TaskQuery, TrialRole, UpgradeFramework, UpgradeOutcome,
-    UpgradedFramework, Usage, UsageQuery,
+    FrameworkState, FrameworkUsage, InspectComponent, KillTask, Left, LeftBehind, Limit, Offer, OfferCounts, OfferQuery, Operator, OperatorError, Paged, PlanRemoval, Plugin, Policy, PolicyCanary, PolicyCause, PolicyHistoryQuery, PolicyQuery, PolicyRecord, PolicyTrial, PromotePolicy, ReasonCount, RemovalPlan, RemoveFramework, Reserve, ResumeFramework, Role, RoleQuery, RollBackPolicy, SetQuota, SetRole, SkipEvent, SkippedEvent, Status, StatusQuery, Subject, SwapPolicy, SwappedPolicy, Task, TaskLogs, TaskQuery, TrialRole, UpgradeFramework, UpgradeOutcome, UpgradedFramework, Usage, UsageQuery,
 };
 
 /// Answers with fixed values and remembers what it was asked. Names that begin with `bad-` fail in
@@ -292,6 +286,24 @@ pub(super) fn policy() -> Policy {
                 would_amounts: bundle("cpus:2"),
             }],
         }),
+        canary: Some(PolicyCanary {
+            name: "spread".into(),
+            version: "3".into(),
+            digest: "sha256:y".into(),
+            roles: vec!["eng".into(), "ops".into()],
+            since: Timestamp(26),
+            until: Some(Timestamp(27)),
+            promotes: true,
+            cycles: 28,
+            grants: 29,
+            stale: 30,
+            outside: 31,
+            left_to_it: 32,
+            waiting: 33,
+            longest_wait: Duration(34),
+            p99_wait: Duration(35),
+            guards: vec!["max-wait<7s".into()],
+        }),
     }
 }
 
@@ -309,6 +321,7 @@ pub(super) fn policy_record() -> PolicyRecord {
         fault: Some(reason()),
         before: Some(6),
         guards: vec!["p99-wait<1s".into()],
+        roles: vec!["eng/web".into()],
     }
 }
 
@@ -471,6 +484,10 @@ impl Operator for Fake {
     async fn cancel_policy_swap(&self, cancel: CancelPolicySwap) -> Answer<()> {
         self.note(cancel);
         Ok(())
+    }
+    async fn promote_policy(&self, promote: PromotePolicy) -> Answer<SwappedPolicy> {
+        self.note(promote);
+        Ok(swapped())
     }
     async fn roll_back_policy(&self, back: RollBackPolicy) -> Answer<SwappedPolicy> {
         self.note(back);
