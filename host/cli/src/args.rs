@@ -248,6 +248,16 @@ pub(crate) struct RoleSet {
     /// Even if the pool cannot hold it, or the role is over its limit now
     #[arg(long)]
     pub(crate) force: bool,
+    /// Its own policy, which shares what the role and its sub-roles are granted among those within: a component's file, a
+    /// built-in policy by name, or "none"
+    #[arg(long, value_name = "FILE|NAME", conflicts_with_all = ["weight", "guarantee", "limit", "force"])]
+    pub(crate) policy: Option<String>,
+    /// That policy's configuration
+    #[arg(long, value_name = "FILE", requires = "policy")]
+    pub(crate) config: Option<std::path::PathBuf>,
+    /// Why, for `role show`
+    #[arg(long, value_name = "TEXT", requires = "policy")]
+    pub(crate) why: Option<String>,
 }
 
 /// What of an agent is reserved, or let go.

@@ -172,6 +172,13 @@ pub(crate) fn role(role: &Role) -> Value {
         "quotas": role.quotas.iter().map(|quota| json!({
             "kind": quota.kind, "guarantee": number(quota.guarantee), "limit": quota.limit.map(number),
         })).collect::<Vec<_>>(),
+        "policy": role.policy.as_ref().map(|policy| json!({
+            "name": policy.name, "version": policy.version, "digest": policy.digest,
+            "config": policy.config, "by": policy.by, "at": policy.at.0, "why": policy.why,
+            "fallback": policy.fallback, "last_fault": policy.last_fault.as_ref().map(reason),
+            "turns": policy.turns, "native_turns": policy.native_turns, "granted": policy.granted,
+            "offers": policy.offers, "stale": policy.stale, "failures": policy.failures,
+        })),
     })
 }
 

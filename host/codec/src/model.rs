@@ -250,6 +250,7 @@ codec_enum!(fact::Fact {
     HostAlive { at }, HostResumed { at, away }, QuotaSet { role, quotas }, AgentShaped(a),
     AgentsAllowed { agents }, FrameworkShaped { framework, options }, PolicySet(a),
     PolicyCarried { sections }, ReservationsDecided { framework, fate },
+    RolePolicySet { role, policy },
 });
 codec_enum!(fact::ReservationFate {
     Keep,

@@ -84,6 +84,24 @@ pub enum Action {
         /// Which.
         candidate: u64,
     },
+    /// Ask a role's own policy, or the native one in its place, in an instance of its own that lives for this alone: tell it
+    /// the picture, what the instance before it carried, and the cycle; answer with [`crate::Event::TenantProposed`] or
+    /// [`crate::Event::TenantFailed`].
+    RunTenant {
+        /// Which; none: the native policy.
+        tenant: Option<u64>,
+        /// Which turn.
+        turn: u64,
+        /// All that it is to know.
+        changes: Vec<Changes>,
+        /// What to decide.
+        cycle: Cycle,
+    },
+    /// A role's own policy is not wanted any more.
+    DropTenant {
+        /// Which.
+        tenant: u64,
+    },
     /// Load a policy that was put in before; answer with [`crate::Event::PolicyLoaded`] or
     /// [`crate::Event::PolicyUnavailable`].
     LoadPolicy(Box<PolicyRecord>),
@@ -112,7 +130,7 @@ codec_enum!(Action {
     Persist { seq, facts }, Send { connection, message }, Close { connection }, StartFramework(a),
     StopFramework { framework }, RunStep { framework, attempt, batch },
     RunPolicy { seat, changes, cycle }, FeedCandidate { candidate, changes, cycle },
-    SwitchPolicy { candidate }, DropCandidate { candidate }, LoadPolicy(a), CarryPolicy, Reply { ticket, reply }, Wake(a), Note { framework, why },
+    SwitchPolicy { candidate }, DropCandidate { candidate }, LoadPolicy(a), CarryPolicy, RunTenant { tenant, turn, changes, cycle }, DropTenant { tenant }, Reply { ticket, reply }, Wake(a), Note { framework, why },
 });
 
 /// Who is asked in a cycle.

@@ -15,6 +15,7 @@ use crate::config::{Allocation, DEMAND_WAITS_GRAIN, backoff};
 use crate::event::PolicyIdentity;
 use crate::machine::Core;
 use crate::swap::Swaps;
+use crate::tenants::Tenants;
 
 pub(crate) mod judge;
 mod waits;
@@ -51,6 +52,7 @@ pub(crate) struct AllocationState {
     pub(crate) fed: Option<Fed>,
     pub(crate) swaps: Swaps,
     waits: Waits,
+    pub(crate) tenants: Tenants,
     pub(crate) tally: CycleTally,
 }
 
@@ -67,6 +69,7 @@ codec_struct!(AllocationState {
     fed,
     swaps,
     waits,
+    tenants,
     tally
 });
 
@@ -590,7 +593,7 @@ impl Core {
 type SeenFree = BTreeMap<AgentId, Resources>;
 
 /// SplitMix64: spreads a cycle's number over all bits.
-fn mix(seed: u64) -> u64 {
+pub(crate) fn mix(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -22,6 +22,8 @@ pub(crate) struct OpenOffer {
     pub(crate) units: u32,
     /// The framework has seen it.
     pub(crate) delivered: bool,
+    /// It is not the client's but its subtree's, whose own policy has not given it on yet.
+    pub(crate) kept: bool,
 }
 
 codec_struct!(OpenOffer {
@@ -29,7 +31,8 @@ codec_struct!(OpenOffer {
     framework,
     client,
     units,
-    delivered
+    delivered,
+    kept
 });
 
 /// Why an offer ends without being accepted.
@@ -132,6 +135,8 @@ impl Core {
         units: u32,
     ) {
         let id = offer.id;
+        let kept = self.is_for_tenant(&offer.role);
+        let role = offer.role.clone();
         let taken = self.with_account(offer.agent, client, |account| {
             account.offer(client, &offer.resources)
         });
@@ -143,7 +148,7 @@ impl Core {
         self.count_offered(framework, &offer.demand, units, Count::Up);
         if let Some(fw) = self.frameworks.get_mut(&framework) {
             fw.offers.insert(id);
-            fw.counters.offers_made += 1;
+            fw.counters.offers_made += u64::from(!kept);
         }
         self.offers.insert(
             id,
@@ -153,9 +158,14 @@ impl Core {
                 client,
                 units,
                 delivered: false,
+                kept,
             }),
         );
-        self.enqueue(framework, Item::Offer(id));
+        if kept {
+            self.granted_to_tenant(&role, id);
+        } else {
+            self.enqueue(framework, Item::Offer(id));
+        }
     }
 
     /// Takes an offer out of the book without touching the ledger: the caller moves its resources.
@@ -183,6 +193,10 @@ impl Core {
         self.with_account(agent, client, |account| {
             account.withdraw(client, &open.offer.resources)
         });
+        if open.kept {
+            // The framework never knew of it.
+            return self.agent_has_more(agent);
+        }
         let counters = self.counters_mut(open.framework);
         match ending {
             Ending::Declined(refuse) => {

@@ -17,7 +17,7 @@ use crate::action::Seq;
 
 mod policies;
 
-pub use policies::{CanaryEnd, CanaryOutcome, PolicyIdentity, PolicySwap, SwapTrial};
+pub use policies::{CanaryEnd, CanaryOutcome, PolicyIdentity, PolicySwap, RolePolicy, SwapTrial};
 
 /// A connection of an agent. The shell never uses a number twice: what comes late on an old
 /// connection is told apart.
@@ -205,6 +205,43 @@ pub enum Event {
         ticket: Ticket,
         /// What becomes of it.
         end: Box<CanaryEnd>,
+    },
+    /// An operator gives a role a policy of its own, or takes it away.
+    RolePolicyAsked {
+        /// Who waits.
+        ticket: Ticket,
+        /// Whose subtree.
+        role: RoleName,
+        /// Which policy.
+        set: Box<RolePolicy>,
+    },
+    /// A role's own policy is there again, on a host that goes on.
+    TenantLoaded {
+        /// Whose subtree.
+        role: RoleName,
+        /// What the shell calls it.
+        tenant: u64,
+    },
+    /// A role's own policy cannot be loaded.
+    TenantUnavailable {
+        /// Whose subtree.
+        role: RoleName,
+        /// Why.
+        fault: Reason,
+    },
+    /// A role's own policy answered.
+    TenantProposed {
+        /// Which turn.
+        turn: u64,
+        /// What.
+        proposal: Box<Proposal>,
+    },
+    /// A role's own policy failed.
+    TenantFailed {
+        /// In which turn.
+        turn: u64,
+        /// How.
+        fault: Reason,
     },
     /// The policy said what a successor should know.
     PolicyCarried {
@@ -435,7 +472,9 @@ codec_enum!(Event {
     TicketDropped { ticket }, PolicyLoaded { identity, feeds },
     PolicyUnavailable { fault }, PolicySwapAsked { ticket, swap }, CandidateReady { candidate },
     CandidateFailed { candidate, fault }, CandidateProposed { candidate, cycle, proposal },
-    SwapCancelAsked { ticket }, CanaryEndAsked { ticket, end }, PolicyCarried { sections },
+    SwapCancelAsked { ticket }, CanaryEndAsked { ticket, end }, RolePolicyAsked { ticket, role, set },
+    TenantLoaded { role, tenant }, TenantUnavailable { role, fault },
+    TenantProposed { turn, proposal }, TenantFailed { turn, fault }, PolicyCarried { sections },
     PolicyProposed { cycle, proposal }, PolicyFailed { cycle, fault },
     TaskKillAsked { ticket, framework, task, grace }, RoleSet { ticket, role, weight },
     QuotaSet { ticket, role, quotas, weight, force }, ReservationAsked { ticket, agent, resources, change },

@@ -131,6 +131,24 @@ impl Core {
     /// Who decides for these roles, in words: name and version.
     #[must_use]
     pub fn policy_name_for(&self, roles: &[RoleName]) -> String {
+        let mut text = self.seats_name_for(roles);
+        for tenant in self.tenants() {
+            let own = |role: &RoleName| self.tenant_of(role) == Some(&tenant.role);
+            if !roles.iter().any(own) {
+                continue;
+            }
+            let (name, version) = (&tenant.record.name, &tenant.record.version);
+            let instead = if tenant.fallback {
+                "native fallback for "
+            } else {
+                ""
+            };
+            text = format!("{text}; {instead}{name} {version} within {}", tenant.role);
+        }
+        text
+    }
+
+    fn seats_name_for(&self, roles: &[RoleName]) -> String {
         let Some(canary) = self.policy_canary() else {
             return self.policy_name();
         };

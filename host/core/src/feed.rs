@@ -3,18 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proffer_codec::codec_struct;
-use proffer_model::policy::{
-    self, Changes, ChangesPart, Feeds, NONE, Noun, Piece, Rejected, Removed,
-};
-use proffer_model::{AgentId, Amount, Bundle, FrameworkId, Resources, Timestamp};
+use proffer_model::policy::{self, Changes, ChangesPart, Feeds, Noun, Rejected, Removed};
+use proffer_model::{AgentId, Amount, FrameworkId, Resources};
 
 mod cells;
 mod clients;
+mod rows;
 
 use cells::DirtyCells;
 
-use crate::constraint::{Found, text_of};
-use crate::filters::counted_is_inside;
 use crate::framework::StandingDemand;
 use crate::handles::ClientId;
 use crate::machine::Core;
@@ -311,10 +308,11 @@ impl Core {
         self.feed.terms_told = self.handles.terms.len();
         let mut roles = std::mem::take(&mut self.feed.roles);
         roles.extend(self.feed.roles_told..self.handles.roles.len());
-        changes.roles = roles
-            .into_iter()
-            .map(|handle| self.handles.role_row(handle))
-            .collect();
+        for handle in roles {
+            let mut row = self.handles.role_row(handle);
+            row.delegated = self.is_delegated(&row.name);
+            changes.roles.push(row);
+        }
         self.feed.roles_told = self.handles.roles.len();
         // After all that may have met a new kind; the reader applies kinds first.
         changes.kinds = self.handles.kinds.rows(self.feed.kinds_told);
@@ -326,16 +324,7 @@ impl Core {
             let Some(agent) = self.agents.get(&id) else {
                 continue;
             };
-            changes.agents.push(policy::Agent {
-                handle: id.0,
-                name: format!("{}/{id}", agent.record.info.hostname),
-                region: agent.record.info.region.to_string(),
-                zone: agent.record.info.zone.to_string(),
-                active: agent.is_active() && !agent.deactivated,
-                allowed: self.is_allowed(id),
-                has_gpus: agent.has_gpus(),
-                down: agent.down,
-            });
+            changes.agents.push(self.agent_row(id, agent));
             let total = agent.account.total().clone();
             let mut rows: BTreeMap<(u32, u32), Amount> = BTreeMap::new();
             if let Some(before) = self.feed.retotalled.remove(&id) {
@@ -402,53 +391,8 @@ impl Core {
         }
         self.feed.demands.extend(dirty);
         for handle in std::mem::take(&mut self.feed.demands) {
-            let Some((framework, _)) = self.feed.demand_owners.get(&handle).cloned() else {
-                continue;
-            };
-            let Some(standing) = self.standing_demand(handle) else {
-                continue;
-            };
-            let (demand, since, offered) =
-                (standing.demand.clone(), standing.since, standing.offered);
-            let mask = if is_everywhere(standing) {
-                0
-            } else {
-                mask_of(handle)
-            };
-            let Some(client) = self.handles.find_client(framework, &demand.role) else {
-                continue;
-            };
-            let near = self.near_agents(&demand);
-            let pieces = demand
-                .shape
-                .amounts()
-                .into_iter()
-                .map(|(kind, amount)| Piece {
-                    terms: NONE,
-                    kind: self.handles.kinds.handle(&kind, false),
-                    amount,
-                })
-                .collect();
-            let near_until = if near.is_empty() {
-                Timestamp(0)
-            } else {
-                since + demand.near_for
-            };
-            changes.demands.push(policy::Demand {
-                handle,
-                client: client.0,
-                count: demand.count,
-                offered,
-                gang: demand.gang,
-                per_agent: demand.per_agent,
-                priority: demand.priority,
-                since,
-                pieces,
-                mask,
-                near,
-                near_until,
-                revocable: demand.shape.revocable,
-            });
+            let row = self.demand_row(handle);
+            changes.demands.extend(row);
         }
     }
 
@@ -479,18 +423,6 @@ impl Core {
         }
     }
 
-    fn near_agents(&self, demand: &proffer_model::Demand) -> Vec<(u32, u32)> {
-        let mut near = Vec::new();
-        for place in &demand.near {
-            for (id, agent) in &self.agents {
-                if text_of(&agent.record.info, &place.attribute) == Found::Text(&place.value) {
-                    near.push((id.0, place.count));
-                }
-            }
-        }
-        near
-    }
-
     fn put_filters(&mut self, changes: &mut Changes) {
         for id in &self.feed.changed_agents {
             let on_agent = self.filters.on(*id).map(|filter| filter.handle);
@@ -500,32 +432,9 @@ impl Core {
             let Some(filter) = self.filters.get(handle).cloned() else {
                 continue;
             };
-            let inside = self.agents.get(&filter.agent).is_some_and(|agent| {
-                let free = agent.account.free();
-                let nothing = Bundle::default();
-                let mut may = free
-                    .piles()
-                    .filter(|(terms, _)| self.may_have(filter.client, terms));
-                may.all(|(terms, free)| {
-                    let refused = filter.refused.get(terms).unwrap_or(&nothing);
-                    counted_is_inside(refused, free)
-                })
-            });
+            let inside = self.is_inside(&filter);
             self.filters.set_inside(handle, inside);
-            let pieces = self.handles.pieces(&filter.refused);
-            let columns = &mut changes.filters;
-            columns.handle.push(handle);
-            columns.client.push(filter.client.0);
-            columns.agent.push(filter.agent.0);
-            columns.inside.push(u8::from(inside));
-            columns
-                .pieces
-                .push(u32::try_from(pieces.len()).unwrap_or(u32::MAX));
-            for piece in pieces {
-                columns.terms.push(piece.terms);
-                columns.kind.push(piece.kind);
-                columns.amount.push(piece.amount.milli());
-            }
+            self.put_filter(changes, &filter, inside);
         }
     }
 }
@@ -540,6 +449,6 @@ fn mask_of(demand: u32) -> u32 {
     demand.saturating_mul(2).saturating_add(1)
 }
 
-fn mask_of_client(client: ClientId) -> u32 {
+pub(crate) fn mask_of_client(client: ClientId) -> u32 {
     client.0.saturating_mul(2).saturating_add(2)
 }

@@ -65,6 +65,7 @@ mod supervision;
 mod swap;
 mod task_effects;
 mod tasks;
+mod tenants;
 mod trial;
 mod upgrades;
 mod view;
@@ -78,7 +79,7 @@ pub use downtime::AgentsAwaited;
 pub use event::{
     AgentChange, Blame, CanaryEnd, CanaryOutcome, ConnectionId, Event, FrameworkChange,
     FrameworkUpgrade, HoldingChange, NewFramework, Play, PolicyIdentity, PolicySwap,
-    ReservationChange, SwapTrial, Ticket,
+    ReservationChange, RolePolicy, SwapTrial, Ticket,
 };
 pub use explain::{AgentReason, DemandReport, FrameworkReport, TaskReport};
 pub use holdings::{RoleSums, RoleView};
@@ -93,5 +94,6 @@ pub use questions::DemandQuestion;
 pub use recovery::{RecoverError, Replica};
 pub use release::{Left, LeftBehind};
 pub use swap::SwapView;
+pub use tenants::{TenantTally, TenantView};
 pub use trial::{Compared, RoleCompared, Trial};
 pub use view::{AgentView, Counters, FrameworkView, OfferView, PolicyView, Pool, TaskView};

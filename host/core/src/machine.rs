@@ -230,6 +230,7 @@ impl Core {
         if self.has_resumed() {
             self.run_ready_steps();
             self.run_wanted_cycle();
+            self.run_tenants();
         }
         self.flush(out);
     }
@@ -310,6 +311,13 @@ impl Core {
             } => self.candidate_proposed(candidate, cycle, &proposal),
             Event::SwapCancelAsked { ticket } => self.swap_cancel_asked(ticket),
             Event::CanaryEndAsked { ticket, end } => self.canary_end_asked(ticket, *end),
+            Event::RolePolicyAsked { ticket, role, set } => {
+                self.role_policy_asked(ticket, &role, *set);
+            }
+            Event::TenantLoaded { role, tenant } => self.tenant_loaded(&role, tenant),
+            Event::TenantUnavailable { role, fault } => self.tenant_unavailable(&role, fault),
+            Event::TenantProposed { turn, proposal } => self.tenant_proposed(turn, &proposal),
+            Event::TenantFailed { turn, fault } => self.tenant_failed(turn, fault),
             Event::PolicyCarried { sections } => self.policy_carried_over(sections),
             Event::PolicyProposed { cycle, proposal } => self.policy_proposed(cycle, &proposal),
             Event::PolicyFailed { cycle, fault } => self.policy_failed(cycle, fault),

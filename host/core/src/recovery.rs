@@ -184,6 +184,9 @@ impl Core {
                     .map_err(|why| why.text)?;
             }
             Fact::PolicySet(record) => self.replay_policy(*record),
+            Fact::RolePolicySet { role, policy } => {
+                self.put_role_policy(&role, policy.map(|record| *record));
+            }
             Fact::PolicyCarried { sections } => self.replay_carried(sections),
             Fact::ReservationsDecided { framework, fate } => {
                 self.known_framework(framework)?;
@@ -374,6 +377,7 @@ impl Core {
             agents: Some(agents.iter().copied().collect()),
         }));
         facts.extend(self.policy_facts());
+        facts.extend(self.role_policy_facts());
         for (framework, fw) in &self.frameworks {
             facts.push(Fact::FrameworkSet(Box::new(fw.record.clone())));
             if fw.options != FrameworkOptions::default() {

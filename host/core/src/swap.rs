@@ -28,8 +28,8 @@ use crate::trial::Trials;
 const PROBATION_CYCLES: u32 = 1_000;
 /// Bounds of what is remembered of each: a configuration is a page or two of JSON, the rest is
 /// what somebody typed.
-const CONFIG_BYTES_MAX: usize = 64 * 1024;
-const WORDS_BYTES_MAX: usize = 1_024;
+pub(crate) const CONFIG_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const WORDS_BYTES_MAX: usize = 1_024;
 /// There are two kinds.
 const GUARDS_MAX: usize = 8;
 

@@ -457,6 +457,7 @@ impl Core {
         let from = after.map_or(0, |id| id.0.saturating_add(1));
         self.offers
             .range(OfferId(from)..)
+            .filter(|(_, open)| !open.kept)
             .map(|(id, open)| OfferView {
                 id: *id,
                 framework: self

@@ -209,6 +209,8 @@ impl EventLoop {
             | Action::SwitchPolicy { .. }
             | Action::DropCandidate { .. }
             | Action::LoadPolicy(_)
+            | Action::RunTenant { .. }
+            | Action::DropTenant { .. }
             | Action::CarryPolicy) => {
                 let others = self.policies.perform(action);
                 debug_assert!(others.is_none(), "all of them are for policies");

@@ -338,6 +338,9 @@ impl Term {
         let carried = core.policy_carried().to_vec();
         let (policies, policy_task) = PolicySeats::start(loader, policy, carried, handle.clone());
         let (candidates, asker) = (policies.candidates(), policies.asker());
+        let tenants = policies.tenants();
+        let set = core.tenants().map(|tenant| (tenant.role, tenant.record));
+        tenants.load(set.collect());
         if let Some(event) = event {
             // The queue is empty and its reader is here: it has room.
             let _sent = handle.send(Input::Event(event)).await.is_ok();
@@ -369,6 +372,7 @@ impl Term {
             limits,
             clock,
             candidates,
+            tenants,
             asker,
             data: Arc::new(DataClient::new(token.clone(), data_tls)),
             about: Arc::new(About {

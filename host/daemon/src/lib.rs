@@ -21,6 +21,7 @@ mod metrics;
 mod operator;
 mod persister;
 mod policy_seat;
+mod tenants;
 mod unused_components;
 mod usage;
 

@@ -61,6 +61,11 @@ pub(crate) struct Metrics {
     policies_swapped: Gauge,
     policies_taken_back: Gauge,
     policy_carried_bytes: Gauge,
+    canary_grants: Gauge,
+    canaries: Gauge,
+    role_policies: Gauge,
+    role_policy_turns: Gauge,
+    role_policy_failures: Gauge,
     effects_held: Gauge,
     clock_ahead_ms: Gauge,
     recording: RecordingGauges,
@@ -146,6 +151,17 @@ impl Default for Metrics {
                 "policy_carried_bytes",
                 "What the policy said that a successor should know",
             ),
+            canaries: gauge("policy_canaries", "1 while a canary decides for some roles"),
+            canary_grants: gauge("policy_canary_grants", "Its grants that became offers"),
+            role_policies: gauge("role_policies", "Roles with a policy of their own"),
+            role_policy_turns: gauge(
+                "role_policy_turns",
+                "Turns of roles' own policies, since each was set",
+            ),
+            role_policy_failures: gauge(
+                "role_policy_failures",
+                "Of those, turns in which such a policy failed",
+            ),
             effects_held: gauge("effects_held", "Effects that wait for facts to be durable"),
             clock_ahead_ms: gauge(
                 "clock_ahead_milliseconds",
@@ -203,6 +219,16 @@ impl Metrics {
         self.policies_swapped.set(total(swaps.swapped));
         self.policies_taken_back.set(total(swaps.taken_back));
         self.policy_carried_bytes.set(count(swaps.carried_bytes));
+        let canary = core.policy_canary();
+        self.canaries.set(i64::from(canary.is_some()));
+        let granted = canary.map_or(0, |canary| canary.tally.grants);
+        self.canary_grants.set(total(granted));
+        let tallies = || core.tenants().map(|tenant| tenant.tally);
+        self.role_policies.set(count(tallies().count()));
+        let turns = tallies().map(|tally| tally.turns).sum();
+        self.role_policy_turns.set(total(turns));
+        let failures = tallies().map(|tally| tally.failures).sum();
+        self.role_policy_failures.set(total(failures));
         self.effects_held.set(count(core.held_effects()));
         self.clock_ahead_ms.set(total(core.ahead_of(clock).0));
         self.frameworks.sample(core);

@@ -24,6 +24,7 @@ use crate::clock::Clock;
 use crate::frameworks::LimitsInForce;
 use crate::handle::{HostGone, LoopHandle};
 use crate::policy_seat::{Asker, Loader};
+use crate::tenants::Tenants;
 use crate::usage::UsageSeries;
 
 /// How long a call that no framework answers may take: the store's commit is in it.
@@ -44,6 +45,7 @@ pub(crate) struct HostOperator {
     pub(crate) clock: Clock,
     /// Where policies wait that are to be put in.
     pub(crate) candidates: Candidates,
+    pub(crate) tenants: Tenants,
     /// For what only the policy can say.
     pub(crate) asker: Asker,
     /// For the host's own fetches from agents.
@@ -313,6 +315,10 @@ impl Operator for HostOperator {
         })
         .await
         .map(drop)
+    }
+
+    async fn set_role_policy(&self, set: rpc::SetRolePolicy) -> Answer<()> {
+        self.give_role_policy(set).await
     }
 
     async fn set_quota(&self, quota: rpc::SetQuota) -> Answer<()> {

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::candidate::{Candidates, Handover};
 use crate::handle::{Input, LoopHandle};
 use crate::host::chain;
+use crate::tenants::Tenants;
 
 /// Work that may wait: the core has one cycle under way at a time, and seldom asks for more.
 const WORK_WAITING_MAX: usize = 16;
@@ -66,6 +67,7 @@ impl Asker {
 pub(crate) struct PolicySeats {
     work: mpsc::Sender<Work>,
     candidates: Candidates,
+    tenants: Tenants,
     loader: Loader,
     handle: LoopHandle,
 }
@@ -128,6 +130,7 @@ impl PolicySeats {
         let seats = Self {
             work,
             candidates: Candidates::new(handle.clone()),
+            tenants: Tenants::new(loader.clone(), handle.clone()),
             loader,
             handle,
         };
@@ -143,6 +146,11 @@ impl PolicySeats {
     /// Where operators leave policies that are to be put in.
     pub(crate) fn candidates(&self) -> Candidates {
         self.candidates.clone()
+    }
+
+    /// Where operators leave policies of roles.
+    pub(crate) fn tenants(&self) -> Tenants {
+        self.tenants.clone()
     }
 
     /// Does what the core asks of policies; gives back what is for others.
@@ -167,6 +175,13 @@ impl PolicySeats {
                 self.give(Work::Switch(self.candidates.hand_over(candidate)));
             }
             Action::DropCandidate { candidate } => self.candidates.forget(candidate),
+            Action::RunTenant {
+                tenant,
+                turn,
+                changes,
+                cycle,
+            } => self.tenants.run(tenant, turn, changes, cycle),
+            Action::DropTenant { tenant } => self.tenants.forget(tenant),
             Action::LoadPolicy(record) => self.load(*record),
             Action::CarryPolicy => self.give(Work::Carry),
             other => return Some(other),
@@ -407,7 +422,7 @@ impl Seats {
 }
 
 /// A policy that does not want what is carried starts cold; one that traps on it has failed.
-async fn adopt(instance: &PolicyHandle, carried: &[Section]) -> Result<(), Reason> {
+pub(crate) async fn adopt(instance: &PolicyHandle, carried: &[Section]) -> Result<(), Reason> {
     if carried.is_empty() {
         return Ok(());
     }

@@ -97,6 +97,13 @@ pub enum Fact {
     },
     /// Another allocation policy decides from now on.
     PolicySet(Box<PolicyRecord>),
+    /// A role's own policy; none: it has none any more.
+    RolePolicySet {
+        /// Whose subtree.
+        role: RoleName,
+        /// Which, by whom and when.
+        policy: Option<Box<PolicyRecord>>,
+    },
     /// What the policy said that a successor should know; it may trap before it is asked again.
     PolicyCarried {
         /// All of it; replaces what was carried before.

@@ -27,8 +27,8 @@ use tokio::sync::mpsc;
 pub use client::{OperatorClient, Stream};
 pub use cluster::{
     Agent, AgentQuery, AgentState, DeclareAgentGone, FrameworkUsage, Offer, OfferCounts,
-    OfferQuery, Reserve, Role, RoleQuery, SetQuota, SetRole, Status, StatusQuery, Usage,
-    UsageQuery,
+    OfferQuery, Reserve, Role, RolePolicy, RoleQuery, SetQuota, SetRole, SetRolePolicy, Status,
+    StatusQuery, Usage, UsageQuery,
 };
 pub use frameworks::{
     AddFramework, AddedFramework, DemandRow, FailingEvent, Framework, FrameworkDetail,
@@ -173,6 +173,8 @@ pub trait Operator: Send + Sync + 'static {
     fn set_role(&self, role: SetRole) -> impl Future<Output = Answer<()>> + Send;
     /// Sets a role's quota.
     fn set_quota(&self, quota: SetQuota) -> impl Future<Output = Answer<()>> + Send;
+    /// Gives a role a policy of its own, or takes it away.
+    fn set_role_policy(&self, set: SetRolePolicy) -> impl Future<Output = Answer<()>> + Send;
     /// Reserves what is free on an agent, or lets it go.
     fn reserve(&self, reserve: Reserve) -> impl Future<Output = Answer<()>> + Send;
     /// Why something is as it is.

@@ -2,18 +2,25 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use proffer_model::{Amount, Bundle, KindQuota, Marks, Resources, RoleName, Terms};
-use proffer_rpc::operator::{AgentQuery, Reserve, Role, RoleQuery, SetQuota, SetRole};
+use proffer_rpc::operator::{
+    AgentQuery, Reserve, Role, RolePolicy, RoleQuery, SetQuota, SetRole, SetRolePolicy,
+};
 use serde_json::json;
 
-use super::connect;
+use super::framework::read_config;
 use super::list::{ROWS_MAX, print_or};
+use super::{connect, principal, swap};
 use crate::args::{self, Reservation, RoleSet};
 use crate::failure::Failure;
 use crate::json::{self, collect};
 use crate::settings::Settings;
 use crate::show;
-use crate::table::Columns;
+use crate::table::{Columns, printable};
+
+/// A role without a policy of its own, on the command line.
+const NONE: &str = "none";
 
 pub(crate) async fn run(
     command: args::Role,
@@ -91,7 +98,39 @@ async fn show_one(name: &str, settings: &Settings, as_json: bool) -> anyhow::Res
         amounts(&role.quotas, |quota| quota.limit),
         role.frameworks.join(", "),
     );
+    if let Some(policy) = &role.policy {
+        out!("{}", policy_text(policy));
+    }
     Ok(())
+}
+
+/// Which policy shares within, and how it does.
+fn policy_text(policy: &RolePolicy) -> String {
+    let why = match policy.why.as_str() {
+        "" => String::new(),
+        why => format!(": {}", printable(why)),
+    };
+    let mut text = format!(
+        "policy     {} {} ({}), set by {}{why}\n\
+         \u{20}          granted {} times; {} offers in {} turns; {} failed, {} were the native policy's\n",
+        printable(&policy.name),
+        printable(&policy.version),
+        show::short_digest(&policy.digest),
+        printable(&policy.by),
+        policy.granted,
+        policy.offers,
+        policy.turns,
+        policy.failures,
+        policy.native_turns,
+    );
+    if policy.fallback {
+        text.push_str("           the native policy decides within instead\n");
+    }
+    if let Some(fault) = &policy.last_fault {
+        let fault = fault.to_string();
+        text.push_str(&format!("           last fault {}\n", printable(&fault)));
+    }
+    text
 }
 
 async fn find(name: &str, settings: &Settings) -> anyhow::Result<Option<Role>> {
@@ -103,8 +142,11 @@ async fn find(name: &str, settings: &Settings) -> anyhow::Result<Option<Role>> {
 
 async fn set(set: &RoleSet, settings: &Settings) -> anyhow::Result<()> {
     let name = role_name(&set.role)?;
+    if let Some(policy) = &set.policy {
+        return give_policy(name, policy, set, settings).await;
+    }
     if set.weight.is_none() && set.guarantee.is_none() && set.limit.is_none() {
-        let text = "nothing is set: give --weight, --guarantee or --limit";
+        let text = "nothing is set: give --weight, --guarantee, --limit or --policy";
         return Err(Failure::Usage(text.to_owned()).into());
     }
     let guarantee = set.guarantee.as_deref().map(parse).transpose()?;
@@ -126,6 +168,35 @@ async fn set(set: &RoleSet, settings: &Settings) -> anyhow::Result<()> {
         client.set_role(SetRole { name, weight }).await?;
     }
     Ok(())
+}
+
+/// A role's own policy, or none any more.
+async fn give_policy(
+    name: RoleName,
+    policy: &str,
+    set: &RoleSet,
+    settings: &Settings,
+) -> anyhow::Result<()> {
+    // Read and built first: what is wrong with it is said before anybody is asked.
+    let component = match policy {
+        NONE => Bytes::new(),
+        named => swap::component(named)?,
+    };
+    if component.is_empty() && policy != NONE {
+        let text =
+            "the native policy stands in where a role's own fails: give a component, or none";
+        return Err(Failure::Usage(text.to_owned()).into());
+    }
+    let config = read_config(set.config.as_deref())?.unwrap_or_default();
+    let client = connect(settings).await?;
+    let set = SetRolePolicy {
+        name,
+        component,
+        config,
+        by: principal(),
+        why: set.why.clone().unwrap_or_default(),
+    };
+    Ok(client.set_role_policy(set).await?)
 }
 
 /// What is given replaces, what is not stays.

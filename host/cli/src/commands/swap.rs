@@ -262,7 +262,7 @@ fn trial_text(trial: &PolicyTrial) -> String {
 }
 
 /// The bytes of what is named; none for the host's own.
-fn component(named: &str) -> anyhow::Result<Bytes> {
+pub(super) fn component(named: &str) -> anyhow::Result<Bytes> {
     let path = Path::new(named);
     let is_file = path
         .extension()

@@ -313,3 +313,89 @@ fn a_canary_decides_for_its_roles_until_it_is_promoted_rolled_back_or_fails() {
         );
     }
 }
+
+#[test]
+fn a_roles_own_policy_shares_what_its_subtree_is_granted_and_its_faults_are_its_own() {
+    let Some(guests) = guests() else { return };
+    let (drf, hostile) = (guests["drf"].clone(), misbehaving("policy"));
+    let (drf, hostile) = (drf.to_str().unwrap(), hostile.to_str().unwrap());
+    let mut cluster = Cluster::start(guests, 2);
+    cluster.run_framework();
+    let set = |cluster: &Cluster, more: &[&str]| {
+        let args = [&["role", "set", "mapreduce", "--policy"], more].concat();
+        cluster.ask(&args)
+    };
+    let role =
+        |cluster: &Cluster| cluster.ask_json(&["role", "show", "mapreduce"])["policy"].clone();
+    assert_eq!(role(&cluster), Value::Null);
+    let done = set(&cluster, &[drf, "--why", "ours"]);
+    assert_eq!(done.status, 0, "{}", done.stderr);
+    cluster.submit(64 * 1_024);
+    assert!(cluster.result() == cluster.expected, "another count");
+    let shown = role(&cluster);
+    assert_eq!(
+        (&shown["name"], &shown["why"]),
+        (&"drf".into(), &"ours".into())
+    );
+    assert!(shown["offers"].as_u64() > Some(0), "{shown:#}");
+    assert_eq!(
+        (&shown["failures"], &shown["native_turns"]),
+        (&0.into(), &0.into())
+    );
+    // One that spins, one that traps, one that grants what is not its own: the job is done all the same, by
+    // the native policy within, and the policy of the seat has not failed.
+    for word in ["spin", "trap 1", "strangers"] {
+        let config = cluster.config(word);
+        let done = set(&cluster, &[hostile, "--config", &config]);
+        assert_eq!(done.status, 0, "{word}: {}", done.stderr);
+        cluster.submit_again();
+        assert!(
+            cluster.result() == cluster.expected,
+            "{word}: another count"
+        );
+        let shown = role(&cluster);
+        assert!(shown["failures"].as_u64() > Some(0), "{word}: {shown:#}");
+        assert_ne!(shown["last_fault"], Value::Null, "{word}");
+    }
+    assert_eq!(cluster.policy()["failures"], 0);
+    // It is the role's after a restart, and loaded again.
+    assert_eq!(set(&cluster, &[drf]).status, 0);
+    cluster.host.as_mut().unwrap().kill_9();
+    cluster.start_host();
+    wait_for(|| role(&cluster)["fallback"] == false);
+    assert_eq!(role(&cluster)["name"], "drf");
+    let text = cluster.ask(&["role", "show", "mapreduce"]).stdout;
+    assert!(text.contains("policy     drf "), "{text}");
+    for (args, status, words) in [
+        (
+            vec!["role", "set", "no-such", "--policy", drf],
+            NOT_FOUND,
+            "no role 'no-such'",
+        ),
+        (
+            vec!["role", "set", "mapreduce", "--policy", "native"],
+            USAGE,
+            "native policy stands in",
+        ),
+        (
+            vec!["role", "set", "mapreduce", "--policy", drf, "--weight", "2"],
+            USAGE,
+            "--weight",
+        ),
+        (
+            vec!["role", "set", "mapreduce", "--policy", "no-such"],
+            NOT_FOUND,
+            "no policy 'no-such'",
+        ),
+    ] {
+        let refused = cluster.ask(&args);
+        assert_eq!(refused.status, status, "{args:?}: {}", refused.stderr);
+        assert!(
+            refused.stderr.contains(words),
+            "{args:?}: {}",
+            refused.stderr
+        );
+    }
+    assert_eq!(set(&cluster, &["none"]).status, 0);
+    assert_eq!(role(&cluster), Value::Null);
+}

@@ -121,3 +121,23 @@ codec_struct!(PolicySwap {
     guards,
     trial
 });
+
+/// A policy for a role's subtree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RolePolicy {
+    /// What the shell calls the configured policy; never used twice.
+    pub tenant: u64,
+    /// Which policy; none: the role has none of its own any more.
+    pub identity: Option<Arc<PolicyIdentity>>,
+    /// Who says so.
+    pub by: String,
+    /// What they say; may be empty.
+    pub why: String,
+}
+
+codec_struct!(RolePolicy {
+    tenant,
+    identity,
+    by,
+    why
+});

@@ -12,43 +12,45 @@ use crate::machine::Core;
 impl Core {
     pub(super) fn put_clients(&mut self, changes: &mut Changes) {
         for client in std::mem::take(&mut self.feed.clients) {
-            let Some((framework, role)) = self.handles.owner(client).cloned() else {
-                continue;
-            };
-            let role_handle = self.handles.roles.handle(&role);
-            let least = self.least_of(client);
-            let fw = self.frameworks.get(&framework);
-            let expected = || {
-                let mut names = self.expected.iter();
-                let found = names.find(|(_, id)| **id == framework);
-                found.map_or_else(|| framework.to_string(), |(name, _)| name.to_string())
-            };
-            let options = fw.map(|fw| &fw.options);
-            let is_constrained = fw.is_some_and(|fw| fw.constraints.contains_key(&role));
-            changes.clients.push(policy::Client {
-                handle: client.0,
-                framework: framework.0,
-                name: fw.map_or_else(expected, |fw| fw.record.name.to_string()),
-                role: role_handle,
-                marks: policy::ClientMarks {
-                    known: fw.is_some(),
-                    active: fw
-                        .is_some_and(|fw| fw.takes_offers() && fw.clients.contains_key(&role)),
-                    suppressed: fw.is_some_and(|fw| fw.suppressed.contains(&role)),
-                    gpus: fw.is_some_and(|fw| fw.record.gpus),
-                    revocable: options.is_some_and(|options| options.revocable),
-                    shared: options.is_some_and(|options| options.shared),
-                    refined: options.is_some_and(|options| options.refined),
-                    region_aware: options.is_some_and(|options| options.region_aware),
-                },
-                mask: if is_constrained {
-                    mask_of_client(client)
-                } else {
-                    0
-                },
-                least,
-            });
+            let row = self.client_row(client);
+            changes.clients.extend(row);
         }
+    }
+
+    pub(crate) fn client_row(&mut self, client: ClientId) -> Option<policy::Client> {
+        let (framework, role) = self.handles.owner(client).cloned()?;
+        let role_handle = self.handles.roles.handle(&role);
+        let least = self.least_of(client);
+        let fw = self.frameworks.get(&framework);
+        let expected = || {
+            let mut names = self.expected.iter();
+            let found = names.find(|(_, id)| **id == framework);
+            found.map_or_else(|| framework.to_string(), |(name, _)| name.to_string())
+        };
+        let options = fw.map(|fw| &fw.options);
+        let is_constrained = fw.is_some_and(|fw| fw.constraints.contains_key(&role));
+        Some(policy::Client {
+            handle: client.0,
+            framework: framework.0,
+            name: fw.map_or_else(expected, |fw| fw.record.name.to_string()),
+            role: role_handle,
+            marks: policy::ClientMarks {
+                known: fw.is_some(),
+                active: fw.is_some_and(|fw| fw.takes_offers() && fw.clients.contains_key(&role)),
+                suppressed: fw.is_some_and(|fw| fw.suppressed.contains(&role)),
+                gpus: fw.is_some_and(|fw| fw.record.gpus),
+                revocable: options.is_some_and(|options| options.revocable),
+                shared: options.is_some_and(|options| options.shared),
+                refined: options.is_some_and(|options| options.refined),
+                region_aware: options.is_some_and(|options| options.region_aware),
+            },
+            mask: if is_constrained {
+                mask_of_client(client)
+            } else {
+                0
+            },
+            least,
+        })
     }
 
     /// The smallest amounts worth an offer to a client, if it has its own.

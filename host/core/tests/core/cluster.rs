@@ -72,6 +72,10 @@ pub(crate) struct Cluster {
     /// A policy that is about to be put in, and what it was fed.
     pub(crate) candidate: Decider,
     pub(crate) candidate_fed: Vec<Changes>,
+    /// A role's own policy, made anew for each turn if it is the reference policy.
+    pub(crate) tenant: Decider,
+    /// What was asked of roles' policies, natively or not, and turns that the test answers by hand.
+    pub(crate) turns: Vec<(u64, bool, Vec<Changes>)>,
     /// Whether it says by itself that it has its snapshot.
     pub(crate) prompt_candidate: bool,
     pub(crate) machines: BTreeMap<String, Machine>,
@@ -120,6 +124,8 @@ impl Cluster {
             loaded: Decider::Hand,
             candidate: Decider::Hand,
             candidate_fed: Vec::new(),
+            tenant: Decider::Hand,
+            turns: Vec::new(),
             prompt_candidate: true,
             machines: BTreeMap::new(),
             steps: BTreeMap::new(),
@@ -303,6 +309,15 @@ impl Cluster {
                 self.lifecycle.push(format!("load {}", record.digest));
             }
             Action::CarryPolicy => self.lifecycle.push("carry".to_owned()),
+            Action::RunTenant {
+                tenant,
+                turn,
+                changes,
+                cycle,
+            } => self.run_tenant(tenant, turn, changes, &cycle),
+            Action::DropTenant { tenant } => {
+                self.lifecycle.push(format!("drop tenant {tenant}"));
+            }
             Action::Reply { ticket, reply } => {
                 let before = self.replies.insert(ticket, reply);
                 assert!(before.is_none(), "{ticket:?} is answered once");
@@ -333,6 +348,30 @@ impl Cluster {
             }
         };
         self.queue.push_back(answered(number, answer));
+    }
+
+    fn run_tenant(&mut self, tenant: Option<u64>, turn: u64, changes: Vec<Changes>, cycle: &Cycle) {
+        let natively = |changes: &[Changes]| {
+            let mut drf = Drf::default();
+            drf.configure("").unwrap();
+            for part in changes {
+                drf.apply(part);
+            }
+            Ok(drf.decide(cycle))
+        };
+        let answer = match (tenant, &mut self.tenant) {
+            (None, _) | (_, Decider::Drf(_)) => Some(natively(&changes)),
+            (_, Decider::Script(script)) => Some(script(&changes, cycle)),
+            (_, Decider::Hand) => None,
+        };
+        self.turns.push((turn, tenant.is_none(), changes));
+        self.queue.extend(answer.map(|answer| match answer {
+            Ok(proposal) => Event::TenantProposed {
+                turn,
+                proposal: Box::new(proposal),
+            },
+            Err(fault) => Event::TenantFailed { turn, fault },
+        }));
     }
 
     /// A candidate takes what it is fed in at once, and says so unless the test does.

@@ -19,5 +19,6 @@ mod removals;
 mod restart;
 mod swaps;
 mod tasks;
+mod tenants;
 mod upgrades;
 mod words;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use proffer_core::{
-    AgentView, CanaryView, Core, CoreConfig, FrameworkView, GoneView, Left, OfferView, PolicyIdentity,
-    RoleCompared, TaskView, Trial,
+    AgentView, CanaryView, Core, CoreConfig, FrameworkView, GoneView, Left, OfferView,
+    PolicyIdentity, RoleCompared, TaskView, TenantView, Trial,
 };
 use proffer_model::fact::{FrameworkStanding, PolicyCause, ReservationFate};
 use proffer_model::framework::Standing;
@@ -332,6 +332,10 @@ pub(super) fn roles(core: &Core, page: &Page, after: Option<&str>) -> Paged<rpc:
             entry.1.add(&view.used);
         }
     }
+    let mut tenants: BTreeMap<RoleName, TenantView> = core
+        .tenants()
+        .map(|tenant| (tenant.role.clone(), tenant))
+        .collect();
     let rows: Vec<rpc::Role> = core
         .role_views()
         .into_iter()
@@ -349,6 +353,7 @@ pub(super) fn roles(core: &Core, page: &Page, after: Option<&str>) -> Paged<rpc:
                 }
             }
             rpc::Role {
+                policy: tenants.remove(&view.name).map(tenant),
                 name: view.name,
                 weight: view.weight,
                 frameworks,
@@ -360,6 +365,34 @@ pub(super) fn roles(core: &Core, page: &Page, after: Option<&str>) -> Paged<rpc:
         })
         .collect();
     text_page(page, rows, |row| row.name.to_string())
+}
+
+fn tenant(view: TenantView) -> rpc::RolePolicy {
+    let TenantView {
+        role: _,
+        record,
+        fallback,
+        left_out,
+        last_fault,
+        tally,
+    } = view;
+    rpc::RolePolicy {
+        name: record.name,
+        version: record.version,
+        digest: record.digest,
+        config: record.config,
+        by: record.by,
+        at: record.at,
+        why: record.why,
+        fallback,
+        last_fault: left_out.or(last_fault),
+        turns: tally.turns,
+        native_turns: tally.native_turns,
+        granted: tally.granted,
+        offers: tally.offers,
+        stale: tally.stale,
+        failures: tally.failures,
+    }
 }
 
 pub(super) fn policy(core: &Core) -> rpc::Policy {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proffer_core::{
     CANARY_LENGTH, CanaryEnd, CanaryOutcome, Core, DemandQuestion, Event, PolicyIdentity,
-    PolicySwap, Reply, SwapTrial,
+    PolicySwap, Reply, RolePolicy, SwapTrial,
 };
 use proffer_model::code;
 use proffer_model::fact::{GuardedWait, PolicyCause, PolicyRecord, WaitGuard};
@@ -198,6 +198,45 @@ impl HostOperator {
                 })
             }
         }
+    }
+
+    /// A role's own policy, checked in full before the core has the word; or none any more.
+    pub(super) async fn give_role_policy(&self, set: rpc::SetRolePolicy) -> Answer<()> {
+        let rpc::SetRolePolicy {
+            name,
+            component,
+            config,
+            by,
+            why,
+        } = set;
+        let (tenant, identity) = if component.is_empty() {
+            (0, None)
+        } else {
+            let plugin = self.plugins.load(component.to_vec(), Kind::Policy).await;
+            let plugin = plugin.map_err(|error| OperatorError::Invalid(error.to_string()))?;
+            self.keep(plugin.digest(), component.to_vec()).await?;
+            let policy = LoadedPolicy::new(plugin, &config);
+            let identity = policy.identity.clone();
+            let spawned = spawn(&self.plugins, &policy).await;
+            spawned.map_err(|fault| unfit(&identity, &fault))?;
+            (self.tenants.keep(policy), Some(identity))
+        };
+        let set = Box::new(RolePolicy {
+            tenant,
+            identity,
+            by: named(by),
+            why,
+        });
+        let asked = self.done(|ticket| Event::RolePolicyAsked {
+            ticket,
+            role: name,
+            set,
+        });
+        let asked = asked.await;
+        if asked.is_err() {
+            self.tenants.forget(tenant);
+        }
+        asked.map(drop)
     }
 
     /// What only the policy can say of a framework's demands. A policy that does not answer is no

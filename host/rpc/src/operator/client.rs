@@ -13,9 +13,9 @@ use super::{
     FrameworkQuery, FrameworkRequest, FrameworkResponse, InspectComponent, KillTask, Offer,
     OfferQuery, OperatorError, Paged, PlanRemoval, Plugin, Policy, PolicyHistoryQuery, PolicyQuery,
     PolicyRecord, PromotePolicy, RemovalPlan, RemoveFramework, Reserve, ResumeFramework, Role,
-    RoleQuery, RollBackPolicy, SetQuota, SetRole, SkipEvent, Status, StatusQuery, Subject,
-    SwapPolicy, SwappedPolicy, Task, TaskLogs, TaskQuery, UpgradeFramework, UpgradedFramework,
-    Usage, UsageQuery,
+    RoleQuery, RollBackPolicy, SetQuota, SetRole, SetRolePolicy, SkipEvent, Status, StatusQuery,
+    Subject, SwapPolicy, SwappedPolicy, Task, TaskLogs, TaskQuery, UpgradeFramework,
+    UpgradedFramework, Usage, UsageQuery,
 };
 use crate::leader::find;
 use crate::proto::operator::v0 as wire;
@@ -242,7 +242,18 @@ impl OperatorClient {
         self.swap_sent(query).await
     }
 
+    /// Gives a role a policy of its own, or takes it away.
+    ///
+    /// # Errors
+    /// As the host says; if the component is too large it is not sent.
+    pub async fn set_role_policy(&self, query: SetRolePolicy) -> Answer<()> {
+        check_size(&query.component)?;
+        self.role_policy_sent(query).await
+    }
+
     calls! {
+        /// [`Self::set_role_policy`], its size checked.
+        fn role_policy_sent(SetRolePolicy) -> () = set_role_policy within COMPILE_WITHIN;
         /// [`Self::swap_policy`], its size checked.
         fn swap_sent(SwapPolicy) -> SwappedPolicy = swap_policy within COMPILE_WITHIN;
         /// [`Self::upgrade_framework`], its size checked.

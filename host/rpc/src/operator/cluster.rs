@@ -1,7 +1,8 @@
 //! The cluster as a whole: status, agents, offers, roles, use over time.
 
+use bytes::Bytes;
 use proffer_model::{
-    AgentId, AgentInfo, Amount, Bundle, KindQuota, OfferId, Resources, RoleName, Timestamp,
+    AgentId, AgentInfo, Amount, Bundle, KindQuota, OfferId, Reason, Resources, RoleName, Timestamp,
 };
 
 use super::Page;
@@ -181,6 +182,58 @@ pub struct Role {
     pub quotas: Vec<KindQuota>,
     /// Reserved to it and the roles below it, scalars only.
     pub reserved: Bundle,
+    /// Its own policy, if it has one.
+    pub policy: Option<RolePolicy>,
+}
+
+/// A role's own policy, which shares among the clients within what the subtree is granted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RolePolicy {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The component's digest.
+    pub digest: String,
+    /// Its configuration.
+    pub config: String,
+    /// Who set it.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+    /// What they said; may be empty.
+    pub why: String,
+    /// The native policy decides within instead.
+    pub fallback: bool,
+    /// How it failed last.
+    pub last_fault: Option<Reason>,
+    /// How often it, or another in its place, was asked.
+    pub turns: u64,
+    /// Of those, the native policy.
+    pub native_turns: u64,
+    /// How often the subtree was granted something.
+    pub granted: u64,
+    /// Offers that were made of it.
+    pub offers: u64,
+    /// Its grants that were overtaken by events.
+    pub stale: u64,
+    /// How often it failed.
+    pub failures: u64,
+}
+
+/// Gives a role a policy of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetRolePolicy {
+    /// Which.
+    pub name: RoleName,
+    /// Its component; empty: none of its own any more.
+    pub component: Bytes,
+    /// Its configuration.
+    pub config: String,
+    /// Who asks; empty: operator.
+    pub by: String,
+    /// What they say; may be empty.
+    pub why: String,
 }
 
 /// Sets a role's quota: the whole of it.

@@ -123,6 +123,7 @@ calls! {
     list_policy_history(ListPolicyHistoryRequest) -> ListPolicyHistoryResponse = policy_history;
     set_role(SetRoleRequest) -> Done = set_role;
     set_quota(SetQuotaRequest) -> Done = set_quota;
+    set_role_policy(SetRolePolicyRequest) -> Done = set_role_policy;
     reserve(ReserveRequest) -> Done = reserve;
     explain(ExplainRequest) -> Explanation = explain;
     get_usage(GetUsageRequest) -> Usage = usage;

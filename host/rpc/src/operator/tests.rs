@@ -212,6 +212,15 @@ async fn every_single_answer_crosses_whole() {
     };
     client.set_role(role.clone()).await.unwrap();
     assert_eq!(run.asked(), format!("{role:?}"));
+    let policy = SetRolePolicy {
+        name: RoleName::star(),
+        component: Bytes::from_static(b"c"),
+        config: "{}".into(),
+        by: "ann".into(),
+        why: "ours".into(),
+    };
+    client.set_role_policy(policy.clone()).await.unwrap();
+    assert_eq!(run.asked(), format!("{policy:?}"));
     let quota = SetQuota {
         name: RoleName::star(),
         quotas: vec![proffer_model::KindQuota {

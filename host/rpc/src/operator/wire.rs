@@ -220,7 +220,12 @@ message! {
     OfferQuery = ListOffersRequest { framework } or_default { page };
     Offer = Offer { id, framework, role, agent, hostname, expires, demand } required { resources };
     RoleQuery = ListRolesRequest {} or_default { page };
-    Role = Role { name, weight, frameworks, share_milli, quotas } required { used, reserved };
+    Role = Role { name, weight, frameworks, share_milli, quotas, policy } required { used, reserved };
+    RolePolicy = RolePolicy {
+        name, version, digest, config, by, at, why, fallback, last_fault, turns, native_turns,
+        granted, offers, stale, failures
+    };
+    SetRolePolicy = SetRolePolicyRequest { name, component, config, by, why };
     SetQuota = SetQuotaRequest { name, quotas, force, weight };
     Reserve = ReserveRequest { agent, unreserve } required { resources };
     SetRole = SetRoleRequest { name, weight };

@@ -296,6 +296,8 @@ impl<'w, 'p> Run<'w, 'p> {
             | Action::SwitchPolicy { .. }
             | Action::DropCandidate { .. }
             | Action::LoadPolicy(_)
+            | Action::RunTenant { .. }
+            | Action::DropTenant { .. }
             | Action::CarryPolicy
             | Action::Note { .. } => {}
         }

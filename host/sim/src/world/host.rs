@@ -417,6 +417,8 @@ impl World {
             | Action::SwitchPolicy { .. }
             | Action::DropCandidate { .. }
             | Action::LoadPolicy(_)
+            | Action::RunTenant { .. }
+            | Action::DropTenant { .. }
             | Action::CarryPolicy
             | Action::Note { .. } => {}
         }

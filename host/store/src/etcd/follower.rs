@@ -261,6 +261,10 @@ pub fn component_of(fact: &Fact) -> Option<&str> {
     match fact {
         Fact::FrameworkSet(record) => Some(&record.digest),
         Fact::PolicySet(record) if !record.digest.is_empty() => Some(&record.digest),
+        Fact::RolePolicySet {
+            policy: Some(record),
+            ..
+        } => Some(&record.digest),
         _ => None,
     }
 }

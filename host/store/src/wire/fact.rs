@@ -29,6 +29,7 @@ wire_enum!(Fact = fact::Fact {
     PolicySet(record: Box<PolicyRecord>),
     PolicyCarried { sections: Vec<Section> },
     ReservationsDecided { framework: u32, fate: ReservationFate },
+    RolePolicySet { role: String, policy: Option<Box<PolicyRecord>> },
 });
 
 wire_enum!(

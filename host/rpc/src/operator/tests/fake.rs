@@ -13,7 +13,7 @@ use crate::operator::{
     AddFramework, AddedFramework, Agent, AgentQuery, AgentState, Answer, CHUNKS_AHEAD,
     CancelPolicySwap, Chunks, DeclareAgentGone, DemandRow, Explanation, FailingEvent, FetchOutput,
     Framework, FrameworkDetail, FrameworkName, FrameworkQuery, FrameworkRequest, FrameworkResponse,
-    FrameworkState, FrameworkUsage, InspectComponent, KillTask, Left, LeftBehind, Limit, Offer, OfferCounts, OfferQuery, Operator, OperatorError, Paged, PlanRemoval, Plugin, Policy, PolicyCanary, PolicyCause, PolicyHistoryQuery, PolicyQuery, PolicyRecord, PolicyTrial, PromotePolicy, ReasonCount, RemovalPlan, RemoveFramework, Reserve, ResumeFramework, Role, RoleQuery, RollBackPolicy, SetQuota, SetRole, SkipEvent, SkippedEvent, Status, StatusQuery, Subject, SwapPolicy, SwappedPolicy, Task, TaskLogs, TaskQuery, TrialRole, UpgradeFramework, UpgradeOutcome, UpgradedFramework, Usage, UsageQuery,
+    FrameworkState, FrameworkUsage, InspectComponent, KillTask, Left, LeftBehind, Limit, Offer, OfferCounts, OfferQuery, Operator, OperatorError, Paged, PlanRemoval, Plugin, Policy, PolicyCanary, PolicyCause, PolicyHistoryQuery, PolicyQuery, PolicyRecord, PolicyTrial, PromotePolicy, ReasonCount, RemovalPlan, RemoveFramework, Reserve, ResumeFramework, Role, RolePolicy, RoleQuery, RollBackPolicy, SetQuota, SetRole, SetRolePolicy, SkipEvent, SkippedEvent, Status, StatusQuery, Subject, SwapPolicy, SwappedPolicy, Task, TaskLogs, TaskQuery, TrialRole, UpgradeFramework, UpgradeOutcome, UpgradedFramework, Usage, UsageQuery,
 };
 
 /// Answers with fixed values and remembers what it was asked. Names that begin with `bad-` fail in
@@ -164,6 +164,23 @@ pub(super) fn role() -> Role {
             limit: Some(Amount::ZERO),
         }],
         reserved: bundle("mem:64"),
+        policy: Some(RolePolicy {
+            name: "rr".into(),
+            version: "1".into(),
+            digest: "sha256:z".into(),
+            config: "{}".into(),
+            by: "ann".into(),
+            at: Timestamp(40),
+            why: "ours".into(),
+            fallback: true,
+            last_fault: Some(reason()),
+            turns: 41,
+            native_turns: 42,
+            granted: 43,
+            offers: 44,
+            stale: 45,
+            failures: 46,
+        }),
     }
 }
 
@@ -496,6 +513,10 @@ impl Operator for Fake {
     async fn policy_history(&self, query: PolicyHistoryQuery) -> Answer<Paged<PolicyRecord>> {
         self.note(query);
         Ok(paged(policy_record()))
+    }
+    async fn set_role_policy(&self, set: SetRolePolicy) -> Answer<()> {
+        self.note(set);
+        Ok(())
     }
     async fn set_quota(&self, quota: SetQuota) -> Answer<()> {
         self.note(quota);
