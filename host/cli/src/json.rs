@@ -194,6 +194,7 @@ pub(crate) fn policy(policy: &Policy) -> Value {
         "longest_wait_ms": policy.longest_wait.0, "p99_wait_ms": policy.p99_wait.0,
         "trial": policy.trial.as_ref().map(policy_trial),
         "canary": policy.canary.as_ref().map(policy_canary),
+        "would_take_back": policy.would_take_back,
     })
 }
 
@@ -215,9 +216,12 @@ fn policy_trial(trial: &PolicyTrial) -> Value {
         "wanting": trial.wanting, "served": trial.served, "would_serve": trial.would_serve,
         "reclaims": trial.reclaims, "would_reclaim": trial.would_reclaim,
         "invalid": trial.invalid, "would_be_invalid": trial.would_be_invalid,
+        "longest_wait_ms": trial.longest_wait.0, "would_wait_ms": trial.would_wait.0,
+        "take_back": trial.take_back, "would_take_back": trial.would_take_back,
         "roles": list(&trial.roles, |row| json!({
             "role": row.role, "grants": row.grants, "would_grant": row.would_grant,
             "amounts": bundle(&row.amounts), "would_amounts": bundle(&row.would_amounts),
+            "share_milli": row.share_milli, "would_share_milli": row.would_share_milli,
         })),
     })
 }
@@ -229,6 +233,7 @@ pub(crate) fn policy_record(record: &PolicyRecord) -> Value {
         "cause": record.cause.name(), "why": record.why,
         "fault": record.fault.as_ref().map(reason), "before": record.before,
         "guards": record.guards, "roles": record.roles,
+        "would_take_back": record.would_take_back,
     })
 }
 

@@ -14,6 +14,7 @@ use crate::canary::Joint;
 use crate::config::{Allocation, DEMAND_WAITS_GRAIN, backoff};
 use crate::event::PolicyIdentity;
 use crate::machine::Core;
+use crate::reclaims::Reclaims;
 use crate::swap::Swaps;
 use crate::tenants::Tenants;
 
@@ -53,6 +54,7 @@ pub(crate) struct AllocationState {
     pub(crate) swaps: Swaps,
     waits: Waits,
     pub(crate) tenants: Tenants,
+    pub(crate) reclaims: Reclaims,
     pub(crate) tally: CycleTally,
 }
 
@@ -70,6 +72,7 @@ codec_struct!(AllocationState {
     swaps,
     waits,
     tenants,
+    reclaims,
     tally
 });
 
@@ -402,9 +405,9 @@ impl Core {
         if in_flight.seat == PolicySeat::Fallback {
             self.allocation.tally.fallback_cycles += 1;
         }
-        self.refuse_reclaims(proposal);
-        self.compare_own(cycle, proposal);
         let scope = in_flight.scope.clone();
+        self.note_reclaims(&scope, proposal);
+        self.compare_own(cycle, proposal);
         let verdicts = match canary {
             None => self.judge(proposal, in_flight.feeds),
             Some(canary) => self.judge_both(cycle, in_flight.feeds, (proposal, canary)),
@@ -454,20 +457,6 @@ impl Core {
             }
         }
         self.look_at_waits();
-    }
-
-    fn refuse_reclaims(&mut self, proposal: &Proposal) {
-        self.allocation.tally.reclaims_refused += proposal.reclaims.len() as u64;
-        if !proposal.reclaims.is_empty() {
-            let text = format!(
-                "{} reclaims proposed: this host does not take back yet",
-                proposal.reclaims.len()
-            );
-            self.note(
-                None,
-                Reason::new(code::UNSUPPORTED, Remedy::Unsupported, text),
-            );
-        }
     }
 
     pub(crate) fn policy_failed(&mut self, cycle: u64, fault: Reason) {

@@ -115,6 +115,7 @@ impl Core {
             });
         }
         let id = framework.id;
+        general.extend(self.reclaims_about(id));
         let demands = fw
             .demands
             .values()

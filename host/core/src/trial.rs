@@ -6,12 +6,17 @@ use std::sync::Arc;
 
 use proffer_codec::codec_struct;
 use proffer_model::policy::Proposal;
-use proffer_model::{Bundle, Reason, RoleName, Timestamp};
+use proffer_model::{Bundle, Duration, Reason, RoleName, Timestamp};
 
 use crate::allocation::judge::Summary;
 use crate::event::PolicyIdentity;
 use crate::machine::Core;
+use crate::reclaims::ReclaimSums;
 use crate::swap::Stage;
+
+mod beside;
+
+use beside::Beside;
 
 /// Cycles of which one of the two has answered and the other has not; beyond, the oldest is left out.
 const UNPAIRED_MAX: usize = 64;
@@ -31,6 +36,13 @@ pub struct Compared {
     pub wanting: u64,
     /// Reclaims: of the running policy, of the candidate.
     pub reclaims: (u64, u64),
+    /// From which role for which, each proposal once: of the running policy, of the candidate.
+    pub taken: (ReclaimSums, ReclaimSums),
+    /// The longest wait of demand that fits somewhere: with the running policy, and how long the candidate
+    /// has granted nothing to such demand.
+    pub longest_wait: (Duration, Duration),
+    /// How often shares were looked at.
+    pub looks: u64,
     /// Grants about what there is not: of the running policy, of the candidate.
     pub invalid: (u64, u64),
 }
@@ -42,6 +54,9 @@ codec_struct!(Compared {
     demands,
     wanting,
     reclaims,
+    taken,
+    longest_wait,
+    looks,
     invalid
 });
 
@@ -52,9 +67,15 @@ pub struct RoleCompared {
     pub grants: (u64, u64),
     /// What they come to.
     pub amounts: (Bundle, Bundle),
+    /// Its dominant share of the pool with what it holds and is granted, in millionths, summed over looks.
+    pub shares: (u64, u64),
 }
 
-codec_struct!(RoleCompared { grants, amounts });
+codec_struct!(RoleCompared {
+    grants,
+    amounts,
+    shares
+});
 
 /// A trial, under way or ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,9 +106,15 @@ pub(crate) struct Trials {
     pub(crate) last: Option<Trial>,
     own: BTreeMap<u64, (Summary, u64)>,
     others: BTreeMap<u64, Summary>,
+    pub(crate) beside: Beside,
 }
 
-codec_struct!(Trials { last, own, others });
+codec_struct!(Trials {
+    last,
+    own,
+    others,
+    beside
+});
 
 impl Core {
     /// The trial that is under way, or the last one since the host started.
@@ -119,6 +146,7 @@ impl Core {
         }
         trials.own.clear();
         trials.others.clear();
+        trials.beside = Beside::default();
     }
 
     /// The running policy proposed this, and nothing of it is done yet.
@@ -184,15 +212,16 @@ impl Core {
         sum.reclaims.1 += other.reclaims;
         sum.invalid.0 += own.invalid;
         sum.invalid.1 += other.invalid;
-        for (role, (grants, amounts)) in own.roles {
-            let row = sum.roles.entry(role).or_default();
+        for (role, (grants, amounts)) in &own.roles {
+            let row = sum.roles.entry(role.clone()).or_default();
             row.grants.0 += grants;
-            row.amounts.0.add(&amounts);
+            row.amounts.0.add(amounts);
         }
-        for (role, (grants, amounts)) in other.roles {
-            let row = sum.roles.entry(role).or_default();
+        for (role, (grants, amounts)) in &other.roles {
+            let row = sum.roles.entry(role.clone()).or_default();
             row.grants.1 += grants;
-            row.amounts.1.add(&amounts);
+            row.amounts.1.add(amounts);
         }
+        self.compare_beside(&own, &other);
     }
 }

@@ -107,6 +107,8 @@ pub mod code {
     pub const STALE_GRANT: &str = "stale-grant";
     /// The agent's free resources were refused under a filter that still holds.
     pub const FILTERED: &str = "filtered";
+    /// The policy would take something back.
+    pub const RECLAIM: &str = "reclaim";
     /// The policy does not decide for whom it is.
     pub const OUT_OF_DOMAIN: &str = "out-of-domain";
     /// The framework suppressed the role.

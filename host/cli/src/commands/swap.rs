@@ -94,6 +94,9 @@ fn policy_text(policy: &Policy, now: Timestamp) -> String {
         show::span(policy.longest_wait),
         show::span(policy.p99_wait),
     ));
+    for line in &policy.would_take_back {
+        text.push_str(&format!("reclaims   would take back {}\n", printable(line)));
+    }
     for guard in &policy.guards {
         text.push_str(&format!("guard      {}\n", printable(guard)));
     }
@@ -233,7 +236,8 @@ fn trial_text(trial: &PolicyTrial) -> String {
         "compared   {} cycles, {} with the very same grants\n\
          served     {} of {} demands; {} would have been\n\
          reclaims   {}; {} would have been\n\
-         invalid    {} grants; {} would have been\n",
+         invalid    {} grants; {} would have been\n\
+         waits      the longest of demand that fits {}; the other passed some over for {}\n",
         trial.cycles,
         trial.alike,
         trial.served,
@@ -243,16 +247,28 @@ fn trial_text(trial: &PolicyTrial) -> String {
         trial.would_reclaim,
         trial.invalid,
         trial.would_be_invalid,
+        show::span(trial.longest_wait),
+        show::span(trial.would_wait),
     );
+    for line in &trial.take_back {
+        text.push_str(&format!("take back  {}\n", printable(line)));
+    }
+    for line in &trial.would_take_back {
+        text.push_str(&format!("would take {}\n", printable(line)));
+    }
     if trial.roles.is_empty() {
         return text;
     }
-    let mut columns = Columns::new(&["ROLE", ">GRANTS", ">WOULD", "AMOUNTS", "WOULD BE"]);
+    let mut columns = Columns::new(&[
+        "ROLE", ">GRANTS", ">WOULD", ">SHARE", ">WOULD", "AMOUNTS", "WOULD BE",
+    ]);
     for row in &trial.roles {
         columns.row([
             row.role.clone(),
             row.grants.to_string(),
             row.would_grant.to_string(),
+            show::share(row.share_milli),
+            show::share(row.would_share_milli),
             row.amounts.to_string(),
             row.would_amounts.to_string(),
         ]);
@@ -348,6 +364,15 @@ async fn history(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
         &table(&rows, now),
         "no policy was swapped; `policy show` says which decides",
     );
+    for row in &rows {
+        for line in &row.would_take_back {
+            outln!(
+                "record {} would have taken back {}",
+                row.number,
+                printable(line)
+            );
+        }
+    }
     Ok(())
 }
 
@@ -406,6 +431,7 @@ mod tests {
             before: None,
             guards: Vec::new(),
             roles: Vec::new(),
+            would_take_back: Vec::new(),
         };
         let rows = [
             first.clone(),

@@ -106,6 +106,12 @@ impl Core {
         }
     }
 
+    /// Demand that was last seen to fit, and waits.
+    pub(crate) fn demands_waiting(&self) -> impl Iterator<Item = u32> {
+        let followed = self.allocation.waits.followed.iter();
+        followed.filter_map(|(handle, wait)| wait.agent.is_some().then_some(*handle))
+    }
+
     /// An offer was made for a demand.
     pub(super) fn demand_served(&mut self, handle: u32) {
         let now = self.now;
@@ -139,6 +145,7 @@ impl Core {
 
     /// Another policy is judged by its own.
     pub(crate) fn begin_waits_anew(&mut self) {
+        self.forget_reclaims();
         self.allocation.waits = Waits::default();
     }
 

@@ -1,8 +1,8 @@
 //! Allocation cycles, good and bad policies: behaviour 22, and what else a host must bear.
 
 use proffer_model::framework::Command;
-use proffer_model::policy::{Feeds, NONE, Piece, Proposal, TERMS_PLAIN, kind};
-use proffer_model::{Amount, OfferId, Reason, Remedy};
+use proffer_model::policy::{Feeds, NONE, Piece, Proposal, Reclaim, TERMS_PLAIN, kind};
+use proffer_model::{Amount, Duration, OfferId, Reason, Remedy, code};
 
 use super::cluster::{Cluster, Decider};
 use super::words::{decline, want, want_anything, want_as};
@@ -202,6 +202,86 @@ fn a_policy_that_wants_no_filters_is_not_blamed_for_them() {
         "{}",
         cluster.cycles_asked - before
     );
+}
+
+#[test]
+fn what_would_be_taken_back_is_said_and_not_done() {
+    let mut cluster = Cluster::new();
+    cluster.agent("a1", "cpus:4;mem:100");
+    cluster.framework("low", "batch");
+    cluster.framework("high", "prod");
+    let reclaim = |client, why: &str| Reclaim {
+        client,
+        agent: 0,
+        pieces: vec![piece(kind::CPUS, 2)],
+        tasks: Vec::new(),
+        beneficiary: 1,
+        demand: NONE,
+        gang: 0,
+        priority: 0,
+        notice: Duration::ZERO,
+        why: why.to_owned(),
+    };
+    let mut proposal = Proposal::default();
+    // One is about a client that there is not, and one about less than nothing.
+    let mut negative = reclaim(0, "");
+    negative.pieces[0].amount = Amount::from_units(-1);
+    negative.demand = 5;
+    proposal.reclaims = vec![reclaim(0, "it matters more"), reclaim(77, ""), negative];
+    let mut asked = 0;
+    let script = Decider::Script(Box::new(move |_, _| {
+        asked += 1;
+        Ok(if asked < 4 {
+            proposal.clone()
+        } else {
+            Proposal::default()
+        })
+    }));
+    cluster.load_policy(script);
+    cluster.notes.clear();
+    for count in 1..3 {
+        cluster.command(
+            "low",
+            vec![want_as("d", "batch", "cpus:1;mem:1", count, |_| {})],
+        );
+    }
+    let words = "cpus:2 of low under batch on agent-0 for high under prod: it matters more";
+    let takes: Vec<String> = cluster
+        .core
+        .would_take_back()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(takes, [words]);
+    // Said once, however often it is proposed.
+    let notes = cluster.notes.iter().filter(|note| note.contains(words));
+    assert_eq!(notes.count(), 1, "{:?}", cluster.notes);
+    assert_eq!(cluster.offers(), Vec::<String>::new());
+    for name in ["low", "high"] {
+        let report = cluster.core.explain_framework(name).unwrap();
+        let own = report
+            .general
+            .iter()
+            .filter(|why| why.code == code::RECLAIM);
+        let texts: Vec<&str> = own.map(|why| why.text.as_str()).collect();
+        assert_eq!(
+            texts,
+            [format!("the policy would take back {words}")],
+            "{name}"
+        );
+    }
+    assert_eq!(
+        cluster.core.reclaims_of(0),
+        ["cpus:2 from batch for prod, in 1 proposals"]
+    );
+    // The policy does not say so any more.
+    for count in 3..9 {
+        cluster.command(
+            "low",
+            vec![want_as("d", "batch", "cpus:1;mem:1", count, |_| {})],
+        );
+    }
+    assert_eq!(cluster.core.would_take_back().count(), 0);
+    assert_eq!(cluster.core.reclaims_of(0).len(), 1);
 }
 
 /// Whoever declines everything with 0 s, and does all that could bring the offer back, costs a

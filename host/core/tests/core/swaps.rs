@@ -444,6 +444,19 @@ fn a_candidate_in_the_shadow_is_asked_the_same_and_changes_nothing() {
         let (role, row) = compared.roles.first_key_value().unwrap();
         assert_eq!((role.as_str(), row.grants), ("*", (3, 0)));
         assert_eq!(row.amounts.0.to_string(), "cpus:3;mem:30");
+        // What it holds and is granted of 12 to 15 cpus; of the miser it would get nothing more.
+        assert!(
+            compared.looks > 0 && row.shares.0 >= row.shares.1,
+            "{row:?}"
+        );
+        assert!(row.shares.1 > 0, "{row:?}");
+        // Demand that the running policy serves at once is passed over by the miser as long as it stands.
+        for agent in ["c1", "c2", "c3"] {
+            cluster.advance(1_000);
+            cluster.agent(agent, "cpus:1;mem:10");
+        }
+        let waits = cluster.core.policy_trial().unwrap().compared.longest_wait;
+        assert_eq!(waits, (Duration::ZERO, Duration(3_000)));
         cluster.advance(10_000);
         let trial = cluster.core.policy_trial().unwrap();
         assert!(trial.ended && trial.failed.is_none());

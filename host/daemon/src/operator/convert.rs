@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use proffer_core::{
-    AgentView, CanaryView, Core, CoreConfig, FrameworkView, GoneView, Left, OfferView,
-    PolicyIdentity, RoleCompared, TaskView, TenantView, Trial,
+    AgentView, Core, CoreConfig, FrameworkView, GoneView, Left, OfferView, TaskView, TenantView,
+    WouldTake,
 };
-use proffer_model::fact::{FrameworkStanding, PolicyCause, ReservationFate};
+use proffer_model::fact::{FrameworkStanding, ReservationFate};
 use proffer_model::framework::Standing;
 use proffer_model::policy::Finding;
 use proffer_model::{AgentId, AgentInfo, Bundle, Reason, Resources, RoleName};
@@ -17,6 +17,10 @@ use proffer_rpc::operator::{Answer, OperatorError, PAGE_SIZE_MAX, Page, Paged};
 use super::{About, no_framework, roles, text_page};
 use crate::clock::Clock;
 use crate::usage::share_milli;
+
+mod policies;
+
+pub(super) use policies::policy;
 
 pub(super) fn status(core: &Core, about: &About, clock: Clock) -> rpc::Status {
     let pool = core.pool();
@@ -353,7 +357,7 @@ pub(super) fn roles(core: &Core, page: &Page, after: Option<&str>) -> Paged<rpc:
                 }
             }
             rpc::Role {
-                policy: tenants.remove(&view.name).map(tenant),
+                policy: tenants.remove(&view.name).map(policies::tenant),
                 name: view.name,
                 weight: view.weight,
                 frameworks,
@@ -365,148 +369,6 @@ pub(super) fn roles(core: &Core, page: &Page, after: Option<&str>) -> Paged<rpc:
         })
         .collect();
     text_page(page, rows, |row| row.name.to_string())
-}
-
-fn tenant(view: TenantView) -> rpc::RolePolicy {
-    let TenantView {
-        role: _,
-        record,
-        fallback,
-        left_out,
-        last_fault,
-        tally,
-    } = view;
-    rpc::RolePolicy {
-        name: record.name,
-        version: record.version,
-        digest: record.digest,
-        config: record.config,
-        by: record.by,
-        at: record.at,
-        why: record.why,
-        fallback,
-        last_fault: left_out.or(last_fault),
-        turns: tally.turns,
-        native_turns: tally.native_turns,
-        granted: tally.granted,
-        offers: tally.offers,
-        stale: tally.stale,
-        failures: tally.failures,
-    }
-}
-
-pub(super) fn policy(core: &Core) -> rpc::Policy {
-    let (view, swaps, waits) = (core.policy(), core.policy_swaps(), core.waits());
-    let record = core.policy_record();
-    // One that is being loaded again decides as soon as it is.
-    let identity = match (&view.loaded, record) {
-        (Some(loaded), _) => (**loaded).clone(),
-        (None, Some(record)) => PolicyIdentity {
-            name: record.name.clone(),
-            version: record.version.clone(),
-            digest: record.digest.clone(),
-            config: record.config.clone(),
-        },
-        (None, None) => PolicyIdentity::native(),
-    };
-    let fault = match record.map(|record| &record.cause) {
-        Some(PolicyCause::Failed(fault)) => Some(fault.clone()),
-        _ => None,
-    };
-    rpc::Policy {
-        fallback: view.fallback && !identity.is_native(),
-        name: identity.name,
-        version: identity.version,
-        digest: identity.digest,
-        config: identity.config,
-        cycles: view.cycles,
-        grants: view.grants,
-        rejected: view.grants_invalid,
-        stale: view.grants_stale,
-        failures: view.failed_cycles,
-        last_fault: view.left_out.or(view.last_fault).or(fault),
-        number: record.map_or(0, |record| record.number),
-        swapping: swaps
-            .candidate
-            .map(|next| format!("{} {}", next.name, next.version))
-            .unwrap_or_default(),
-        probation: swaps.probation,
-        before: core.policy_before().map(|record| record.number),
-        swapped: swaps.swapped,
-        taken_back: swaps.taken_back,
-        guards: record.map_or(Vec::new(), |record| {
-            record.guards.iter().map(ToString::to_string).collect()
-        }),
-        waiting: count(waits.waiting),
-        longest_wait: waits.longest,
-        p99_wait: waits.p99,
-        trial: core.policy_trial().map(trial),
-        canary: core.policy_canary().map(canary),
-    }
-}
-
-fn canary(view: CanaryView) -> rpc::PolicyCanary {
-    let CanaryView {
-        identity,
-        roles,
-        since,
-        until,
-        switch,
-        tally,
-        waits,
-        guards,
-    } = view;
-    rpc::PolicyCanary {
-        name: identity.name.clone(),
-        version: identity.version.clone(),
-        digest: identity.digest.clone(),
-        roles: roles.iter().map(ToString::to_string).collect(),
-        since,
-        until,
-        promotes: switch,
-        cycles: tally.cycles,
-        grants: tally.grants,
-        stale: tally.stale,
-        outside: tally.outside,
-        left_to_it: tally.left_to_it,
-        waiting: count(waits.waiting),
-        longest_wait: waits.longest,
-        p99_wait: waits.p99,
-        guards: guards.iter().map(ToString::to_string).collect(),
-    }
-}
-
-fn trial(trial: &Trial) -> rpc::PolicyTrial {
-    let Trial {
-        candidate,
-        until,
-        compared,
-        ended,
-        failed,
-    } = trial;
-    let role = |(role, row): (&RoleName, &RoleCompared)| rpc::TrialRole {
-        role: role.to_string(),
-        grants: row.grants.0,
-        would_grant: row.grants.1,
-        amounts: row.amounts.0.clone(),
-        would_amounts: row.amounts.1.clone(),
-    };
-    rpc::PolicyTrial {
-        candidate: format!("{} {}", candidate.name, candidate.version),
-        until: *until,
-        ended: *ended,
-        fault: failed.clone(),
-        cycles: compared.cycles,
-        alike: compared.alike,
-        wanting: compared.wanting,
-        served: compared.demands.0,
-        would_serve: compared.demands.1,
-        reclaims: compared.reclaims.0,
-        would_reclaim: compared.reclaims.1,
-        invalid: compared.invalid.0,
-        would_be_invalid: compared.invalid.1,
-        roles: compared.roles.iter().map(role).collect(),
-    }
 }
 
 /// Why something is as it is, of any core: a host's, or one that a recording was replayed to.
@@ -539,7 +401,12 @@ pub(super) fn explain_with(
                     "no role '{name}' is in use; `proffer role list` shows those that are"
                 ))
             })?;
-            Ok(roles::explain(&view, &core.policy_name_for(&role)))
+            let own = |role: &RoleName| *role == view.name || role.is_strictly_below(&view.name);
+            let takes = core.would_take_back();
+            let takes: Vec<&WouldTake> = takes
+                .filter(|take| own(&take.from.1) || own(&take.beneficiary.1))
+                .collect();
+            Ok(roles::explain(&view, &core.policy_name_for(&role), &takes))
         }
         rpc::Subject::Task(task) => {
             let report = core

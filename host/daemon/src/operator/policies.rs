@@ -269,7 +269,11 @@ impl HostOperator {
         self.look(move |core| {
             let rows = core.policy_history();
             let rows = rows.filter(|record| Some(record.number) > after);
-            query.page.take(rows.map(record_row), |row| row.number)
+            let rows = rows.map(|record| rpc::PolicyRecord {
+                would_take_back: core.reclaims_of(record.number),
+                ..record_row(record)
+            });
+            query.page.take(rows, |row| row.number)
         })
         .await
     }
@@ -353,6 +357,7 @@ fn record_row(record: &PolicyRecord) -> rpc::PolicyRecord {
         before,
         guards: guards.iter().map(ToString::to_string).collect(),
         roles,
+        would_take_back: Vec::new(),
     }
 }
 

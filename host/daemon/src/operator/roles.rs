@@ -1,11 +1,14 @@
 //! Why a role gets what it gets.
 
-use proffer_core::RoleView;
+use proffer_core::{RoleView, WouldTake};
 use proffer_model::{Amount, KindQuota, Reason, Remedy, Resources, code};
 use proffer_rpc::operator as rpc;
 
+/// What would be taken back is said of so many: a screenful.
+const RECLAIMS_SHOWN: usize = 8;
+
 /// In words, and a reason for each limit that is reached and each guarantee that is not met.
-pub(super) fn explain(view: &RoleView, policy: &str) -> rpc::Explanation {
+pub(super) fn explain(view: &RoleView, policy: &str, reclaims: &[&WouldTake]) -> rpc::Explanation {
     let name = &view.name;
     let mut sentences = vec![format!(
         "{name} weighs {} against its siblings; it uses {}; on offer to it: {}; sub-roles included",
@@ -29,6 +32,17 @@ pub(super) fn explain(view: &RoleView, policy: &str) -> rpc::Explanation {
     }
     if reasons.is_empty() {
         sentences.push(format!("no quota keeps anything from {name}"));
+    }
+    for take in reclaims.iter().take(RECLAIMS_SHOWN) {
+        let text = format!("the policy would take back {take}");
+        sentences.push(text.clone());
+        reasons.push(rpc::ReasonCount {
+            subject: name.to_string(),
+            why: Reason::new(code::RECLAIM, Remedy::Unsupported, text),
+            agents: 1,
+            sample: Some(take.agent),
+            short: Resources::none(),
+        });
     }
     sentences.push(format!("decided by: {policy}"));
     rpc::Explanation { sentences, reasons }

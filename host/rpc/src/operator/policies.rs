@@ -58,6 +58,8 @@ pub struct Policy {
     pub trial: Option<PolicyTrial>,
     /// Another one decides for some roles.
     pub canary: Option<PolicyCanary>,
+    /// What it would have taken back, in words, by pairs of roles; since the host started.
+    pub would_take_back: Vec<String>,
 }
 
 /// A policy that decides within some roles' subtrees, beside the one of the seat.
@@ -128,6 +130,14 @@ pub struct PolicyTrial {
     pub would_be_invalid: u64,
     /// By role.
     pub roles: Vec<TrialRole>,
+    /// The longest wait of demand that fits somewhere.
+    pub longest_wait: Duration,
+    /// So long the candidate passed such demand over.
+    pub would_wait: Duration,
+    /// What would be taken back, in words, by pairs of roles.
+    pub take_back: Vec<String>,
+    /// What the candidate would take back.
+    pub would_take_back: Vec<String>,
 }
 
 /// What two policies granted to a role, sub-roles apart; summed over cycles.
@@ -143,6 +153,10 @@ pub struct TrialRole {
     pub amounts: Bundle,
     /// What the candidate's came to.
     pub would_amounts: Bundle,
+    /// Of the pool, by the kind that it has most of, with what it is granted: the mean.
+    pub share_milli: u32,
+    /// The same with what the candidate would grant.
+    pub would_share_milli: u32,
 }
 
 /// The policy that is being put in is not wanted any more.
@@ -267,4 +281,6 @@ pub struct PolicyRecord {
     pub guards: Vec<String>,
     /// The roles of a canary.
     pub roles: Vec<String>,
+    /// What it would have taken back, in words, by pairs of roles; since the host started.
+    pub would_take_back: Vec<String>,
 }

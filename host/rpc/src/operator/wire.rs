@@ -233,7 +233,7 @@ message! {
     Policy = Policy {
         name, version, digest, fallback, config, cycles, grants, rejected, stale, failures, last_fault,
         number, swapping, probation, before, swapped, taken_back, guards, waiting, longest_wait,
-        p99_wait, trial, canary
+        p99_wait, trial, canary, would_take_back
     };
     PolicyCanary = PolicyCanary {
         name, version, digest, roles, since, until, promotes, cycles, grants, stale, outside,
@@ -241,9 +241,12 @@ message! {
     };
     PolicyTrial = PolicyTrial {
         candidate, until, ended, fault, cycles, alike, wanting, served, would_serve, reclaims,
-        would_reclaim, invalid, would_be_invalid, roles
+        would_reclaim, invalid, would_be_invalid, roles, longest_wait, would_wait, take_back,
+        would_take_back
     };
-    TrialRole = TrialRole { role, grants, would_grant } required { amounts, would_amounts };
+    TrialRole = TrialRole {
+        role, grants, would_grant, share_milli, would_share_milli
+    } required { amounts, would_amounts };
     CancelPolicySwap = CancelPolicySwapRequest {};
     SwapPolicy = SwapPolicyRequest {
         component, config, by, why, guards, shadow, dry_run, canary, canary_for
@@ -254,7 +257,7 @@ message! {
     PolicyHistoryQuery = ListPolicyHistoryRequest {} or_default { page };
     PolicyRecord = PolicyRecord {
         number, name, version, digest, config, by, at, cause, why, fault, before, guards,
-        roles
+        roles, would_take_back
     };
     UsageQuery = GetUsageRequest { since };
     Usage = Usage { times, frameworks };

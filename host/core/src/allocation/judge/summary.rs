@@ -9,6 +9,7 @@ use proffer_model::{AgentId, Bundle, Reason, RoleName};
 use super::pieces::rows;
 use crate::handles::ClientId;
 use crate::machine::Core;
+use crate::reclaims::{Key, WouldTake};
 
 /// A proposal in short.
 #[derive(Debug, Default)]
@@ -17,6 +18,7 @@ pub(crate) struct Summary {
     pub(crate) grants: BTreeSet<((AgentId, ClientId), u32)>,
     pub(crate) demands: BTreeSet<u32>,
     pub(crate) reclaims: u64,
+    pub(crate) takes: BTreeMap<Key, WouldTake>,
     /// Rows about what there is not.
     pub(crate) invalid: u64,
 }
@@ -26,6 +28,7 @@ codec_struct!(Summary {
     grants,
     demands,
     reclaims,
+    takes,
     invalid
 });
 
@@ -37,6 +40,7 @@ impl Core {
     pub(crate) fn summary_of(&self, proposal: &Proposal) -> Result<Summary, Reason> {
         let mut summary = Summary {
             reclaims: proposal.reclaims.len() as u64,
+            takes: self.reclaims_in(proposal),
             ..Summary::default()
         };
         for grant in rows(&proposal.grants)? {

@@ -301,7 +301,13 @@ pub(super) fn policy() -> Policy {
                 would_grant: 25,
                 amounts: bundle("cpus:1"),
                 would_amounts: bundle("cpus:2"),
+                share_milli: 50,
+                would_share_milli: 51,
             }],
+            longest_wait: Duration(52),
+            would_wait: Duration(53),
+            take_back: vec!["cpus:3 from a for b, in 1 proposals".into()],
+            would_take_back: vec!["cpus:4 from a for b, in 1 proposals".into()],
         }),
         canary: Some(PolicyCanary {
             name: "spread".into(),
@@ -321,6 +327,7 @@ pub(super) fn policy() -> Policy {
             p99_wait: Duration(35),
             guards: vec!["max-wait<7s".into()],
         }),
+        would_take_back: vec!["cpus:2 from a for b, in 1 proposals".into()],
     }
 }
 
@@ -339,6 +346,7 @@ pub(super) fn policy_record() -> PolicyRecord {
         before: Some(6),
         guards: vec!["p99-wait<1s".into()],
         roles: vec!["eng/web".into()],
+        would_take_back: vec!["cpus:1 from a for b, in 1 proposals".into()],
     }
 }
 
