@@ -6,7 +6,7 @@ use crate::machine::Core;
 
 impl Core {
     /// The digests of all components that a framework runs or tries, that a policy decides with or is to,
-    /// and that a rollback may bring back.
+    /// a role's own among them, and that a rollback may bring back.
     #[must_use]
     pub fn components_in_use(&self) -> BTreeSet<String> {
         let frameworks = self.frameworks.values().flat_map(|framework| {
@@ -20,7 +20,8 @@ impl Core {
         let candidate = candidate.map(|candidate| candidate.swap.identity.digest.as_str());
         let loaded = self.allocation.loaded.iter();
         let loaded = loaded.map(|loaded| loaded.identity.digest.as_str());
-        let policies = history.chain(candidate).chain(loaded);
+        let tenants = self.allocation.tenants.digests();
+        let policies = history.chain(candidate).chain(loaded).chain(tenants);
         let digests = frameworks.chain(policies);
         // The native policy has none.
         let digests = digests.filter(|digest| !digest.is_empty());

@@ -48,6 +48,15 @@ codec_struct!(Tenants {
     settling
 });
 
+impl Tenants {
+    /// Of the components that decide for subtrees.
+    pub(crate) fn digests(&self) -> impl Iterator<Item = &str> {
+        self.all
+            .values()
+            .map(|tenant| tenant.record.digest.as_str())
+    }
+}
+
 #[derive(Debug)]
 struct Tenant {
     record: PolicyRecord,

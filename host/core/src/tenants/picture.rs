@@ -186,7 +186,8 @@ impl Core {
             let fixed = &standing.demand.shape.fixed_ports;
             for (id, free) in &ports {
                 let admits = |agent: &Agent| standing.constraints.admit(&agent.record.info);
-                let admits = self.agents.get(id).is_some_and(admits) && free.contains(fixed);
+                let agent = self.agents.get(id);
+                let admits = agent.is_some_and(|agent| admits(agent)) && free.contains(fixed);
                 rows.push((demand.mask, id.0, admits));
             }
         }
@@ -200,7 +201,8 @@ impl Core {
             };
             for id in ports.keys() {
                 let admits = |agent: &Agent| constraints.admit(&agent.record.info);
-                let admits = self.agents.get(id).is_some_and(admits);
+                let agent = self.agents.get(id);
+                let admits = agent.is_some_and(|agent| admits(agent));
                 rows.push((mask_of_client(*client), id.0, admits));
             }
         }

@@ -209,17 +209,18 @@ impl HostOperator {
             by,
             why,
         } = set;
-        let (tenant, identity) = if component.is_empty() {
-            (0, None)
+        // The pin is held until the core refers to it.
+        let (tenant, identity, _pin) = if component.is_empty() {
+            (0, None, None)
         } else {
             let plugin = self.plugins.load(component.to_vec(), Kind::Policy).await;
             let plugin = plugin.map_err(|error| OperatorError::Invalid(error.to_string()))?;
-            self.keep(plugin.digest(), component.to_vec()).await?;
+            let pin = self.keep(plugin.digest(), component.to_vec()).await?;
             let policy = LoadedPolicy::new(plugin, &config);
             let identity = policy.identity.clone();
             let spawned = spawn(&self.plugins, &policy).await;
             spawned.map_err(|fault| unfit(&identity, &fault))?;
-            (self.tenants.keep(policy), Some(identity))
+            (self.tenants.keep(policy), Some(identity), Some(pin))
         };
         let set = Box::new(RolePolicy {
             tenant,

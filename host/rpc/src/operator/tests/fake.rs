@@ -13,7 +13,13 @@ use crate::operator::{
     AddFramework, AddedFramework, Agent, AgentQuery, AgentState, Answer, CHUNKS_AHEAD,
     CancelPolicySwap, Chunks, DeclareAgentGone, DemandRow, Explanation, FailingEvent, FetchOutput,
     Framework, FrameworkDetail, FrameworkName, FrameworkQuery, FrameworkRequest, FrameworkResponse,
-    FrameworkState, FrameworkUsage, InspectComponent, KillTask, Left, LeftBehind, Limit, Offer, OfferCounts, OfferQuery, Operator, OperatorError, Paged, PlanRemoval, Plugin, Policy, PolicyCanary, PolicyCause, PolicyHistoryQuery, PolicyQuery, PolicyRecord, PolicyTrial, PromotePolicy, ReasonCount, RemovalPlan, RemoveFramework, Reserve, ResumeFramework, Role, RolePolicy, RoleQuery, RollBackPolicy, SetQuota, SetRole, SetRolePolicy, SkipEvent, SkippedEvent, Status, StatusQuery, Subject, SwapPolicy, SwappedPolicy, Task, TaskLogs, TaskQuery, TrialRole, UpgradeFramework, UpgradeOutcome, UpgradedFramework, Usage, UsageQuery,
+    FrameworkState, FrameworkUsage, InspectComponent, KillTask, Left, LeftBehind, Limit, Offer,
+    OfferCounts, OfferQuery, Operator, OperatorError, Paged, PlanRemoval, Plugin, Policy,
+    PolicyCanary, PolicyCause, PolicyHistoryQuery, PolicyQuery, PolicyRecord, PolicyTrial,
+    PromotePolicy, ReasonCount, RemovalPlan, RemoveFramework, Reserve, ResumeFramework, Role,
+    RolePolicy, RoleQuery, RollBackPolicy, SetQuota, SetRole, SetRolePolicy, SkipEvent,
+    SkippedEvent, Status, StatusQuery, Subject, SwapPolicy, SwappedPolicy, Task, TaskLogs,
+    TaskQuery, TrialRole, UpgradeFramework, UpgradeOutcome, UpgradedFramework, Usage, UsageQuery,
 };
 
 /// Answers with fixed values and remembers what it was asked. Names that begin with `bad-` fail in
