@@ -1,6 +1,8 @@
 //! A configuration, held against the schema that the plug-in's manifest states.
 
-use jsonschema::PatternOptions;
+use jsonschema::error::ValidationErrorKind;
+use jsonschema::{PatternOptions, ValidationError};
+use serde_json::Value;
 
 use crate::manifest::Manifest;
 
@@ -64,10 +66,7 @@ pub(crate) fn check(manifest: &Manifest, config: &str) -> Result<(), InvalidConf
     let problems: Vec<String> = validator
         .iter_errors(&config)
         .take(PROBLEMS_MAX)
-        .map(|error| match error.instance_path().as_str() {
-            "" => error.to_string(),
-            path => format!("at {path}: {error}"),
-        })
+        .map(|error| told(&config, &error))
         .collect();
     if problems.is_empty() {
         return Ok(());
@@ -76,6 +75,27 @@ pub(crate) fn check(manifest: &Manifest, config: &str) -> Result<(), InvalidConf
         plugin: plugin(),
         problems: problems.join("; "),
     })
+}
+
+/// Where it is wrong, and how.
+fn told(config: &Value, error: &ValidationError<'_>) -> String {
+    let path = error.instance_path().as_str();
+    // Of a field that a schema without fields does not allow, the library tells the value alone.
+    let stray = match error.kind() {
+        ValidationErrorKind::FalseSchema => config.pointer(path).and_then(|at| {
+            let mut fields = at.as_object()?.iter();
+            fields.find(|(_, value)| *value == &**error.instance())
+        }),
+        _ => None,
+    };
+    let what = match stray {
+        Some((name, _)) => format!("'{name}' is not allowed"),
+        None => error.to_string(),
+    };
+    match path {
+        "" => what,
+        path => format!("at {path}: {what}"),
+    }
 }
 
 #[cfg(test)]
@@ -112,6 +132,11 @@ mod tests {
             checked(schema(), "{\"maps\": 0, \"reduces\": 1}"),
             "the configuration of mr is not what its manifest says: at /maps: 0 is less than the minimum \
              of 1; Additional properties are not allowed ('reduces' was unexpected)"
+        );
+        let none = json!({ "type": "object", "additionalProperties": false });
+        assert_eq!(
+            checked(none, "{\"maps\": 3}"),
+            "the configuration of mr is not what its manifest says: 'maps' is not allowed"
         );
         assert_eq!(
             checked(schema(), "maps = 3"),

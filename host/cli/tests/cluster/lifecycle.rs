@@ -105,7 +105,8 @@ fn a_framework_is_upgraded_while_its_job_runs_and_unfit_ones_touch_nothing() {
     // What its manifest says of its configuration counts before anything of it runs.
     let refused = cluster.upgrade("mapreduce", &mapreduce, "{\"maps\": 3}");
     assert_eq!(refused.status, USAGE, "{}", refused.stderr);
-    let unfit = "the configuration of mapreduce is not what its manifest says: at /maps: ";
+    let unfit =
+        "the configuration of mapreduce is not what its manifest says: 'maps' is not allowed";
     assert!(refused.stderr.contains(unfit), "{}", refused.stderr);
     assert_eq!(cluster.show("mapreduce")["last_upgrade"], Value::Null);
     let upgraded = cluster.upgrade("mapreduce", &mapreduce, "{}");
