@@ -14,6 +14,8 @@
 //!   agents and the times at which a host ran.
 //! - 3: facts of bound outputs.
 //! - 4: facts of policies that were put in, and of what they carry.
+//! - 5: facts of canaries, of roles' own policies, of what is done with reservations when a framework goes,
+//!   and of steps' times.
 
 use std::fs;
 use std::io;
@@ -27,7 +29,7 @@ use crate::components::write_whole;
 use crate::error::DatabaseFault;
 
 /// The format written by this build, and the newest that it reads.
-pub(crate) const FORMAT: u32 = 4;
+pub(crate) const FORMAT: u32 = 5;
 
 /// The format file's name, and what stands before the number in it.
 pub(super) const FORMAT_FILE: &str = "FORMAT";

@@ -45,7 +45,7 @@ fn a_newer_format_is_refused_before_anything_is_touched() {
     let before = fs::read(dir.path().join(FACTS_FILE)).unwrap();
     let error = open_error(dir.path());
     assert!(
-        error.contains("has format 9, and this proffer knows formats up to 4"),
+        error.contains("has format 9, and this proffer knows formats up to 5"),
         "{error}"
     );
     assert_eq!(fs::read(dir.path().join(FACTS_FILE)).unwrap(), before);
@@ -77,12 +77,12 @@ fn an_older_store_is_upgraded_and_then_refused_by_the_older_proffer() {
     let format = || fs::read_to_string(dir.path().join(FORMAT_FILE)).unwrap();
     let (store, recovered) = open(dir.path()).unwrap();
     assert_eq!(recovered.facts, facts);
-    assert_eq!(format(), "proffer store 4\n");
+    assert_eq!(format(), "proffer store 5\n");
     drop(store);
     assert_eq!(open(dir.path()).unwrap().1.facts, facts);
     // The process may die between the file and the commit: the next one finishes.
     let facts = make_format_1(&dir.path().join("b"));
-    fs::write(dir.path().join("b").join(FORMAT_FILE), "proffer store 4\n").unwrap();
+    fs::write(dir.path().join("b").join(FORMAT_FILE), "proffer store 5\n").unwrap();
     assert_eq!(open(&dir.path().join("b")).unwrap().1.facts, facts);
 }
 

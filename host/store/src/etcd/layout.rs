@@ -1,7 +1,7 @@
 //! What is where under the prefix, and how it is encoded.
 //!
 //! ```text
-//! PREFIX format                     "proffer store 4": whose data this is
+//! PREFIX format                     "proffer store 5": whose data this is
 //! PREFIX token                      the cluster's token
 //! PREFIX leader                     the leadership key; its value: where the leader is
 //! PREFIX log/head                   what is committed: see Head

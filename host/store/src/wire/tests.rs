@@ -64,7 +64,7 @@ fn encoding_of_this_format_is_fixed() {
     }
     assert_eq!(
         hex::encode(hash.finalize()),
-        "e46df94928de750826d1aafd4d1c87450d7158710073b50b0912fc28b34346b5",
+        "3cd76e87668542e8b9ae449756061e97d7014ea6a72ab67c96292b448b157f70",
         "the stored form of facts has changed: raise FORMAT, keep the old types for reading, and \
          only then change this digest"
     );
