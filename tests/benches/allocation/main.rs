@@ -5,10 +5,6 @@
 //! `cargo bench --bench allocation [-- whole|one|policy] [FILTER]`. Figures are CPU time of the whole
 //! process, as medians over rounds in which the two alternate, for machines are noisy.
 
-/// As the `proffer` command has it.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 mod pool;
 mod whole;
 

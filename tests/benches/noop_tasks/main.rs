@@ -7,10 +7,6 @@
 //!
 //!     cargo bench --bench noop_tasks [-- [wasm|process] [--tasks N] [--agents N]]
 
-/// As the `proffer` command has it.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 mod machine;
 mod stage;
 
