@@ -365,6 +365,10 @@ fn a_roles_policy_is_kept_over_a_restart_and_the_native_one_stands_in_until_it_i
         ("eng", "ours")
     );
     assert!(tenant.fallback, "it is not loaded yet");
+    assert!(
+        again.components_in_use().contains(&tenant.record.digest),
+        "its component may go"
+    );
     let mut out = proffer_core::Outbox::new();
     let now = proffer_model::Timestamp(cluster.now);
     let loaded = Event::TenantLoaded {
