@@ -39,7 +39,7 @@ pub use quota::{
 };
 pub use random::StepRandom;
 pub use ranges::{InvalidRange, Range, Ranges};
-pub use reason::{Reason, Remedy, code};
+pub use reason::{Reason, Remedy, code, with_causes};
 pub use resources::{
     Bundle, Marks, ParseResourcesError, Quantity, Resources, ResourcesShortfall, Terms,
 };

@@ -138,3 +138,15 @@ pub mod code {
     /// An offer for it would be made now.
     pub const OFFERABLE: &str = "offerable";
 }
+
+/// An error's text with those of its causes: some libraries leave the reason to these.
+#[must_use]
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text = format!("{text}: {source}");
+        next = source.source();
+    }
+    text
+}

@@ -184,7 +184,9 @@ impl Tls {
             return Ok(());
         };
         let served = tonic::transport::Server::builder().tls_config(config);
-        served.map(drop).map_err(|error| chain(&error))
+        served
+            .map(drop)
+            .map_err(|error| proffer_model::with_causes(&error))
     }
 }
 
@@ -231,7 +233,7 @@ pub(crate) async fn connect(
             .tls_config(config)
             .map_err(|error| ConnectError::Tls {
                 address: address.to_string(),
-                problem: chain(&error),
+                problem: proffer_model::with_causes(&error),
             })?;
     }
     let channel = endpoint
@@ -239,7 +241,7 @@ pub(crate) async fn connect(
         .await
         .map_err(|error| ConnectError::Unreachable {
             address: address.to_string(),
-            problem: chain(&error),
+            problem: proffer_model::with_causes(&error),
         })?;
     Ok(InterceptedService::new(channel, TokenCarrier::new(token)))
 }
@@ -257,17 +259,6 @@ pub(crate) fn failure(address: &PeerAddress, status: &Status) -> ConnectError {
     } else {
         ConnectError::Unreachable { address, problem }
     }
-}
-
-/// tonic's own texts say "transport error" and leave the reason to the sources.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text = format!("{text}: {source}");
-        next = source.source();
-    }
-    text
 }
 
 #[cfg(test)]

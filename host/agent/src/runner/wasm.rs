@@ -33,7 +33,7 @@ pub(super) async fn run(engine: CommandRunner, task: WasmTask, kill: KillSwitch)
     let how = match config_of(task) {
         Ok(config) => match engine.run(config, kill.clone()).await {
             Ok(end) => how_of(end),
-            Err(error) => How::NotStarted(chain(&error)),
+            Err(error) => How::NotStarted(proffer_model::with_causes(&error)),
         },
         Err(error) => How::NotStarted(format!("its logs: {error}")),
     };
@@ -79,14 +79,4 @@ fn how_of(end: CommandEnd) -> How {
         CommandEnd::Trapped { message } => How::Broke(format!("it trapped: {message}")),
         CommandEnd::Killed => How::Broke("it was interrupted".to_owned()),
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text = format!("{text}: {source}");
-        next = source.source();
-    }
-    text
 }

@@ -72,7 +72,7 @@ impl EtcdAddress {
         let secured = |member: &str| {
             Endpoint::from_shared(format!("https://{member}"))
                 .and_then(|endpoint| endpoint.tls_config(config.clone()))
-                .map_err(|error| unusable(with_causes(&error)))
+                .map_err(|error| unusable(proffer_model::with_causes(&error)))
         };
         let endpoints = self
             .members
@@ -100,17 +100,6 @@ impl EtcdAddress {
     pub(super) fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
     }
-}
-
-/// tonic's own texts leave the reason to the sources.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text = format!("{text}: {source}");
-        next = source.source();
-    }
-    text
 }
 
 impl FromStr for EtcdAddress {
