@@ -4,25 +4,24 @@
 //! Everything that may not happen to offers and tasks is checked as it would happen.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::time::{Duration as Span, Instant};
 
 use proffer_core::{
     Action, ConnectionId, Core, CoreConfig, Event, NewFramework, Outbox, PolicySwap, Reply, Ticket,
 };
 use proffer_daemon::PolicyDesk;
-use proffer_model::agent::{LaunchUpdate, Registration, ToAgent};
+use proffer_model::agent::{LaunchUpdate, ToAgent};
 use proffer_model::framework::{
     Accept, Act, Answer, Batch, Command, Event as Told, Operation, Part,
 };
 use proffer_model::policy::Section;
 use proffer_model::{
-    AgentInfo, Demand, Duration, Executor, FrameworkId, LaunchNumber, OfferId, Reason, Remedy,
-    Resources, RoleName, Shape, TaskId, TaskSpec, TaskState, TaskUpdate, Template, Timestamp,
-    UpdateSource,
+    Demand, Duration, Executor, FrameworkId, LaunchNumber, OfferId, Resources, RoleName, Shape,
+    TaskId, TaskSpec, TaskState, Template, Timestamp,
 };
 use proffer_plugin::{Kind, LoadedPlugin, PluginHost, PluginHostConfig};
 use proffer_store::Components;
+use proffer_tests::simulated;
 use tokio::runtime::Runtime;
 
 /// What one task holds, and one agent has: four such.
@@ -308,7 +307,7 @@ impl Stage {
                 "{} is launched twice",
                 launch.number
             );
-            let update = running(&launch, Timestamp(1));
+            let update = simulated::running(&launch, Timestamp(1));
             self.queue.push_back(Event::TaskUpdated {
                 connection,
                 update: Box::new(update.clone()),
@@ -412,23 +411,10 @@ fn framework(number: u32) -> Event {
 }
 
 fn registration(number: u32) -> Event {
+    let registration = simulated::registration(number, TOTAL).expect("resources");
     Event::AgentRegistered {
         connection: ConnectionId(u64::from(number)),
-        registration: Box::new(Registration {
-            agent: None,
-            key: format!("key {number}"),
-            boot: "boot".to_owned(),
-            info: Arc::new(AgentInfo {
-                hostname: format!("host{number}").into(),
-                region: "".into(),
-                zone: "".into(),
-                attributes: Vec::new(),
-            }),
-            total: TOTAL.parse().expect("resources"),
-            special: Resources::none(),
-            data_address: String::new(),
-            launches: Vec::new(),
-        }),
+        registration: Box::new(registration),
     }
 }
 
@@ -444,27 +430,5 @@ fn template() -> Template {
         group: String::new(),
         labels: Vec::new(),
         options: Vec::new(),
-    }
-}
-
-fn running(launch: &proffer_model::agent::Launch, at: Timestamp) -> LaunchUpdate {
-    LaunchUpdate {
-        framework: launch.framework,
-        launch: launch.number,
-        update: TaskUpdate {
-            task: launch.task.id.clone(),
-            agent: None,
-            state: TaskState::Running,
-            sequence: 1,
-            at,
-            source: UpdateSource::Executor,
-            why: Reason::new("", Remedy::Retry, ""),
-            exit: None,
-            healthy: None,
-            ready: None,
-            address: String::new(),
-            data: Vec::new(),
-        },
-        latest: TaskState::Running,
     }
 }
