@@ -1,9 +1,11 @@
 //! What is due when. The core's only notion of waiting.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proffer_codec::{codec_enum, codec_struct};
 use proffer_model::{AgentId, FrameworkId, OfferId, RequestId, Timestamp};
+
+use crate::offer_set::OfferSet;
 
 /// Something that happens by itself when its time comes. At one instant they happen in this order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,23 +53,47 @@ codec_enum!(Deadline {
 /// Deadlines by time.
 #[derive(Debug, Default)]
 pub(crate) struct Agenda {
+    /// Leases, which end together for all offers of a cycle. No set is empty.
+    leases: BTreeMap<Timestamp, OfferSet>,
+    /// Everything else.
     due: BTreeSet<(Timestamp, Deadline)>,
 }
 
-codec_struct!(Agenda { due });
+codec_struct!(Agenda { leases, due });
 
 impl Agenda {
     pub(crate) fn add(&mut self, at: Timestamp, deadline: Deadline) {
-        self.due.insert((at, deadline));
+        match deadline {
+            Deadline::OfferExpires(id) => self.leases.entry(at).or_default().insert(id),
+            other => {
+                self.due.insert((at, other));
+            }
+        }
     }
 
     pub(crate) fn remove(&mut self, at: Timestamp, deadline: Deadline) {
-        self.due.remove(&(at, deadline));
+        let Deadline::OfferExpires(id) = deadline else {
+            self.due.remove(&(at, deadline));
+            return;
+        };
+        if let Some(leases) = self.leases.get_mut(&at) {
+            leases.remove(id);
+            if leases.is_empty() {
+                self.leases.remove(&at);
+            }
+        }
     }
 
     /// The next deadline that is due, taken out.
     pub(crate) fn pop_due(&mut self, now: Timestamp) -> Option<(Timestamp, Deadline)> {
-        if self.due.first().is_some_and(|(at, _)| *at <= now) {
+        let at = self.next().filter(|at| *at <= now)?;
+        // At one instant leases end before anything else happens.
+        if let Some(id) = self.leases.get(&at).and_then(|leases| leases.iter().next()) {
+            self.remove(at, Deadline::OfferExpires(id));
+            return Some((at, Deadline::OfferExpires(id)));
+        }
+        let (first, _) = self.due.first()?;
+        if *first <= now {
             self.due.pop_first()
         } else {
             None
@@ -76,6 +102,11 @@ impl Agenda {
 
     /// When something is due next.
     pub(crate) fn next(&self) -> Option<Timestamp> {
-        self.due.first().map(|(at, _)| *at)
+        let lease = self.leases.first_key_value().map(|(at, _)| *at);
+        let other = self.due.first().map(|(at, _)| *at);
+        match (lease, other) {
+            (Some(lease), Some(other)) => Some(lease.min(other)),
+            (lease, other) => lease.or(other),
+        }
     }
 }
