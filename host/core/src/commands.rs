@@ -441,7 +441,7 @@ impl Core {
                 let why = unanswered("list-holdings");
                 return self.reject_with(run, "list-holdings", token, why);
             }
-            for (id, agent) in &self.agents {
+            for (id, agent) in self.agents.iter() {
                 for (role, client) in &fw.clients {
                     let used = agent.account.held_by(*client).map(|held| &held.used);
                     if let Some(used) = used.filter(|used| !used.is_empty()) {

@@ -49,12 +49,12 @@ impl Core {
                     .add(&task.spec.resources);
             }
         }
-        for (id, agent) in &self.agents {
+        for (id, agent) in self.agents.iter() {
             for (client, reported) in &agent.reported {
                 sums.entry((*id, *client)).or_default().1.add(reported);
             }
         }
-        for (id, agent) in &self.agents {
+        for (id, agent) in self.agents.iter() {
             agent
                 .account
                 .check()
@@ -82,7 +82,7 @@ impl Core {
     }
 
     fn check_offers(&self) -> Result<(), InvariantBroken> {
-        for (id, open) in &self.offers {
+        for (id, open) in self.offers.iter() {
             let fw = self.frameworks.get(&open.framework);
             let known = fw.is_some_and(|fw| fw.offers.contains(id) && fw.is_active());
             let on_agent = self

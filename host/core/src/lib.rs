@@ -45,6 +45,7 @@ mod invariants;
 mod inverse;
 mod launches;
 mod machine;
+mod numbered;
 mod offer_set;
 mod operators;
 mod options;

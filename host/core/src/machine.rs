@@ -24,6 +24,7 @@ use crate::filters::Filters;
 use crate::framework::{Framework, Item};
 use crate::handles::{ClientId, Handles};
 use crate::inverse::Inverses;
+use crate::numbered::Numbered;
 use crate::operators::Waiting;
 use crate::pace::Pace;
 use crate::presence::GoneAgents;
@@ -39,7 +40,7 @@ pub struct Core {
     pub(crate) pace: Pace,
     pub(crate) agenda: Agenda,
     pub(crate) handles: Handles,
-    pub(crate) agents: BTreeMap<AgentId, Box<Agent>>,
+    pub(crate) agents: Numbered<AgentId, Box<Agent>>,
     pub(crate) connections: BTreeMap<ConnectionId, AgentId>,
     pub(crate) agent_keys: BTreeMap<String, AgentId>,
     pub(crate) gone: GoneAgents,
@@ -48,7 +49,7 @@ pub struct Core {
     pub(crate) names: BTreeMap<Arc<str>, FrameworkId>,
     pub(crate) next_framework: u32,
     pub(crate) launches: BTreeMap<LaunchNumber, (FrameworkId, TaskId)>,
-    pub(crate) offers: BTreeMap<OfferId, Box<OpenOffer>>,
+    pub(crate) offers: Numbered<OfferId, Box<OpenOffer>>,
     pub(crate) filters: Filters,
     pub(crate) requests: BTreeMap<RequestId, Waiting>,
     pub(crate) tickets: BTreeMap<Ticket, RequestId>,
@@ -176,7 +177,7 @@ impl Core {
             pace: Pace::new(now, now),
             agenda: Agenda::default(),
             handles: Handles::default(),
-            agents: BTreeMap::new(),
+            agents: Numbered::default(),
             connections: BTreeMap::new(),
             agent_keys: BTreeMap::new(),
             gone: GoneAgents::default(),
@@ -185,7 +186,7 @@ impl Core {
             names: BTreeMap::new(),
             next_framework: 1,
             launches: BTreeMap::new(),
-            offers: BTreeMap::new(),
+            offers: Numbered::default(),
             filters: Filters::default(),
             requests: BTreeMap::new(),
             tickets: BTreeMap::new(),

@@ -283,7 +283,7 @@ impl Core {
     fn release_reported(&mut self, framework: FrameworkId) {
         let clients: Vec<ClientId> = self.handles.clients_of(framework).collect();
         let mut freed = Vec::new();
-        for (id, agent) in &mut self.agents {
+        for (id, agent) in self.agents.iter_mut() {
             for client in &clients {
                 if let Some(what) = agent.reported.remove(client) {
                     freed.push((*id, *client, what));

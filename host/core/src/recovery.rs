@@ -357,7 +357,7 @@ impl Core {
         facts.push(Fact::HostAlive { at: self.alive_at });
         let gone = self.gone.records.values();
         facts.extend(gone.map(|record| Fact::AgentGone(Box::new(record.clone()))));
-        for (id, agent) in &self.agents {
+        for (id, agent) in self.agents.iter() {
             facts.push(Fact::AgentSet(Box::new(agent.record.clone())));
             if agent.standing == Standing::Unreachable {
                 facts.push(Fact::AgentUnreachable {

@@ -70,7 +70,7 @@ impl Core {
     fn near_agents(&self, demand: &proffer_model::Demand) -> Vec<(u32, u32)> {
         let mut near = Vec::new();
         for place in &demand.near {
-            for (id, agent) in &self.agents {
+            for (id, agent) in self.agents.iter() {
                 if text_of(&agent.record.info, &place.attribute) == Found::Text(&place.value) {
                     near.push((id.0, place.count));
                 }
