@@ -29,9 +29,27 @@ codec_struct!(Account {
 pub(crate) struct Held {
     pub(crate) offered: Resources,
     pub(crate) used: Resources,
+    /// The generation of the feed in which it came to hold anything, if that was noted: until the next
+    /// one no policy knows of it.
+    since: Option<u64>,
 }
 
-codec_struct!(Held { offered, used });
+codec_struct!(Held {
+    offered,
+    used,
+    since
+});
+
+impl Held {
+    fn is_empty(&self) -> bool {
+        self.offered.is_empty() && self.used.is_empty()
+    }
+
+    /// Whether that it came to hold anything was noted in this generation of the feed.
+    pub(crate) fn is_new_in(&self, generation: u64) -> bool {
+        self.since == Some(generation)
+    }
+}
 
 impl Account {
     pub(crate) fn new(total: Resources) -> Self {
@@ -77,6 +95,13 @@ impl Account {
     pub(crate) fn held_by(&self, client: ClientId) -> Option<&Held> {
         let place = self.place(client).ok()?;
         self.held.get(place).map(|(_, held)| held)
+    }
+
+    /// Who held nothing before holds something now, in a generation of the feed.
+    pub(crate) fn note_since(&mut self, client: ClientId, generation: u64) {
+        if let Ok(place) = self.place(client) {
+            self.held[place].1.since = Some(generation);
+        }
     }
 
     /// A new total; may fall below what is held.
@@ -166,7 +191,7 @@ impl Account {
 
     fn forget_if_empty(&mut self, client: ClientId) {
         if let Ok(place) = self.place(client)
-            && self.held[place].1 == Held::default()
+            && self.held[place].1.is_empty()
         {
             self.held.remove(place);
         }

@@ -8,6 +8,7 @@ use proffer_model::{
 
 use crate::account::Account;
 use crate::agenda::Deadline;
+use crate::feed::Known;
 use crate::framework::Item;
 use crate::handles::ClientId;
 use crate::machine::Core;
@@ -55,19 +56,11 @@ impl Core {
         change: impl FnOnce(&mut Account) -> T,
     ) -> Option<T> {
         let is_noted = self.free_is_noted();
-        let record = self.agents.get_mut(&agent)?;
+        let account = &mut self.agents.get_mut(&agent)?.account;
         if is_noted {
-            self.feed.note_free(agent, record.account.free());
+            self.feed.note_free(agent, account.free());
         }
-        self.feed.cells.add(agent, client);
-        if !record.account.deficit().is_empty()
-            && let Some(held) = record.account.held_by(client)
-        {
-            // Some of it may be in no total when it comes back, and is to be told as gone.
-            self.feed
-                .note_vanishing((agent, client), &held.offered.plus(&held.used));
-        }
-        Some(change(&mut record.account))
+        Some(self.feed.change((agent, client), account, change))
     }
 
     pub(crate) fn with_total(&mut self, id: AgentId, total: Resources) {
@@ -100,7 +93,7 @@ impl Core {
         self.feed.retotal(id, agent.account.total());
         agent.account.set_total(total);
         for (client, _) in agent.account.held() {
-            self.feed.cells.add(id, client);
+            self.feed.cells.add(id, client, Known::Something);
         }
     }
 

@@ -10,8 +10,10 @@ mod cells;
 mod clients;
 mod rows;
 
-use cells::DirtyCells;
+pub(crate) use cells::Known;
+use cells::{DirtyCell, DirtyCells};
 
+use crate::account::Account;
 use crate::framework::StandingDemand;
 use crate::handles::ClientId;
 use crate::machine::Core;
@@ -38,8 +40,8 @@ pub(crate) struct Feed {
     pub(crate) masks_dirty: BTreeSet<u32>,
     /// Agents whose places in the masks of the other demands are to be told.
     mask_agents: BTreeSet<AgentId>,
-    /// Agents on which somebody's holding changed: which of their items are free has changed too.
-    changed_agents: BTreeSet<AgentId>,
+    /// Agents on which somebody's holding changed, by id: which of their items are free has changed too.
+    changed_agents: Vec<AgentId>,
     pub(crate) filters: BTreeSet<u32>,
     pub(crate) removed: Vec<Removed>,
     pub(crate) rejected: Vec<Rejected>,
@@ -121,6 +123,30 @@ impl Feed {
         self.clients.insert(client);
     }
 
+    /// Changes what a client holds on an agent, remembering what the policy was told of it.
+    pub(crate) fn change<T>(
+        &mut self,
+        (agent, client): (AgentId, ClientId),
+        account: &mut Account,
+        change: impl FnOnce(&mut Account) -> T,
+    ) -> T {
+        let Some(held) = account.held_by(client) else {
+            self.cells.add(agent, client, Known::Nothing);
+            let done = change(account);
+            account.note_since(client, self.generation);
+            return done;
+        };
+        if !held.is_new_in(self.generation) {
+            self.cells.add(agent, client, Known::Something);
+        }
+        if !account.deficit().is_empty() {
+            // Some of it may be in no total when it comes back, and is to be told as gone.
+            let held = held.offered.plus(&held.used);
+            self.note_vanishing((agent, client), &held);
+        }
+        change(account)
+    }
+
     /// Something that a client holds may be in no total when its cells are told next.
     pub(crate) fn note_vanishing(&mut self, cell: (AgentId, ClientId), held: &Resources) {
         self.vanishing.entry(cell).or_default().add(held);
@@ -136,9 +162,9 @@ impl Feed {
         self.agents.remove(&agent);
         self.seen_free.remove(&agent);
         self.retotalled.remove(&agent);
-        self.changed_agents.remove(&agent);
+        self.changed_agents.retain(|other| *other != agent);
         self.mask_agents.remove(&agent);
-        self.cells.all.retain(|(other, _)| *other != agent);
+        self.cells.all.retain(|cell| cell.agent != agent);
         self.vanishing.retain(|(other, _), _| *other != agent);
         self.forget(Noun::Agent, agent.0);
     }
@@ -170,7 +196,7 @@ impl Feed {
         self.client_masks.remove(&client);
         self.constrained.remove(&client);
         self.forget(Noun::Client, client.0);
-        self.cells.all.retain(|(_, owner)| *owner != client);
+        self.cells.all.retain(|cell| cell.client != client);
         self.vanishing.retain(|(_, owner), _| *owner != client);
     }
 
@@ -236,7 +262,13 @@ impl Core {
             self.feed.cells.all = chunk
                 .iter()
                 .filter_map(|id| self.agents.get(id).map(|agent| (id, agent)))
-                .flat_map(|(id, agent)| agent.account.held().map(move |(client, _)| (*id, client)))
+                .flat_map(|(id, agent)| {
+                    agent.account.held().map(|(client, _)| DirtyCell {
+                        agent: *id,
+                        client,
+                        known: Known::Nothing,
+                    })
+                })
                 .collect();
             if chunks.peek().is_some() {
                 let mut changes = Changes {
@@ -373,10 +405,8 @@ impl Core {
                     .collect::<Vec<_>>(),
             );
         }
-        let touched: BTreeSet<AgentId> = newcomers
-            .union(&self.feed.changed_agents)
-            .copied()
-            .collect();
+        let changed = self.feed.changed_agents.iter().copied();
+        let touched: BTreeSet<AgentId> = newcomers.iter().copied().chain(changed).collect();
         for handle in &self.feed.masked {
             let wants_fixed = self
                 .standing_demand(*handle)

@@ -343,3 +343,34 @@ fn demand_that_comes_free_again_is_met_elsewhere_at_once() {
     let keep: Vec<OfferId> = cluster.offer_ids().into_iter().map(OfferId).collect();
     cluster.answer("f", vec![Command::Keep(keep)]);
 }
+
+#[test]
+fn policies_are_told_nothing_of_offers_that_came_and_went() {
+    let mut cluster = Cluster::new();
+    cluster.agent("a1", "cpus:4;mem:100");
+    cluster.framework("f", "*");
+    cluster.load_policy(Decider::Hand);
+    cluster.command("f", vec![want("cpus:1;mem:1", 9)]);
+    let unit = [piece(kind::CPUS, 1), piece(kind::MEM, 1)];
+    // Cpus on offer and in use, as stated for the cycle that was asked for last.
+    let told = |cluster: &Cluster| -> Vec<(i64, i64)> {
+        let cells = &cluster.cycles.back().unwrap().1[0].cells;
+        let cpus = (0..cells.kind.len()).filter(|row| cells.kind[*row] == kind::CPUS);
+        cpus.map(|row| (cells.offered[row], cells.used[row]))
+            .collect()
+    };
+    cluster.propose(grant(0, 0, 0, &unit));
+    let made = cluster.offer_ids();
+    cluster.answer("f", vec![decline(&made, 0)]);
+    assert_eq!((made.len(), told(&cluster)), (1, vec![]));
+    // One that stands is told, and that it has gone since.
+    cluster.propose(Proposal::default());
+    cluster.advance(2_000);
+    cluster.propose(grant(0, 0, 0, &unit));
+    cluster.agent("a2", "cpus:1;mem:1");
+    assert_eq!(told(&cluster), [(1_000, 0)]);
+    let made = cluster.offer_ids();
+    cluster.answer("f", vec![decline(&made, 0)]);
+    cluster.propose(Proposal::default());
+    assert_eq!(told(&cluster), [(0, 0)]);
+}
