@@ -1,45 +1,63 @@
 //! What a step is told: items of a queue as events, neighbours of one kind merged.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proffer_model::framework::{Batch, Event as Told, Fired};
-use proffer_model::{AgentId, AgentInfo, FrameworkId, OfferId, StepNumber, TaskUpdate};
+use proffer_model::{AgentId, FrameworkId, OfferId, StepNumber, TaskUpdate};
 
 use crate::framework::Item;
 use crate::machine::Core;
 
 impl Core {
-    /// Puts a batch together: neighbours of one kind merged, every agent named in it described.
+    /// Puts a batch together: neighbours of one kind merged, every agent named in it described. Its
+    /// offers are delivered.
     pub(crate) fn batch(
-        &self,
+        &mut self,
         framework: FrameworkId,
         step: StepNumber,
         kept: &[OfferId],
         items: &[Item],
     ) -> Batch {
         let mut events: Vec<Told> = Vec::new();
-        let kept_offers = kept
-            .iter()
-            .filter_map(|id| self.offers.get(id))
-            .map(|open| open.offer.clone());
-        merge(&mut events, Told::Offers(kept_offers.collect()));
+        let room = kept.len() + offers_in(items).count();
+        for id in kept {
+            self.deliver(*id, room, &mut events);
+        }
         for item in items {
-            if let Some(event) = self.told(framework, item) {
+            if let Item::Offer(id) = item {
+                self.deliver(*id, room, &mut events);
+            } else if let Some(event) = self.told(framework, item) {
                 merge(&mut events, event);
             }
         }
-        let mut agents: BTreeMap<AgentId, Arc<AgentInfo>> = BTreeMap::new();
-        for id in events.iter().flat_map(agents_named) {
-            if let Some(agent) = self.agents.get(&id) {
-                agents.insert(id, Arc::clone(&agent.record.info));
-            }
-        }
+        let mut agents: Vec<AgentId> = events.iter().flat_map(agents_named).collect();
+        agents.sort_unstable();
+        agents.dedup();
+        let described = agents.into_iter().filter_map(|id| {
+            let agent = self.agents.get(&id)?;
+            Some((id, Arc::clone(&agent.record.info)))
+        });
         Batch {
             step,
             now: self.now,
-            agents: agents.into_iter().collect(),
+            agents: described.collect(),
             events,
+        }
+    }
+
+    /// Puts an offer into the events. `room`: how many there may be in a row.
+    fn deliver(&mut self, id: OfferId, room: usize, events: &mut Vec<Told>) {
+        let Some(open) = self.offers.get_mut(&id) else {
+            return;
+        };
+        open.delivered = true;
+        let offer = open.offer.clone();
+        if let Some(Told::Offers(offers)) = events.last_mut() {
+            offers.push(offer);
+        } else {
+            let mut offers = Vec::with_capacity(room);
+            offers.push(offer);
+            events.push(Told::Offers(offers));
         }
     }
 
@@ -47,7 +65,7 @@ impl Core {
         let fw = self.frameworks.get(&framework)?;
         Some(match item {
             Item::Started(cause) => Told::Started(cause.clone()),
-            Item::Offer(id) => Told::Offers(vec![self.offers.get(id)?.offer.clone()]),
+            Item::Offer(_) => return None,
             Item::Rescinded(rescinded) => Told::Rescinded(vec![rescinded.clone()]),
             Item::Update { update, .. } => Told::Updates(vec![TaskUpdate::clone(update)]),
             Item::Durable(number) => fw.durable.get(number)?.clone(),
@@ -71,8 +89,6 @@ pub(crate) fn offers_in(items: &[Item]) -> impl Iterator<Item = OfferId> {
 /// Appends an event, into the one before if both are lists of one kind.
 fn merge(events: &mut Vec<Told>, event: Told) {
     match (events.last_mut(), event) {
-        (_, Told::Offers(rows)) if rows.is_empty() => {}
-        (Some(Told::Offers(all)), Told::Offers(rows)) => all.extend(rows),
         (Some(Told::Rescinded(all)), Told::Rescinded(rows)) => all.extend(rows),
         (Some(Told::Updates(all)), Told::Updates(rows)) => all.extend(rows),
         (Some(Told::OperationUpdates(all)), Told::OperationUpdates(rows)) => all.extend(rows),

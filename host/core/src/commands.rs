@@ -160,14 +160,13 @@ impl Core {
     }
 
     fn keep(&mut self, run: &mut StepRun, offers: Vec<OfferId>) {
-        for id in offers {
-            if run.unsettled.remove(&id)
-                && self.offers.contains_key(&id)
-                && let Some(fw) = self.frameworks.get_mut(&run.framework)
-            {
-                fw.kept.insert(id);
-            }
-        }
+        let Some(fw) = self.frameworks.get_mut(&run.framework) else {
+            return;
+        };
+        let kept = offers
+            .into_iter()
+            .filter(|id| run.unsettled.remove(id) && self.offers.contains_key(id));
+        fw.kept.extend(kept);
     }
 
     fn kill(&mut self, run: &mut StepRun, kill: Kill) {

@@ -52,11 +52,6 @@ impl Core {
         };
         let batch = self.batch(framework, step, &kept, &items);
         let delivered: BTreeSet<OfferId> = kept.into_iter().chain(offers_in(&items)).collect();
-        for id in &delivered {
-            if let Some(open) = self.offers.get_mut(id) {
-                open.delivered = true;
-            }
-        }
         if let Some(fw) = self.frameworks.get_mut(&framework) {
             fw.in_flight = Some(InFlight {
                 step,
@@ -86,10 +81,11 @@ impl Core {
         let mut bytes = 0;
         let mut gang = 0;
         while let Some(item) = fw.queue.front() {
-            let item_gang = match item {
-                Item::Offer(id) => self.offers.get(id).map_or(0, |open| open.offer.gang),
-                _ => 0,
+            let open = match item {
+                Item::Offer(id) => self.offers.get(id),
+                _ => None,
             };
+            let item_gang = open.map_or(0, |open| open.offer.gang);
             let same_gang = gang != 0 && item_gang == gang;
             // The life-cycle event comes alone.
             let begun = matches!(items.first(), Some(Item::Started(_)));
@@ -100,7 +96,7 @@ impl Core {
                 break;
             };
             let alive = match &item {
-                Item::Offer(id) => self.offers.contains_key(id),
+                Item::Offer(_) => open.is_some(),
                 Item::Timer(id, setting) => fw
                     .timers
                     .get(id)
@@ -160,7 +156,8 @@ impl Core {
             finish: None,
         };
         if let Some(fw) = self.frameworks.get_mut(&framework) {
-            fw.kept.retain(|id| !run.unsettled.contains(id));
+            // Nearly always all of them: they came in this batch, and are kept anew or not.
+            fw.kept = fw.kept.difference(&run.unsettled).copied().collect();
         }
         for command in answer.commands {
             self.run_command(&mut run, command);
