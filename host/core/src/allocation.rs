@@ -9,7 +9,7 @@ use proffer_model::{AgentId, Duration, OfferId, Reason, Remedy, Resources, Times
 
 use crate::action::{Action, PolicySeat};
 use crate::agenda::Deadline;
-use crate::book::Ending;
+use crate::book::{Ending, NewOffer};
 use crate::canary::Joint;
 use crate::config::{Allocation, DEMAND_WAITS_GRAIN, backoff};
 use crate::event::PolicyIdentity;
@@ -564,15 +564,18 @@ impl Core {
         self.everything_wanted();
     }
 
-    /// Takes back offers that were just made, as if they had never been.
-    fn unmake_offers(&mut self, offers: &[OfferId]) {
-        for id in offers {
+    /// Takes the last offers that were just made back, as if they had never been.
+    fn unmake_offers(&mut self, made: Vec<NewOffer>, count: usize) {
+        let last = made.len().saturating_sub(count);
+        let unmade: Vec<OfferId> = made.iter().skip(last).map(|new| new.id).collect();
+        self.hand_over(made);
+        for id in unmade {
             let why = Reason::new(
                 code::GROUP_FAILED,
                 Remedy::ChooseAnew,
                 "its gang could not be granted",
             );
-            self.end_offer(*id, &Ending::Rescinded(why));
+            self.end_offer(id, &Ending::Rescinded(why));
         }
     }
 }

@@ -36,6 +36,15 @@ codec_struct!(OpenOffer {
     kept
 });
 
+/// An offer that was made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewOffer {
+    pub(crate) framework: FrameworkId,
+    pub(crate) id: OfferId,
+    /// See [`OpenOffer::kept`].
+    pub(crate) kept: bool,
+}
+
 /// Why an offer ends without being accepted.
 #[derive(Clone, Debug)]
 pub(crate) enum Ending {
@@ -119,45 +128,58 @@ impl Core {
         }
     }
 
-    /// Holds resources out to a client. The resources are free: the caller has looked.
-    pub(crate) fn make_offer(
-        &mut self,
-        offer: Offer,
-        framework: FrameworkId,
-        client: ClientId,
-        units: u32,
-    ) {
-        let id = offer.id;
-        let kept = self.is_for_tenant(&offer.role);
-        let role = offer.role.clone();
-        let taken = self.with_account(offer.agent, client, |account| {
-            account.offer(client, &offer.resources)
-        });
-        debug_assert!(matches!(taken, Some(Ok(()))), "judged before");
+    /// Holds resources out to a client. The resources are free: the caller has looked. Its framework
+    /// does not know of it before [`Core::hand_over`].
+    pub(crate) fn make_offer(&mut self, open: OpenOffer) -> NewOffer {
+        let offer = &open.offer;
+        let (id, client) = (offer.id, open.client);
+        let is_noted = self.free_is_noted();
         if let Some(agent) = self.agents.get_mut(&offer.agent) {
+            let account = &mut agent.account;
+            if is_noted {
+                self.feed.note_free(offer.agent, account.free());
+            }
+            let taken = self.feed.change((offer.agent, client), account, |account| {
+                account.offer(client, &offer.resources)
+            });
+            debug_assert!(taken.is_ok(), "judged before");
             agent.offers.push(id);
         }
         self.agenda.add(offer.expires, Deadline::OfferExpires(id));
-        self.count_offered(framework, &offer.demand, units, Count::Up);
-        if let Some(fw) = self.frameworks.get_mut(&framework) {
-            fw.offers.insert(id);
-            fw.counters.offers_made += u64::from(!kept);
+        if !offer.demand.is_empty() {
+            self.count_offered(open.framework, &offer.demand, open.units, Count::Up);
         }
-        self.offers.insert(
+        if open.kept {
+            self.granted_to_tenant(&offer.role, id);
+        }
+        let new = NewOffer {
+            framework: open.framework,
             id,
-            Box::new(OpenOffer {
-                offer,
-                framework,
-                client,
-                units,
-                delivered: false,
-                kept,
-            }),
-        );
-        if kept {
-            self.granted_to_tenant(&role, id);
-        } else {
-            self.enqueue(framework, Item::Offer(id));
+            kept: open.kept,
+        };
+        self.offers.insert(id, Box::new(open));
+        new
+    }
+
+    /// Lets frameworks know of the offers that were made to them, in that order: each is gone to once.
+    pub(crate) fn hand_over(&mut self, mut made: Vec<NewOffer>) {
+        made.sort_by_key(|new| new.framework);
+        for of_one in made.chunk_by(|one, other| one.framework == other.framework) {
+            let Some(framework) = of_one.first().map(|new| new.framework) else {
+                continue;
+            };
+            let Some(fw) = self.frameworks.get_mut(&framework) else {
+                continue;
+            };
+            fw.offers.extend(of_one.iter().map(|new| new.id));
+            let waiting = fw.queue.len();
+            let own = of_one.iter().filter(|new| !new.kept);
+            fw.queue.extend(own.map(|new| Item::Offer(new.id)));
+            let handed = fw.queue.len() - waiting;
+            fw.counters.offers_made += handed as u64;
+            if handed > 0 {
+                self.ready.insert(framework);
+            }
         }
     }
 
@@ -173,7 +195,9 @@ impl Core {
             fw.kept.remove(&id);
             fw.offers.remove(&id);
         }
-        self.count_offered(open.framework, &open.offer.demand, open.units, Count::Down);
+        if !open.offer.demand.is_empty() {
+            self.count_offered(open.framework, &open.offer.demand, open.units, Count::Down);
+        }
         Some(open)
     }
 

@@ -320,10 +320,10 @@ impl Core {
         client: ClientId,
         what: &Resources,
     ) -> Option<&Filter> {
+        let mut filters = self.filters.of(agent, client).peekable();
+        filters.peek()?;
         let free = self.agents.get(&agent)?.account.free();
-        self.filters
-            .of(agent, client)
-            .find(|filter| refuses(&filter.refused, what, free))
+        filters.find(|filter| refuses(&filter.refused, what, free))
     }
 }
 

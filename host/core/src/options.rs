@@ -7,8 +7,8 @@ use proffer_model::agent::ToAgent;
 use proffer_model::fact::{Effect, Fact, FrameworkOptions};
 use proffer_model::framework::{CONSTRAINTS_MAX, constraint_count};
 use proffer_model::{
-    AgentId, Bundle, FrameworkId, OfferId, Reason, Remedy, Resources, RoleName, TaskState, Terms,
-    code,
+    AgentId, Amount, Bundle, FrameworkId, OfferId, Reason, Remedy, Resources, RoleName, TaskState,
+    Terms, code,
 };
 
 use crate::action::{Action, Reply};
@@ -356,14 +356,28 @@ impl Core {
                 .least
                 .as_ref()
         });
-        let least = own.unwrap_or(&self.config.min_offer);
-        let total = what.total();
-        least.is_empty() || least.iter().any(|least| reaches(&total, least))
+        reaches_any(what, own.unwrap_or(&self.config.min_offer))
     }
 }
 
+/// Whether resources reach one of the smallest amounts; with none given, anything does.
+pub(crate) fn reaches_any(what: &Resources, least: &[Bundle]) -> bool {
+    least.is_empty() || least.iter().any(|least| reaches(what, least))
+}
+
 /// Ranges and sets are counted.
-fn reaches(total: &Bundle, least: &Bundle) -> bool {
+fn reaches(what: &Resources, least: &Bundle) -> bool {
+    if least.ports.is_empty() && least.other.is_empty() {
+        let sum = |amount: fn(&Bundle) -> Amount| -> Amount {
+            let amounts = what.piles().map(|(_, bundle)| amount(bundle));
+            amounts.fold(Amount::ZERO, |sum, amount| sum + amount)
+        };
+        return sum(|bundle| bundle.cpus) >= least.cpus
+            && sum(|bundle| bundle.mem) >= least.mem
+            && sum(|bundle| bundle.disk) >= least.disk
+            && sum(|bundle| bundle.gpus) >= least.gpus;
+    }
+    let total = what.total();
     least.amounts().all(|(kind, wanted)| {
         total
             .amounts()

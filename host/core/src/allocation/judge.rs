@@ -7,19 +7,25 @@ use std::collections::BTreeSet;
 
 use proffer_model::policy::{Feeds, NONE, Noun, Proposal};
 use proffer_model::{
-    AgentId, AgentInfo, Duration, Offer, OfferId, Reason, Remedy, Resources, Shape, code,
+    AgentId, AgentInfo, Duration, Offer, OfferId, Reason, Remedy, Resources, Shape, Window, code,
 };
 
 pub(crate) mod limits;
 mod pieces;
+mod standing;
 mod summary;
 mod within;
 
 use super::SeenFree;
+use crate::agents::Agent;
+use crate::book::{NewOffer, OpenOffer};
+use crate::framework::StandingDemand;
 use crate::handles::ClientId;
 use crate::machine::Core;
+use crate::options::reaches_any;
 use limits::QuotaLeft;
 use pieces::{has_counted, rows, units_of};
+use standing::{Standing, Standings};
 pub(crate) use summary::Summary;
 pub(crate) use within::{Stray, Within};
 
@@ -76,6 +82,19 @@ impl Newer {
 struct Passed {
     what: Resources,
     units: u32,
+    standing: Standing,
+    /// When its agent is planned to be down.
+    down: Option<Window>,
+}
+
+/// All grants of a proposal, one after the other.
+#[derive(Debug)]
+struct Judgement {
+    newer: Newer,
+    standings: Standings,
+    /// Offers that were made and of which their frameworks do not know yet.
+    made: Vec<NewOffer>,
+    verdicts: Vec<(u32, Verdict)>,
 }
 
 impl Core {
@@ -86,7 +105,7 @@ impl Core {
         feeds: Feeds,
     ) -> Result<Vec<(u32, Verdict)>, Reason> {
         let grants = rows(&proposal.grants)?;
-        let mut newer = Newer {
+        let newer = Newer {
             agents: self.feed.agents.clone(),
             clients: self.feed.clients.clone(),
             demands: self.feed.demands.clone(),
@@ -95,7 +114,12 @@ impl Core {
             feeds,
             quota: QuotaLeft::of(self),
         };
-        let mut verdicts = Vec::with_capacity(grants.len());
+        let mut judgement = Judgement {
+            newer,
+            standings: Standings::default(),
+            made: Vec::with_capacity(grants.len()),
+            verdicts: Vec::with_capacity(grants.len()),
+        };
         let mut rest = grants.as_slice();
         while let Some(first) = rest.first() {
             // Those of a gang stand together: neighbours with the same number.
@@ -104,33 +128,31 @@ impl Core {
                 gang => rest.iter().take_while(|grant| grant.gang == gang).count(),
             };
             let (gang, others) = rest.split_at(size);
-            self.judge_gang(gang, &mut newer, &mut verdicts);
+            self.judge_gang(gang, &mut judgement);
             rest = others;
         }
-        Ok(verdicts)
+        self.hand_over(judgement.made);
+        Ok(judgement.verdicts)
     }
 
-    fn judge_gang(
-        &mut self,
-        gang: &[Grant<'_>],
-        newer: &mut Newer,
-        verdicts: &mut Vec<(u32, Verdict)>,
-    ) {
-        let mut made: Vec<OfferId> = Vec::with_capacity(gang.len());
+    fn judge_gang(&mut self, gang: &[Grant<'_>], judgement: &mut Judgement) {
         let number = match gang.first() {
             Some(first) if first.gang != 0 => self.next_gang(),
             _ => 0,
         };
         let missing = self.missing_in_gang(gang);
         for (position, grant) in gang.iter().enumerate() {
-            let verdict = match missing.clone() {
-                Some(why) => Err(fault(code::INVALID_GRANT, why)),
-                None => self.judge_grant(grant, newer),
+            let verdict = match &missing {
+                Some(why) => Err(fault(code::INVALID_GRANT, why.clone())),
+                None => self.judge_grant(grant, judgement),
             };
             match verdict {
-                Ok(passed) => made.push(self.grant(grant, passed, number)),
+                Ok(passed) => {
+                    let made = self.grant(grant, passed, (number, &judgement.standings));
+                    judgement.made.extend(made);
+                }
                 Err(verdict) => {
-                    self.unmake_offers(&made);
+                    self.unmake_offers(std::mem::take(&mut judgement.made), position);
                     let why = Reason::new(
                         code::GROUP_FAILED,
                         Remedy::Retry,
@@ -140,6 +162,7 @@ impl Core {
                         .iter()
                         .enumerate()
                         .filter(|(other, _)| *other != position);
+                    let verdicts = &mut judgement.verdicts;
                     for (_, other) in others {
                         verdicts.push((other.index, Verdict::Stale(None, why.clone())));
                     }
@@ -148,7 +171,8 @@ impl Core {
                 }
             }
         }
-        verdicts.extend(gang.iter().map(|grant| (grant.index, Verdict::Granted)));
+        let granted = gang.iter().map(|grant| (grant.index, Verdict::Granted));
+        judgement.verdicts.extend(granted);
     }
 
     /// Numbers that gangs of different cycles do not share; 0 is no gang.
@@ -161,6 +185,9 @@ impl Core {
     /// of use only as a gang is granted at least one at once.
     fn missing_in_gang(&self, gang: &[Grant<'_>]) -> Option<String> {
         let first = gang.first()?;
+        if gang.len() == 1 && first.demand == NONE {
+            return None;
+        }
         if gang
             .iter()
             .any(|grant| (grant.client, grant.demand) != (first.client, first.demand))
@@ -183,7 +210,8 @@ impl Core {
         })
     }
 
-    fn judge_grant(&self, grant: &Grant<'_>, newer: &mut Newer) -> Result<Passed, Verdict> {
+    fn judge_grant(&self, grant: &Grant<'_>, judgement: &mut Judgement) -> Result<Passed, Verdict> {
+        let newer = &mut judgement.newer;
         if grant.index >= self.config.grants_max {
             return Err(fault(
                 code::LIMIT,
@@ -211,15 +239,18 @@ impl Core {
                 format!("{} is not offered now", grant.agent),
             ));
         }
-        self.judge_client(grant, newer)?;
-        let demand = self.judge_demand(grant, newer)?;
+        let standing = judgement.standings.of(self, grant.client);
+        let standing = self.judge_client(grant, standing, newer)?;
+        let demand = self.judge_demand(grant, agent, newer)?;
         let shape = demand.map(|standing| &standing.demand.shape);
         let client_newer = newer.clients.contains(&grant.client);
-        if self.guards_gpus(grant) {
+        if self.config.gpu_guard && !standing.takes_gpus && agent.has_gpus() {
             let text = format!("{} has gpus and the framework takes none", grant.agent);
             return Err(wrong(agent_newer || client_newer, code::GPU_GUARD, text));
         }
-        if let Some(text) = self.out_of_bounds(grant.client, &agent.record.info) {
+        if !standing.goes_anywhere
+            && let Some(text) = self.out_of_bounds(grant.client, &agent.record.info)
+        {
             return Err(wrong(agent_newer || client_newer, code::CONSTRAINT, text));
         }
         let free = agent.account.free();
@@ -238,36 +269,10 @@ impl Core {
             // Somebody may have been offered or have given back since the policy looked.
             return Err(wrong(newer.is_any(), code::OVER_LIMIT, text));
         }
-        if let Some(filter) = self.filter_against(grant.agent, grant.client, &what) {
-            let why = Reason::new(
-                code::FILTERED,
-                Remedy::Retry,
-                format!("{what} of {} was refused", grant.agent),
-            );
-            // Which items are free is not for a policy to know, and one may not want to be told of
-            // filters at all. Nothing of it is worth another cycle: the filter's end is.
-            let told = newer.feeds.filters && filter.made < self.feed.generation;
-            return Err(if told && (filter.inside || !has_counted(&what)) {
-                Verdict::Fault(why)
-            } else {
-                Verdict::Stale(None, why)
-            });
-        }
+        self.judge_filters(grant, &what, newer)?;
         let units = match demand {
-            Some(standing) => {
-                let units = units_of(&standing.demand.shape, &what);
-                let left = standing.demand.count.saturating_sub(standing.offered);
-                if units == 0 || units > left {
-                    let text = format!("{units} units for a demand that still wants {left}");
-                    return Err(wrong(
-                        newer.demands.contains(&grant.demand),
-                        code::DEMAND_MET,
-                        text,
-                    ));
-                }
-                units
-            }
-            None if !self.reaches_minimum(grant.client, &what) => {
+            Some(demand) => judge_units(grant, demand, &what, newer)?,
+            None if !self.is_worth_an_offer(grant.client, standing, &what) => {
                 return Err(fault(
                     code::BELOW_MINIMUM,
                     format!("{what} is less than the smallest offer"),
@@ -279,11 +284,54 @@ impl Core {
             *seen = seen.minus_down_to_zero(&what);
         }
         newer.quota.take(self, grant.client, &what);
-        Ok(Passed { what, units })
+        Ok(Passed {
+            what,
+            units,
+            standing,
+            down: agent.down,
+        })
     }
 
-    fn judge_client(&self, grant: &Grant<'_>, newer: &Newer) -> Result<(), Verdict> {
-        let Some((framework, role)) = self.handles.owner(grant.client) else {
+    fn judge_filters(
+        &self,
+        grant: &Grant<'_>,
+        what: &Resources,
+        newer: &Newer,
+    ) -> Result<(), Verdict> {
+        let Some(filter) = self.filter_against(grant.agent, grant.client, what) else {
+            return Ok(());
+        };
+        let why = Reason::new(
+            code::FILTERED,
+            Remedy::Retry,
+            format!("{what} of {} was refused", grant.agent),
+        );
+        // Which items are free is not for a policy to know, and one may not want to be told of
+        // filters at all. Nothing of it is worth another cycle: the filter's end is.
+        let told = newer.feeds.filters && filter.made < self.feed.generation;
+        Err(if told && (filter.inside || !has_counted(what)) {
+            Verdict::Fault(why)
+        } else {
+            Verdict::Stale(None, why)
+        })
+    }
+
+    fn is_worth_an_offer(&self, client: ClientId, standing: Standing, what: &Resources) -> bool {
+        match standing.has_minimum {
+            true => self.reaches_minimum(client, what),
+            false => reaches_any(what, &self.config.min_offer),
+        }
+    }
+
+    fn judge_client(
+        &self,
+        grant: &Grant<'_>,
+        standing: Option<Standing>,
+        newer: &Newer,
+    ) -> Result<Standing, Verdict> {
+        let (Some(standing), Some((framework, role))) =
+            (standing, self.handles.owner(grant.client))
+        else {
             let gone = self
                 .feed
                 .removed
@@ -296,11 +344,8 @@ impl Core {
                 fault(code::UNKNOWN, why)
             });
         };
-        let takes_part = self.frameworks.get(framework).is_some_and(|fw| {
-            fw.takes_offers() && !fw.suppressed.contains(role) && fw.clients.contains_key(role)
-        });
-        if takes_part {
-            return Ok(());
+        if standing.takes_part {
+            return Ok(standing);
         }
         let why = format!("{framework} under {role} takes no offers");
         let is_newer = newer.clients.contains(&grant.client);
@@ -314,8 +359,9 @@ impl Core {
     fn judge_demand(
         &self,
         grant: &Grant<'_>,
+        agent: &Agent,
         newer: &Newer,
-    ) -> Result<Option<&crate::framework::StandingDemand>, Verdict> {
+    ) -> Result<Option<&StandingDemand>, Verdict> {
         if grant.demand == NONE {
             return Ok(None);
         }
@@ -343,11 +389,7 @@ impl Core {
                 "the demand is another client's".to_owned(),
             ));
         }
-        let admitted = self
-            .agents
-            .get(&grant.agent)
-            .is_some_and(|agent| standing.constraints.admit(&agent.record.info));
-        if !admitted {
+        if !standing.constraints.admit(&agent.record.info) {
             let why = format!("{} does not meet the demand's constraints", grant.agent);
             let is_newer = is_newer || newer.agents.contains(&grant.agent);
             return Err(if is_newer {
@@ -357,19 +399,6 @@ impl Core {
             });
         }
         Ok(Some(standing))
-    }
-
-    fn guards_gpus(&self, grant: &Grant<'_>) -> bool {
-        let has_gpus = self
-            .agents
-            .get(&grant.agent)
-            .is_some_and(|agent| agent.has_gpus());
-        let takes = self
-            .handles
-            .owner(grant.client)
-            .and_then(|(framework, _)| self.frameworks.get(framework))
-            .is_some_and(|fw| fw.record.gpus);
-        self.config.gpu_guard && has_gpus && !takes
     }
 
     /// The grant asks for more than is free: did the policy have to know?
@@ -444,35 +473,69 @@ impl Core {
         None
     }
 
-    fn grant(&mut self, grant: &Grant<'_>, passed: Passed, gang: u32) -> OfferId {
+    /// Makes an offer. `gang` is its number, and how clients stand.
+    fn grant(
+        &mut self,
+        grant: &Grant<'_>,
+        passed: Passed,
+        (gang, standings): (u32, &Standings),
+    ) -> Option<NewOffer> {
         let id = OfferId(self.next_id());
-        let owner = self.handles.owner(grant.client).cloned();
         let lease = match grant.lease {
             Duration::ZERO => self.config.lease,
             lease => lease.min(self.config.lease),
         };
-        let demand = self
-            .feed
-            .demand_owners
-            .get(&grant.demand)
-            .map(|(_, key)| key.clone())
-            .unwrap_or_default();
-        if let Some((framework, role)) = owner {
-            let offer = Offer {
+        let demand = match grant.demand {
+            NONE => String::new(),
+            handle => {
+                let owner = self.feed.demand_owners.get(&handle);
+                owner.map(|(_, key)| key.clone()).unwrap_or_default()
+            }
+        };
+        let standing = passed.standing;
+        let open = OpenOffer {
+            offer: Offer {
                 id,
                 agent: grant.agent,
-                role,
+                role: standings.role(grant.client)?.clone(),
                 resources: passed.what,
                 expires: self.now + lease,
                 demand,
                 gang,
-                down: self.agents.get(&grant.agent).and_then(|agent| agent.down),
-            };
-            self.make_offer(offer, framework, grant.client, passed.units);
+                down: passed.down,
+            },
+            framework: standing.framework,
+            client: grant.client,
+            units: passed.units,
+            delivered: false,
+            kept: standing.for_tenant,
+        };
+        let made = self.make_offer(open);
+        if grant.demand != NONE {
             self.demand_served(grant.demand);
         }
-        id
+        Some(made)
     }
+}
+
+/// How many units of its demand a grant comes to.
+fn judge_units(
+    grant: &Grant<'_>,
+    standing: &StandingDemand,
+    what: &Resources,
+    newer: &Newer,
+) -> Result<u32, Verdict> {
+    let units = units_of(&standing.demand.shape, what);
+    let left = standing.demand.count.saturating_sub(standing.offered);
+    if units > 0 && units <= left {
+        return Ok(units);
+    }
+    let text = format!("{units} units for a demand that still wants {left}");
+    Err(if newer.demands.contains(&grant.demand) {
+        stale(grant.agent, text)
+    } else {
+        fault(code::DEMAND_MET, text)
+    })
 }
 
 fn stale(agent: AgentId, text: String) -> Verdict {
