@@ -90,31 +90,21 @@ impl Measure {
 
     /// The dominant share of what is held (in the order of [`Measure::handles`]).
     pub(super) fn share(&self, held: &[i64], weight: Weight) -> Share {
-        let mut dominant: Option<(u64, u64, &Scale)> = None;
+        let mut dominant: Option<(u64, &Scale)> = None;
         for (scale, &held) in self.scales.iter().zip(held) {
             if held <= 0 {
                 continue;
             }
             let held = held.unsigned_abs();
-            let quotient = scale.quotient(held);
-            let larger = dominant.is_none_or(|(other, other_held, other_scale)| {
-                match close(quotient, other, 2 * QUOTIENT_ERROR) {
-                    // On a tie the first kind stands, so that equal holdings have equal shares in form too.
-                    true => {
-                        compare_products((held, other_scale.reduced), (other_held, scale.reduced))
-                            .is_gt()
-                    }
-                    false => quotient > other,
-                }
-            });
-            if larger {
-                dominant = Some((quotient, held, scale));
+            // On a tie the first kind stands, so that equal holdings have equal shares in form too.
+            if dominant.is_none_or(|other| compare_held((held, scale), other).is_gt()) {
+                dominant = Some((held, scale));
             }
         }
-        let Some((quotient, held, scale)) = dominant else {
+        let Some((held, scale)) = dominant else {
             return Share::NOTHING;
         };
-        let quotient = match quotient {
+        let quotient = match scale.quotient(held) {
             u64::MAX => u64::MAX,
             quotient if weight.0 == WEIGHT_ONE => quotient << WEIGHT_BITS,
             quotient => ((quotient * WEIGHT_ONE) << WEIGHT_BITS) / weight.0,
@@ -196,12 +186,19 @@ impl Share {
         weight: WEIGHT_ONE,
     };
 
+    /// What is held of the dominant kind.
+    pub(super) fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// Whether it compares with another by what is held alone.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        self.held == 0 || (self.kind == other.kind && self.weight == other.weight)
+    }
+
     /// Exactly.
     pub(super) fn compare(&self, other: &Self) -> Ordering {
-        if self.held == 0 || other.held == 0 {
-            return self.held.cmp(&other.held);
-        }
-        if self.kind == other.kind && self.weight == other.weight {
+        if other.held == 0 || self.is_like(other) {
             return self.held.cmp(&other.held);
         }
         let unknown = self.quotient == u64::MAX || other.quotient == u64::MAX;
@@ -219,13 +216,30 @@ impl Share {
     }
 }
 
+/// Compares what is held of two kinds by their totals, exactly: at once where the products fit, else
+/// only if the quotients are too close.
+fn compare_held(one: (u64, &Scale), other: (u64, &Scale)) -> Ordering {
+    let (own, others) = ((one.0, other.1.reduced), (other.0, one.1.reduced));
+    if !(fits(own) && fits(others)) {
+        let quotients = (one.1.quotient(one.0), other.1.quotient(other.0));
+        if !close(quotients.0, quotients.1, 2 * QUOTIENT_ERROR) {
+            return quotients.0.cmp(&quotients.1);
+        }
+    }
+    compare_products(own, others)
+}
+
 fn close(one: u64, other: u64, error: u64) -> bool {
     one.abs_diff(other) <= error
 }
 
+/// Whether a product fits into 64 bits.
+fn fits(pair: (u64, u64)) -> bool {
+    pair.0.leading_zeros() + pair.1.leading_zeros() >= 64
+}
+
 /// Compares two products, in 64 bits if both fit.
 fn compare_products(one: (u64, u64), other: (u64, u64)) -> Ordering {
-    let fits = |pair: (u64, u64)| pair.0.leading_zeros() + pair.1.leading_zeros() >= 64;
     if fits(one) && fits(other) {
         return (one.0 * one.1).cmp(&(other.0 * other.1));
     }

@@ -224,8 +224,12 @@ impl Queue {
             let node = &self.nodes[at as usize];
             let siblings = self.siblings(parent);
             if let Some(behind) = siblings.get(position + 1..) {
-                let passed = behind
-                    .partition_point(|&other| order(&self.nodes[other as usize], node).is_lt());
+                let is_before = |&other: &u32| order(&self.nodes[other as usize], node).is_lt();
+                // Among equals whoever was served goes to the end.
+                let passed = match behind.last() {
+                    Some(last) if is_before(last) => behind.len(),
+                    _ => behind.partition_point(is_before),
+                };
                 if passed > 0 {
                     // Who moves is not done, or the visit is over: the cursor stands.
                     let siblings = self.siblings_mut(parent);
@@ -446,13 +450,32 @@ impl Queue {
             let held = &self.held[index * kinds..][..kinds];
             node.share = self.measure.share(held, node.weight);
         }
-        let nodes = &self.nodes;
-        for node in nodes {
+        for node in &self.nodes {
             let siblings = &mut self.children[node.first as usize..][..node.children as usize];
-            siblings.sort_unstable_by(|&one, &other| {
-                order(&nodes[one as usize], &nodes[other as usize])
-            });
+            sort(&self.nodes, siblings);
         }
+    }
+}
+
+/// Puts siblings into the order of service. Nearly always they differ in amounts of one kind alone,
+/// which are compared without the nodes.
+fn sort(nodes: &[Node], siblings: &mut [u32]) {
+    let node = |at: &u32| &nodes[*at as usize];
+    let Some(first) = siblings.first().map(node) else {
+        return;
+    };
+    let mut shares = siblings.iter().map(|at| &node(at).share);
+    let holder = shares.clone().find(|share| share.held() > 0);
+    let one_kind = holder.is_none_or(|holder| shares.all(|share| share.is_like(holder)));
+    if one_kind
+        && siblings
+            .iter()
+            .all(|at| node(at).priority == first.priority)
+    {
+        let key = |at: &u32| (node(at).share.held(), node(at).count, node(at).rank);
+        siblings.sort_by_cached_key(key);
+    } else {
+        siblings.sort_unstable_by(|one, other| order(node(one), node(other)));
     }
 }
 
