@@ -79,8 +79,8 @@ impl Core {
         sums
     }
 
-    /// Every role that matters: with frameworks, reservations, a quota or a weight, and those around
-    /// them.
+    /// Every role that matters: with frameworks, reservations, a quota, a weight or a policy of its own, and
+    /// those around them.
     #[must_use]
     pub fn roles_known(&self) -> BTreeSet<RoleName> {
         let mut known: BTreeSet<RoleName> = BTreeSet::new();
@@ -97,6 +97,7 @@ impl Core {
         let roles = &self.handles.roles;
         known.extend(roles.weighted().map(|(role, _)| role.clone()));
         known.extend(roles.with_quota().map(|(role, _)| role.clone()));
+        known.extend(self.tenants().map(|tenant| tenant.role));
         let ancestors: Vec<RoleName> = known
             .iter()
             .flat_map(|role| std::iter::successors(role.parent(), RoleName::parent))

@@ -243,15 +243,14 @@ impl Core {
             let text = "the native policy stands in where a role's own fails: give a component";
             return refuse(code::INVALID, Remedy::Mend, text.to_owned());
         }
-        if !self.handles.roles.all().any(|(name, _)| name == role) {
-            let text = format!("no role '{role}' is in use; see `role list`");
-            return refuse(code::UNKNOWN, Remedy::ChooseAnew, text);
-        }
         let nested =
             |other: &&RoleName| other.is_strictly_below(role) || role.is_strictly_below(other);
         if let Some(other) = all.keys().find(nested) {
-            let text =
-                format!("{other} has a policy of its own, and one within another is not offered");
+            let text = format!(
+                "{other} has a policy of its own, and a policy within another's subtree is not offered: \
+                 give one to roles side by side, or take that one away first with \
+                 `role set {other} --policy none`"
+            );
             return refuse(code::UNSUPPORTED, Remedy::Unsupported, text);
         }
         if !all.contains_key(role) && all.len() >= TENANTS_MAX {

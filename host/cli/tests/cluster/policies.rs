@@ -6,6 +6,7 @@ use super::lifecycle::misbehaving;
 use super::{Cluster, guests, wait_for};
 
 /// Exit statuses, as the README lists them.
+const FAILED: i32 = 1;
 const USAGE: i32 = 2;
 const NOT_FOUND: i32 = 4;
 const CONFLICT: i32 = 7;
@@ -368,9 +369,9 @@ fn a_roles_own_policy_shares_what_its_subtree_is_granted_and_its_faults_are_its_
     assert!(text.contains("policy     drf "), "{text}");
     for (args, status, words) in [
         (
-            vec!["role", "set", "no-such", "--policy", drf],
-            NOT_FOUND,
-            "no role 'no-such'",
+            vec!["role", "set", "mapreduce/web", "--policy", drf],
+            FAILED,
+            "`role set mapreduce --policy none`",
         ),
         (
             vec!["role", "set", "mapreduce", "--policy", "native"],
@@ -398,4 +399,9 @@ fn a_roles_own_policy_shares_what_its_subtree_is_granted_and_its_faults_are_its_
     }
     assert_eq!(set(&cluster, &["none"]).status, 0);
     assert_eq!(role(&cluster), Value::Null);
+    // One that nobody has used may have its own before anybody comes.
+    let set = cluster.ask(&["role", "set", "yet-to-come", "--policy", drf]);
+    assert_eq!(set.status, 0, "{}", set.stderr);
+    let listed = cluster.ask(&["role", "list"]).stdout;
+    assert!(listed.contains("yet-to-come"), "{listed}");
 }

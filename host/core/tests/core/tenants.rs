@@ -400,8 +400,13 @@ fn roles_policies_that_cannot_be_are_refused_and_one_is_taken_away() {
         other => panic!("{other:?}"),
     };
     for (name, policy, words) in [
-        ("eng/a", Some("other"), "one within another is not offered"),
-        ("nobody", Some("other"), "no role 'nobody' is in use"),
+        (
+            "eng/a",
+            Some("other"),
+            "eng has a policy of its own, and a policy within another's subtree is not offered: give one to \
+             roles side by side, or take that one away first with `role set eng --policy none`",
+        ),
+        ("nobody", None, "nobody has no policy of its own"),
         ("ops", None, "ops has no policy of its own"),
     ] {
         let why = refused(cluster.role_policy(name, 7, policy));
@@ -417,4 +422,34 @@ fn roles_policies_that_cannot_be_are_refused_and_one_is_taken_away() {
         "the seat's policy shares within again"
     );
     assert_eq!(cluster.again().tenants().count(), 0);
+}
+
+#[test]
+fn a_policy_may_be_set_for_a_role_that_nobody_has_used_and_decides_when_somebody_does() {
+    let mut cluster = pool(all_to(Z));
+    assert_eq!(cluster.role_policy("eng", 0, None), Reply::Done);
+    assert_eq!(cluster.role_policy("new/a", 3, Some("theirs")), Reply::Done);
+    let known = |core: &proffer_core::Core| {
+        let views = core.role_views().into_iter();
+        let own = views.filter(|view| view.name.as_str().starts_with("new"));
+        own.map(|view| view.name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(known(&cluster.core), ["new", "new/a"]);
+    assert_eq!(known(&cluster.again()), ["new", "new/a"]);
+    // Nobody is in it: nobody's share is less.
+    cluster.tenant = Decider::Script(Box::new(|_, _| panic!("nothing was granted to it")));
+    let mut cluster = with_agents(cluster);
+    cluster.framework("w", "new/a");
+    cluster.tenant = Decider::Script(Box::new(|changes, _| {
+        let client = changes[0].clients[0].handle;
+        let (agent, _) = free_cpus(changes)[0];
+        let mut proposal = Proposal::default();
+        proposal.grants.push(agent, client, NONE, &[]);
+        Ok(proposal)
+    }));
+    cluster.command("w", vec![want_as("d", "new/a", "cpus:1;mem:10", 4, |_| {})]);
+    cluster.agent("b", "cpus:4;mem:40");
+    assert!(cluster.cpus("w") > 0);
+    let tenant = cluster.tenant_of_eng();
+    assert_eq!((tenant.tally.failures, tenant.tally.offers), (0, 1));
 }
