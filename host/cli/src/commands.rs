@@ -13,6 +13,7 @@ mod removal;
 mod replay;
 mod request;
 mod role;
+mod shipped;
 mod simulate;
 mod status;
 mod swap;

@@ -188,6 +188,10 @@ fn config_check_looks_at_the_files_and_ports_that_are_named() {
     );
     let policy = "--set host.policy=none.wasm";
     wrong(policy, "cannot read the component none.wasm");
+    let unknown = "host.policy = 'none': there is no policy 'none'; there are binpack, drf, fragmentation, \
+                   native, priority, spread, static, weighted-round-robin, or give a component's file";
+    wrong("--set host.policy=none", unknown);
+    fails(dir.path(), "host --policy none", 2, unknown);
     wrong(
         "--set agent.task-user=noone",
         "'noone' is not in /etc/passwd",
@@ -204,6 +208,19 @@ fn config_check_looks_at_the_files_and_ports_that_are_named() {
     std::fs::create_dir(dir.path().join("data")).unwrap();
     std::fs::write(dir.path().join("data/token"), "short").unwrap();
     wrong("--data data", "data/token");
+    // A shipped policy is named, and built when a host starts with it.
+    for (name, words) in [
+        ("", "policy: the host's own drf policy"),
+        ("native", "policy: the host's own drf policy"),
+        ("binpack", "policy: the component binpack, built from "),
+    ] {
+        let run = proffer(
+            dir.path(),
+            &format!("config check --set host.policy={name}"),
+        );
+        assert_eq!(run.status, 0, "{name}: {}", run.err);
+        assert!(run.out.contains(words), "{name}: {}", run.out);
+    }
     // An agent's machine need not be the host's.
     let run = proffer(dir.path(), "config check --set agent.listen=127.0.0.1:5050");
     assert_eq!(run.status, 0, "{}", run.err);

@@ -265,7 +265,8 @@ fn what_is_wrong_with_traces_and_recordings_is_named() {
         dir,
         "simulate pods.csv --policy none",
         2,
-        "no native policy 'none' (there are binpack, drf, fragmentation, priority, spread, static)",
+        "no policy 'none'; there are binpack, drf, fragmentation, native, priority, spread, static, \
+         weighted-round-robin, or give a component's file",
     );
     fails(
         dir,

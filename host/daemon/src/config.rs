@@ -84,12 +84,15 @@ pub enum PolicyChoice {
     Native,
     /// A component.
     Component {
-        /// Its file.
+        /// Its file, as it was written: whoever starts a host puts a path in the place of a name.
         file: PathBuf,
         /// Its configuration.
         config: String,
     },
 }
+
+/// What the reference policy that is compiled in is called, beside nothing at all.
+pub const NATIVE_POLICY: &str = "native";
 
 /// A setting that makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -379,7 +382,7 @@ impl Checker<'_> {
         if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&config) {
             self.reject("host.policy-config", format!("it is not JSON: {error}"));
         }
-        if file.is_empty() {
+        if file.is_empty() || file == NATIVE_POLICY {
             return PolicyChoice::Native;
         }
         PolicyChoice::Component {

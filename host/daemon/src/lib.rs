@@ -26,8 +26,8 @@ mod unused_components;
 mod usage;
 
 pub use config::{
-    EtcdTlsFiles, HOST_SETTINGS, HostConfig, InvalidSetting, PolicyChoice, Setting, StoreChoice,
-    TlsFiles,
+    EtcdTlsFiles, HOST_SETTINGS, HostConfig, InvalidSetting, NATIVE_POLICY, PolicyChoice, Setting,
+    StoreChoice, TlsFiles,
 };
 pub use desk::PolicyDesk;
 pub use handle::HostGone;

@@ -35,7 +35,7 @@ pub(crate) struct HostFlags {
     /// How long an offer stands, as in 30s
     #[arg(long, value_name = "SPAN")]
     lease: Option<String>,
-    /// The allocation policy's component [default: the native one]
+    /// The allocation policy: a shipped one by name, or a component's file [default: the native one]
     #[arg(long, value_name = "FILE")]
     policy: Option<String>,
     /// The policy's configuration

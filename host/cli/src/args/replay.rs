@@ -22,8 +22,8 @@ pub(crate) struct Replay {
 /// Who decides in a simulation.
 #[derive(Debug, Args)]
 pub(crate) struct Deciders {
-    /// Let this policy decide: a native one's name, `all` of those, or a component's file; the result is
-    /// simulated. May be repeated, or a list with commas
+    /// Let this policy decide: a shipped one's name, `all` of those that are native, or a component's file; the
+    /// result is simulated. May be repeated, or a list with commas
     #[arg(long, value_name = "NAME|FILE", value_delimiter = ',')]
     pub(crate) policy: Vec<String>,
     /// A policy's configuration (JSON); may be repeated

@@ -6,45 +6,47 @@ use std::path::Path;
 use proffer_agent::AgentConfig;
 use proffer_build::World;
 use proffer_daemon::config::TlsFiles;
-use proffer_daemon::{HostConfig, InvalidSetting, PolicyChoice};
+use proffer_daemon::{HostConfig, InvalidSetting};
 use proffer_rpc::{Tls, Token};
 use serde_json::json;
 
 use super::framework::read_component;
+use super::shipped::{self, Named};
 use crate::connect::token_file;
 use crate::input::{self, TEXT_BYTES_MAX};
 use crate::json;
 use crate::settings::{InvalidSettings, Settings, Source, agent, all_settings, variable_of};
 use crate::table::Columns;
 
+/// The setting that names the policy.
+const POLICY: &str = "host.policy";
+
 pub(crate) fn check(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
-    if as_json {
-        let rows: Vec<_> = all_settings()
-            .map(|setting| {
-                let written = settings.get(setting.key);
-                json!({
-                    "key": setting.key, "value": written.text,
-                    "source": written.source.to_string(), "variable": variable_of(setting.key),
-                    "what": setting.what,
-                })
-            })
-            .collect();
-        json::print(&json!(rows));
-    } else {
-        print_table(settings);
-    }
     let mut wrong = Vec::new();
     let data = settings.data_dir()?;
     wrong.extend(problem_of_data(&data));
     let agent = agent::checked(settings);
+    let mut policy = None;
     match (settings.host(data), &agent) {
         (Err(InvalidSettings(lines)), _) => wrong.extend(lines),
         (Ok(host), agent) => {
-            wrong.extend(problems_of_files(settings, &host));
+            let mut files = Vec::new();
+            let tls = host.tls.as_ref();
+            files.extend(tls.and_then(|tls| problem_of_tls(settings, tls)));
+            match shipped::of_settings(&host).and_then(|named| check_policy(settings, named)) {
+                Ok(resolved) => policy = Some(resolved),
+                Err(problem) => files.push(problem),
+            }
+            wrong.extend(settings.explain(&files).0);
             if let Ok(agent) = agent {
                 wrong.extend(problem_of_ports(settings, &host, agent));
             }
         }
+    }
+    if as_json {
+        print_json(settings, policy.as_deref());
+    } else {
+        print_table(settings, policy.as_deref());
     }
     if let Err(InvalidSettings(lines)) = agent {
         wrong.extend(lines);
@@ -75,24 +77,7 @@ fn problem_of_data(data: &Path) -> Option<String> {
     }
 }
 
-/// What is wrong with the files that a host's settings name.
-fn problems_of_files(settings: &Settings, host: &HostConfig) -> Vec<String> {
-    let mut wrong = Vec::new();
-    if let Some(tls) = &host.tls {
-        wrong.extend(check_tls(tls));
-    }
-    if let PolicyChoice::Component { file, .. } = &host.policy {
-        wrong.extend(check_policy(file).map(|problem| ("host.policy", problem)));
-    }
-    let wrong = wrong.into_iter().map(|(key, problem)| InvalidSetting {
-        key,
-        value: settings.text(key),
-        problem,
-    });
-    settings.explain(&wrong.collect::<Vec<_>>()).0
-}
-
-fn check_tls(files: &TlsFiles) -> Option<(&'static str, String)> {
+fn problem_of_tls(settings: &Settings, files: &TlsFiles) -> Option<InvalidSetting> {
     let read = |key, path: &Path| {
         input::read(path, TEXT_BYTES_MAX).map_err(|error| (key, error.to_string()))
     };
@@ -104,18 +89,29 @@ fn check_tls(files: &TlsFiles) -> Option<(&'static str, String)> {
         tls.check_server()
             .map_err(|problem| ("host.tls-certificate", problem))
     });
-    checked.err()
+    let (key, problem) = checked.err()?;
+    Some(InvalidSetting {
+        key,
+        value: settings.text(key),
+        problem,
+    })
 }
 
-fn check_policy(file: &Path) -> Option<String> {
-    let read = read_component(file).and_then(|bytes| Ok(proffer_build::inspect(&bytes)?));
-    match read {
-        Err(error) => Some(format!("{error:#}")),
-        Ok(inspection) if inspection.world != World::Policy => {
-            Some(format!("it is a {}, not a policy", inspection.world))
+/// What decides, in words.
+fn check_policy(settings: &Settings, named: Option<Named>) -> Result<String, InvalidSetting> {
+    let wrong = |problem: String| InvalidSetting {
+        key: POLICY,
+        value: settings.text(POLICY),
+        problem,
+    };
+    if let Some(Named::File(file)) = &named {
+        let read = read_component(file).and_then(|bytes| Ok(proffer_build::inspect(&bytes)?));
+        let inspection = read.map_err(|error| wrong(format!("{error:#}")))?;
+        if inspection.world != World::Policy {
+            return Err(wrong(format!("it is a {}, not a policy", inspection.world)));
         }
-        Ok(_) => None,
     }
+    shipped::in_words(named.as_ref()).map_err(|error| wrong(format!("{error:#}")))
 }
 
 /// Two that would listen on one port of this machine, if both run here: so it must have been said of both.
@@ -134,7 +130,23 @@ fn problem_of_ports(settings: &Settings, host: &HostConfig, agent: &AgentConfig)
     settings.explain(&[wrong]).0.pop()
 }
 
-fn print_table(settings: &Settings) {
+fn print_json(settings: &Settings, policy: Option<&str>) {
+    let rows = all_settings().map(|setting| {
+        let written = settings.get(setting.key);
+        let mut row = json!({
+            "key": setting.key, "value": written.text,
+            "source": written.source.to_string(), "variable": variable_of(setting.key),
+            "what": setting.what,
+        });
+        if setting.key == POLICY {
+            row["resolved"] = json!(policy);
+        }
+        row
+    });
+    json::print(&json!(rows.collect::<Vec<_>>()));
+}
+
+fn print_table(settings: &Settings, policy: Option<&str>) {
     let mut columns = Columns::new(&["SETTING", "VALUE", "SOURCE", "WHAT IT IS FOR"]);
     for setting in all_settings() {
         let written = settings.get(setting.key);
@@ -154,5 +166,8 @@ fn print_table(settings: &Settings) {
     match &settings.file {
         Some(file) => outln!("\nfile: {}", file.display()),
         None => outln!("\nno proffer.toml"),
+    }
+    if let Some(policy) = policy {
+        outln!("policy: {policy}");
     }
 }

@@ -6,6 +6,7 @@ use futures_util::future::select_all;
 use proffer_agent::detect;
 use proffer_rpc::{PeerAddress, Token};
 
+use super::shipped;
 use crate::cluster::{RunningAgent, RunningHost, interrupted, private_dir};
 use crate::connect::token_file;
 use crate::log;
@@ -23,7 +24,7 @@ pub(crate) async fn up(settings: &Settings, agents: u32) -> anyhow::Result<()> {
 
 async fn run(settings: &Settings, agents: u32) -> anyhow::Result<()> {
     let data = settings.data_dir()?;
-    let config = settings.host(data.clone())?;
+    let config = shipped::with_component(settings, settings.host(data.clone())?)?;
     log::start();
     let mut host = RunningHost::start(config).await?;
     outln!("host       {}", host.address());

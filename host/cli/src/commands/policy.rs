@@ -8,11 +8,15 @@ use proffer_build::BuildOptions;
 use proffer_check::{Component, Failed, Native, ReadError, Report, Seats, StepOffers, Verdict};
 use serde_json::json;
 
+use super::shipped::{NATIVE, Named};
 use crate::args::{PolicyCheck, PolicyDiff};
 use crate::demo::project;
 use crate::failure::Failure;
 use crate::json;
 use crate::progress::Progress;
+
+/// What the host's own policy is as one of the project's.
+const REFERENCE: &str = "drf";
 
 pub(crate) fn check(check: &PolicyCheck, as_json: bool) -> anyhow::Result<()> {
     // Read first: what is wrong with them is said before anything is built.
@@ -173,31 +177,26 @@ fn unreadable(error: ReadError) -> anyhow::Error {
 
 /// Whom to ask, by what the command line says.
 fn seats(policy: &str, native: bool) -> anyhow::Result<Box<dyn Seats>> {
-    let is_file = Path::new(policy)
-        .extension()
-        .is_some_and(|extension| extension == "wasm");
-    if is_file {
-        if native {
+    let compiled_in = match policy {
+        NATIVE => Native::named(REFERENCE),
+        name => Native::named(name),
+    };
+    if let Some(compiled_in) = compiled_in.filter(|_| native) {
+        return Ok(Box::new(compiled_in));
+    }
+    let file = match Named::find(policy)? {
+        _ if native => {
             let text = format!(
-                "{} is a component: --native is for built-in policies",
-                policy
+                "{policy} is a component only: --native is for {}",
+                Native::names().collect::<Vec<_>>().join(", ")
             );
             return Err(Failure::Usage(text).into());
         }
-        return Ok(Box::new(component(Path::new(policy))?));
-    }
-    let Some(named) = Native::named(policy) else {
-        let text = format!(
-            "there is no built-in policy '{}'; there are {}, or give a component's file (.wasm)",
-            policy.escape_debug(),
-            Native::names().collect::<Vec<_>>().join(", ")
-        );
-        return Err(Failure::NotFound(text).into());
+        Named::Native => built(REFERENCE)?,
+        Named::Shipped(name) => built(&name)?,
+        Named::File(file) => file,
     };
-    if native {
-        return Ok(Box::new(named));
-    }
-    Ok(Box::new(component(&built(policy)?)?))
+    Ok(Box::new(component(&file)?))
 }
 
 fn component(file: &Path) -> anyhow::Result<Component> {

@@ -11,7 +11,8 @@ use serde_json::json;
 
 use super::framework::read_config;
 use super::list::{ROWS_MAX, print_or};
-use super::{connect, principal, swap};
+use super::shipped::Named;
+use super::{connect, principal};
 use crate::args::{self, Reservation, RoleSet};
 use crate::failure::Failure;
 use crate::json::{self, collect};
@@ -180,7 +181,7 @@ async fn give_policy(
     // Read and built first: what is wrong with it is said before anybody is asked.
     let component = match policy {
         NONE => Bytes::new(),
-        named => swap::component(named)?,
+        named => Named::find(named)?.component()?,
     };
     if component.is_empty() && policy != NONE {
         let text =

@@ -1,8 +1,5 @@
 //! The policy of a host that runs: `policy show`, `swap`, `rollback` and `history`.
 
-use std::path::{Path, PathBuf};
-
-use bytes::Bytes;
 use proffer_model::Timestamp;
 use proffer_rpc::operator::{
     CancelPolicySwap, OperatorClient, Policy, PolicyCanary, PolicyCause, PolicyHistoryQuery,
@@ -10,12 +7,11 @@ use proffer_rpc::operator::{
     SwappedPolicy,
 };
 
-use super::framework::{read_component, read_config};
+use super::framework::read_config;
 use super::list::{ROWS_MAX, print_or};
+use super::shipped::Named;
 use super::{connect, policy, principal};
 use crate::args::{self, PolicySwap};
-use crate::demo::project;
-use crate::failure::Failure;
 use crate::json::{self, collect};
 use crate::settings::Settings;
 use crate::show;
@@ -23,9 +19,6 @@ use crate::table::{Columns, printable};
 
 /// Between two looks at a trial.
 const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
-
-/// What the host's own policy is called on the command line.
-const NATIVE: &str = "native";
 
 pub(crate) async fn run(
     command: args::Policy,
@@ -184,7 +177,7 @@ async fn swap(what: PolicySwap, settings: &Settings, as_json: bool) -> anyhow::R
         return promote(what.why, settings, as_json).await;
     };
     // Read and built first: what is wrong with it is said before anybody is asked.
-    let component = component(&named)?;
+    let component = Named::find(&named)?.component()?;
     let config = read_config(what.config.as_deref())?.unwrap_or_default();
     let client = connect(settings).await?;
     let swapped = client.swap_policy(SwapPolicy {
@@ -275,44 +268,6 @@ fn trial_text(trial: &PolicyTrial) -> String {
     }
     text.push_str(&columns.to_string());
     text
-}
-
-/// The bytes of what is named; none for the host's own.
-pub(super) fn component(named: &str) -> anyhow::Result<Bytes> {
-    let path = Path::new(named);
-    let is_file = path
-        .extension()
-        .is_some_and(|extension| extension == "wasm");
-    if is_file || path.is_file() {
-        return read_component(path);
-    }
-    if named == NATIVE {
-        return Ok(Bytes::new());
-    }
-    let built_in = built_in()?;
-    if !built_in.iter().any(|name| name == named) {
-        let text = format!(
-            "there is no policy '{}'; there are {}, or give a component's file",
-            named.escape_debug(),
-            built_in.join(", ")
-        );
-        return Err(Failure::NotFound(text).into());
-    }
-    read_component(&policy::built(named)?)
-}
-
-/// The names of the project's policies, and of the host's own.
-fn built_in() -> anyhow::Result<Vec<String>> {
-    let dir: PathBuf = project()?.join("plugins/policies");
-    let mut names = vec![NATIVE.to_owned()];
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.path().join("Cargo.toml").is_file() {
-            names.extend(entry.file_name().into_string());
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
 }
 
 fn print_swapped(swapped: &SwappedPolicy, as_json: bool) {
@@ -468,11 +423,5 @@ mod tests {
                  4  spread   1        native               1m02s  the host  canary for eng, ops
         "#]]
         .assert_eq(&table(&rows, Timestamp(63_000)).to_string());
-        assert_eq!(component("native").unwrap(), Bytes::new());
-        let unknown = component("no/such").unwrap_err();
-        assert_eq!(
-            crate::failure::status_of(&unknown),
-            crate::failure::NOT_FOUND
-        );
     }
 }

@@ -111,7 +111,7 @@ pub const HOST_SETTINGS: &[Setting] = &[
     setting(
         "host.policy",
         "",
-        "file of the allocation policy's component; empty: the native reference policy",
+        "the allocation policy: a shipped one by name, or a component's file; empty or native: the host's own drf policy",
     ),
     setting(
         "host.policy-config",

@@ -1,12 +1,12 @@
 //! Who decides in simulations: what the command line names, with its configurations.
 
-use std::path::Path;
-
 use anyhow::Context;
 use proffer_sim::workload::{Decide, Native};
 
 use super::component::Component;
 use crate::args::Deciders;
+use crate::commands::policy::built;
+use crate::commands::shipped::Named;
 use crate::failure::Failure;
 use crate::settings::Settings;
 
@@ -46,10 +46,21 @@ pub(super) fn load(deciders: &Deciders, settings: &Settings) -> anyhow::Result<V
     let load = |name: &&str| {
         let config = configs.iter().find(|(other, _)| other == name);
         let config = config.map_or("", |(_, config)| config);
-        let path = Path::new(name);
-        let decide: Box<dyn Decide> = match path.is_file() {
-            true => Box::new(Component::load(path, config, &settings.data_dir()?)?),
-            false => Box::new(Native::named(name, config)?),
+        if Native::names().any(|native| native == *name) {
+            return Ok(Decider {
+                named: (*name).to_owned(),
+                decide: Box::new(Native::named(name, config)?),
+            });
+        }
+        let found = Named::find(name).map_err(|error| Failure::Usage(format!("{error:#}")))?;
+        let file = match found {
+            Named::File(file) => Some(file),
+            Named::Shipped(name) => Some(built(&name)?),
+            Named::Native => None,
+        };
+        let decide: Box<dyn Decide> = match file {
+            Some(file) => Box::new(Component::load(&file, config, &settings.data_dir()?)?),
+            None => Box::new(Native::named(DEFAULT, config)?),
         };
         Ok(Decider {
             named: (*name).to_owned(),
