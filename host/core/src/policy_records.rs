@@ -161,7 +161,7 @@ impl Core {
             why: String::new(),
             ..target
         };
-        let waking = !record.digest.is_empty();
+        let waking = !record.is_fallback();
         self.remember(record.clone());
         self.allocation.loaded = None;
         let swaps = &mut self.allocation.swaps;

@@ -180,7 +180,7 @@ impl Core {
             _ => Some(ticket),
         };
         // The native policy has no instance that could be fed beside.
-        let stage = if swap.identity.is_native() {
+        let stage = if swap.identity.is_fallback() {
             Stage::Ready
         } else {
             Stage::Unfed
@@ -209,8 +209,8 @@ impl Core {
             let text = "the policy before is being loaded again; ask again when it is".to_owned();
             return refuse(code::LIMIT, Remedy::Retry, text);
         }
-        if swap.trial.is_some() && swap.identity.is_native() {
-            let text = "the native policy is tried as its component; give that".to_owned();
+        if swap.trial.is_some() && swap.identity.is_fallback() {
+            let text = "the native policy is tried as its component, or with a configuration; give one".to_owned();
             return refuse(code::INVALID, Remedy::Mend, text);
         }
         if let Some(trial) = &swap.trial {
@@ -385,7 +385,7 @@ impl Core {
 
     fn candidate_feeds(&self) -> Option<(Feeds, Stage)> {
         let candidate = self.allocation.swaps.candidate.as_ref()?;
-        let fed = !candidate.swap.identity.is_native();
+        let fed = !candidate.swap.identity.is_fallback();
         fed.then_some((candidate.swap.feeds, candidate.stage))
     }
 
@@ -441,7 +441,7 @@ impl Core {
             guards: swap.guards,
             ..record
         });
-        let native = swap.identity.is_native();
+        let native = swap.identity.is_fallback();
         if native {
             self.allocation.loaded = None;
         } else {

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use proffer_core::Event;
 use proffer_model::Reason;
 use proffer_model::policy::{Changes, ChangesPart, Cycle};
-use proffer_plugin::PolicyHandle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::handle::{Input, LoopHandle};
+use crate::instance::Instance;
 use crate::policy_seat::{LoadedPolicy, fault};
 
 /// Cycles that a candidate may be behind the running policy. One that is further behind would not
@@ -35,19 +35,19 @@ struct Candidate {
 enum Feed {
     Changes(Vec<Changes>, Option<Cycle>),
     /// It takes the seat: whoever asks gets the instance as it is then.
-    HandOver(oneshot::Sender<Result<PolicyHandle, Reason>>),
+    HandOver(oneshot::Sender<Result<Instance, Reason>>),
 }
 
 /// A candidate on its way to the seat.
 #[derive(Debug)]
 pub(crate) struct Handover {
     pub(crate) policy: LoadedPolicy,
-    instance: oneshot::Receiver<Result<PolicyHandle, Reason>>,
+    instance: oneshot::Receiver<Result<Instance, Reason>>,
 }
 
 impl Handover {
     /// The instance, once it has taken in all that it was fed.
-    pub(crate) async fn instance(self) -> Result<PolicyHandle, Reason> {
+    pub(crate) async fn instance(self) -> Result<Instance, Reason> {
         let gone = |_| fault("the policy's task ended before it took the seat");
         self.instance.await.map_err(gone)?
     }
@@ -63,7 +63,7 @@ impl Candidates {
     }
 
     /// Keeps a configured instance until the core wants it; answers its number.
-    pub(crate) fn keep(&self, policy: LoadedPolicy, instance: PolicyHandle) -> u64 {
+    pub(crate) fn keep(&self, policy: LoadedPolicy, instance: Instance) -> u64 {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let (feeds, queue) = mpsc::channel(FEEDS_WAITING_MAX);
         // Ends when the candidate is handed over or forgotten.
@@ -119,7 +119,7 @@ impl Candidates {
 
 async fn feed(
     candidate: u64,
-    instance: PolicyHandle,
+    instance: Instance,
     mut queue: mpsc::Receiver<Feed>,
     handle: LoopHandle,
 ) {
@@ -143,8 +143,8 @@ async fn feed(
             None => instance.apply(changes).await.map(|()| None),
             Some(cycle) => {
                 let number = cycle.number;
-                let outcome = instance.cycle(changes, cycle).await;
-                outcome.result.map(|proposal| Some((number, proposal)))
+                let decided = instance.cycle(changes, cycle).await;
+                decided.map(|proposal| Some((number, proposal)))
             }
         };
         let event = match took {
@@ -155,8 +155,7 @@ async fn feed(
             },
             Ok(None) if whole => Event::CandidateReady { candidate },
             Ok(None) => continue,
-            Err(problem) => {
-                let fault = fault(problem.to_string());
+            Err(fault) => {
                 broken = Some(fault.clone());
                 Event::CandidateFailed { candidate, fault }
             }

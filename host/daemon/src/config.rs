@@ -5,6 +5,7 @@
 //! each of them, from a file, the environment or flags; [`HostConfig::check`] makes a configuration
 //! of them that is typed, complete and not looked up anywhere again.
 
+mod policy;
 mod settings;
 
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use proffer_record::RecordingLimits;
 use proffer_rpc::{ListenAddress, Protection};
 use proffer_store::etcd::EtcdAddress;
 
+pub use policy::{NATIVE_POLICY, PolicyChoice};
 pub use settings::{HOST_SETTINGS, Setting, default_of};
 
 /// How a host is to be. Checked.
@@ -76,23 +78,6 @@ pub enum StoreChoice {
         tls: Option<EtcdTlsFiles>,
     },
 }
-
-/// Which policy decides.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PolicyChoice {
-    /// The reference policy, compiled in.
-    Native,
-    /// A component.
-    Component {
-        /// Its file, as it was written: whoever starts a host puts a path in the place of a name.
-        file: PathBuf,
-        /// Its configuration.
-        config: String,
-    },
-}
-
-/// What the reference policy that is compiled in is called, beside nothing at all.
-pub const NATIVE_POLICY: &str = "native";
 
 /// A setting that makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -376,21 +361,6 @@ impl Checker<'_> {
         }
     }
 
-    fn policy(&mut self) -> PolicyChoice {
-        let file = (self.text)("host.policy");
-        let config = (self.text)("host.policy-config");
-        if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&config) {
-            self.reject("host.policy-config", format!("it is not JSON: {error}"));
-        }
-        if file.is_empty() || file == NATIVE_POLICY {
-            return PolicyChoice::Native;
-        }
-        PolicyChoice::Component {
-            file: file.into(),
-            config,
-        }
-    }
-
     fn core(&mut self) -> CoreConfig {
         let allocation = match (self.text)("host.allocation").as_str() {
             "interval" => Allocation::Interval(self.span("host.interval", INTERVAL_MIN)),
@@ -499,7 +469,15 @@ mod tests {
         let config = check(&[]).unwrap();
         assert_eq!(config.core, CoreConfig::default());
         assert_eq!(config.listen.address().to_string(), "127.0.0.1:5050");
-        assert_eq!(config.policy, PolicyChoice::Native);
+        let native = |config: &str| PolicyChoice::Native {
+            config: config.to_owned(),
+        };
+        assert_eq!(config.policy, native(""));
+        let given = r#"{"fair-exclude":["gpus"]}"#;
+        let config = check(&[("host.policy-config", given)]).unwrap();
+        assert_eq!(config.policy, native(given));
+        let wrong = check(&[("host.policy-config", r#"{"fair":1}"#)]).unwrap_err();
+        assert!(wrong[0].contains("there is no setting 'fair'"), "{wrong:?}");
         assert_eq!(
             HostConfig::loopback("data".into()).listen,
             ListenAddress::loopback()

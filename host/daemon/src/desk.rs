@@ -12,7 +12,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::handle::{Input, LoopHandle};
-use crate::policy_seat::{LoadedPolicy, Loader, PolicySeats, fault, spawn};
+use crate::instance::spawn;
+use crate::policy_seat::{LoadedPolicy, Loader, PolicySeats, fault};
 
 /// Events that may wait for whoever drives the desk.
 const EVENTS_WAITING_MAX: usize = 1_024;

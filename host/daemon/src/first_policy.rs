@@ -7,9 +7,10 @@ use proffer_model::policy::Feeds;
 use proffer_plugin::{Kind, PluginHost};
 use proffer_store::Components;
 
-use crate::config::PolicyChoice;
+use crate::config::{NATIVE_POLICY, PolicyChoice};
 use crate::host::{StartHostError, chain};
-use crate::policy_seat::{LoadedPolicy, Loader, spawn};
+use crate::instance::spawn;
+use crate::policy_seat::{LoadedPolicy, Loader};
 
 /// Who decides first: the policy that was put in last, or before any was the one of the settings.
 pub(crate) async fn first_policy(
@@ -19,7 +20,7 @@ pub(crate) async fn first_policy(
 ) -> (Option<LoadedPolicy>, Option<Event>) {
     let found = match core.policy_record() {
         None => settings.cloned(),
-        Some(record) if record.digest.is_empty() => None,
+        Some(record) if record.is_fallback() => None,
         Some(record) => match loader.load(record).await {
             Ok(found) => Some(found),
             Err(fault) => return (None, Some(Event::PolicyUnavailable { fault })),
@@ -43,8 +44,18 @@ pub(crate) async fn load_policy(
     components: &Components,
     choice: &PolicyChoice,
 ) -> Result<Option<(LoadedPolicy, Feeds)>, StartHostError> {
-    let PolicyChoice::Component { file, config } = choice else {
-        return Ok(None);
+    let (file, config) = match choice {
+        PolicyChoice::Native { config } if config.is_empty() => return Ok(None),
+        PolicyChoice::Native { config } => {
+            let policy = LoadedPolicy::native(config);
+            let spawned = spawn(plugins, &policy).await;
+            let (_, feeds) = spawned.map_err(|source| StartHostError::StartPolicy {
+                path: NATIVE_POLICY.into(),
+                source,
+            })?;
+            return Ok(Some((policy, feeds)));
+        }
+        PolicyChoice::Component { file, config } => (file, config),
     };
     let path = file.clone();
     let bytes = tokio::fs::read(file)

@@ -211,7 +211,8 @@ impl Host {
         let policy = load_policy(&plugins, &components, &config.policy).await?;
         let digest = policy
             .as_ref()
-            .map(|(policy, _)| policy.identity.digest.clone());
+            .map(|(policy, _)| policy.identity.digest.clone())
+            .filter(|digest| !digest.is_empty());
         let parts = Parts {
             _settings_policy: digest.map(|digest| components.pin(&digest)),
             config,

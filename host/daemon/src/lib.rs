@@ -17,6 +17,7 @@ mod handle;
 mod host;
 mod hosts;
 mod http;
+mod instance;
 mod metrics;
 mod operator;
 mod persister;

@@ -1,4 +1,4 @@
-//! Who decides: the loaded policy, a component on a thread of its own, and the native fallback.
+//! Who decides: the loaded policy, mostly a component on a thread of its own, and the native fallback.
 //!
 //! One task does what cycles need, in order. A policy that is about to be put in is fed by a task of
 //! its own ([`Candidates`]), so that its snapshot makes nobody wait.
@@ -11,14 +11,14 @@ use proffer_model::policy::{
     Changes, ChangesPart, Cycle, Feeds, Finding, Proposal, Question, Section,
 };
 use proffer_model::{Reason, Remedy};
-use proffer_plugin::{Kind, LoadedPlugin, PluginFault, PluginHost, PolicyHandle, PolicyLimits};
-use proffer_policy::{Drf, Policy};
+use proffer_plugin::{Kind, LoadedPlugin, PluginHost};
 use proffer_store::Components;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::candidate::{Candidates, Handover};
 use crate::handle::{Input, LoopHandle};
 use crate::host::chain;
+use crate::instance::{Instance, NativeInstance, spawn};
 use crate::tenants::Tenants;
 
 /// Work that may wait: the core has one cycle under way at a time, and seldom asks for more.
@@ -72,11 +72,19 @@ pub(crate) struct PolicySeats {
     handle: LoopHandle,
 }
 
-/// A policy component and its configuration.
+/// A policy and its configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct LoadedPolicy {
-    pub(crate) plugin: LoadedPlugin,
+    pub(crate) code: Code,
     pub(crate) identity: Arc<PolicyIdentity>,
+}
+
+/// What runs.
+#[derive(Clone, Debug)]
+pub(crate) enum Code {
+    Component(LoadedPlugin),
+    /// The native policy; without a configuration it needs no loading.
+    Native,
 }
 
 /// Loads policies that were put in before.
@@ -90,10 +98,10 @@ struct Seats {
     host: PluginHost,
     loaded: Option<LoadedPolicy>,
     /// None after a fault: the next snapshot goes to a new instance.
-    instance: Option<PolicyHandle>,
+    instance: Option<Instance>,
     /// Why there is no instance, if one was to take the seat.
     broken: Option<Reason>,
-    fallback: Drf,
+    fallback: NativeInstance,
     /// What the last policy that was asked said that a successor should know.
     carried: Vec<Section>,
     handle: LoopHandle,
@@ -114,7 +122,7 @@ impl PolicySeats {
             loaded,
             instance: None,
             broken: None,
-            fallback: Drf::default(),
+            fallback: NativeInstance::default(),
             carried,
             handle: handle.clone(),
         };
@@ -221,15 +229,15 @@ impl Loader {
         &self,
         record: &PolicyRecord,
     ) -> Result<(LoadedPolicy, Feeds), Reason> {
+        if record.digest.is_empty() {
+            let policy = LoadedPolicy::native(&record.config);
+            let spawned = spawn(&self.plugins, &policy).await;
+            let (_, feeds) = spawned.map_err(|refused| unfit(record, refused.to_string()))?;
+            return Ok((policy, feeds));
+        }
         let (components, digest) = (self.components.clone(), record.digest.clone());
         let read = tokio::task::spawn_blocking(move || components.get(&digest)).await;
-        let unfit = |text: String| {
-            let text = format!(
-                "{} {} cannot be loaded: {text}",
-                record.name, record.version
-            );
-            Reason::new("policy-unavailable", Remedy::Mend, text)
-        };
+        let unfit = |text: String| unfit(record, text);
         let bytes = match read {
             Ok(Ok(bytes)) => bytes,
             Ok(Err(error)) => return Err(unfit(chain(&error))),
@@ -245,7 +253,26 @@ impl Loader {
     }
 }
 
+fn unfit(record: &PolicyRecord, text: String) -> Reason {
+    let text = format!(
+        "{} {} cannot be loaded: {text}",
+        record.name, record.version
+    );
+    Reason::new("policy-unavailable", Remedy::Mend, text)
+}
+
 impl LoadedPolicy {
+    pub(crate) fn native(config: &str) -> Self {
+        let identity = PolicyIdentity {
+            config: config.to_owned(),
+            ..PolicyIdentity::native()
+        };
+        Self {
+            code: Code::Native,
+            identity: Arc::new(identity),
+        }
+    }
+
     pub(crate) fn new(plugin: LoadedPlugin, config: &str) -> Self {
         let identity = PolicyIdentity {
             name: plugin.name().to_owned(),
@@ -254,7 +281,7 @@ impl LoadedPolicy {
             config: config.to_owned(),
         };
         Self {
-            plugin,
+            code: Code::Component(plugin),
             identity: Arc::new(identity),
         }
     }
@@ -292,62 +319,47 @@ impl Seats {
     async fn decide(&mut self, ask: Ask) -> Result<Proposal, Reason> {
         match ask.seat {
             PolicySeat::Fallback => self.decide_natively(ask).await,
-            PolicySeat::Loaded => self.decide_in_component(ask).await,
+            PolicySeat::Loaded => self.decide_in_instance(ask).await,
         }
     }
 
-    /// On a thread of its own: a decision takes milliseconds, which the loop's messages would wait.
     async fn decide_natively(&mut self, ask: Ask) -> Result<Proposal, Reason> {
-        let begins = begins(&ask.changes);
-        let mut fallback = std::mem::take(&mut self.fallback);
-        let carried = self.carried.clone();
-        let decided = tokio::task::spawn_blocking(move || {
-            if begins {
-                fallback = Drf::default();
+        let Ask {
+            mut changes, cycle, ..
+        } = ask;
+        if begins(&changes) {
+            self.fallback = NativeInstance::default();
+            self.fallback.apply(std::mem::take(&mut changes)).await?;
+            if !self.carried.is_empty() {
+                self.fallback.adopt(self.carried.clone()).await?;
             }
-            for changes in &ask.changes {
-                fallback.apply(changes);
-            }
-            if begins && !carried.is_empty() {
-                // What it cannot read is a cold start.
-                let _cold = fallback.adopt(&carried).is_err();
-            }
-            let proposal = fallback.decide(&ask.cycle);
-            (fallback, proposal)
-        });
-        // What it knew is lost only with a bug of ours; the core then feeds a snapshot.
-        let (fallback, proposal) = decided.await.map_err(|bug| fault(bug.to_string()))?;
-        self.fallback = fallback;
-        Ok(proposal)
+        }
+        self.fallback.cycle(changes, cycle).await
     }
 
-    async fn decide_in_component(&mut self, ask: Ask) -> Result<Proposal, Reason> {
+    async fn decide_in_instance(&mut self, ask: Ask) -> Result<Proposal, Reason> {
         let Ask {
             mut changes, cycle, ..
         } = ask;
         if begins(&changes) {
             self.instance = None;
             let instance = self.new_instance().await?;
-            let applied = instance.apply(std::mem::take(&mut changes)).await;
-            applied.map_err(|problem| fault(problem.to_string()))?;
-            adopt(&instance, &self.carried).await?;
+            instance.apply(std::mem::take(&mut changes)).await?;
+            instance.adopt(&self.carried).await?;
             self.instance = Some(instance);
         }
         let Some(instance) = &self.instance else {
             let broken = self.broken.clone();
             return Err(broken.unwrap_or_else(|| fault("there is no instance of the policy")));
         };
-        let outcome = instance.cycle(changes, cycle).await;
-        match outcome.result {
-            Ok(proposal) => Ok(proposal),
-            Err(problem) => {
-                self.instance = None;
-                Err(fault(problem.to_string()))
-            }
+        let decided = instance.cycle(changes, cycle).await;
+        if decided.is_err() {
+            self.instance = None;
         }
+        decided
     }
 
-    async fn new_instance(&self) -> Result<PolicyHandle, Reason> {
+    async fn new_instance(&self) -> Result<Instance, Reason> {
         let Some(loaded) = &self.loaded else {
             return Err(fault("no policy is loaded"));
         };
@@ -368,7 +380,7 @@ impl Seats {
                 self.loaded = Some(handover.policy.clone());
                 match handover.instance().await {
                     Err(why) => self.broken = Some(why),
-                    Ok(instance) => match adopt(&instance, &self.carried).await {
+                    Ok(instance) => match instance.adopt(&self.carried).await {
                         Err(why) => self.broken = Some(why),
                         Ok(()) => self.instance = Some(instance),
                     },
@@ -383,12 +395,11 @@ impl Seats {
     async fn explain(&mut self, question: Question) -> Result<Vec<Finding>, Reason> {
         let Some(instance) = &self.instance else {
             // Whoever was asked last knows the cluster.
-            return Ok(self.fallback.explain(&question));
+            return self.fallback.explain(question).await;
         };
         match instance.explain(question).await {
             Ok(found) => Ok(found),
-            Err(problem) => {
-                let why = fault(problem.to_string());
+            Err(why) => {
                 // Its instance is gone: the next cycle says so.
                 self.broken = Some(why.clone());
                 self.instance = None;
@@ -402,14 +413,17 @@ impl Seats {
         let carried = match &self.instance {
             Some(instance) => match instance.carry().await {
                 Ok(sections) => sections,
-                Err(problem) => {
-                    tracing::warn!(%problem, "the policy does not say what a successor should know");
+                Err(why) => {
+                    tracing::warn!(
+                        why = why.text,
+                        "the policy does not say what a successor should know"
+                    );
                     return None;
                 }
             },
             // One that failed was asked before.
             None if self.loaded.is_some() => return None,
-            None => self.fallback.carry(),
+            None => self.fallback.carry().await.ok()?,
         };
         // What it does not know of stays for whoever does.
         let said = |section: &Section| carried.iter().any(|own| own.name == section.name);
@@ -421,37 +435,9 @@ impl Seats {
     }
 }
 
-/// A policy that does not want what is carried starts cold; one that traps on it has failed.
-pub(crate) async fn adopt(instance: &PolicyHandle, carried: &[Section]) -> Result<(), Reason> {
-    if carried.is_empty() {
-        return Ok(());
-    }
-    match instance.adopt(carried.to_vec()).await {
-        Ok(used) => {
-            tracing::debug!(
-                used = used.join(","),
-                "a policy went on with what was carried"
-            );
-            Ok(())
-        }
-        Err(PluginFault::Refused { .. }) => Ok(()),
-        Err(problem) => Err(fault(problem.to_string())),
-    }
-}
-
 fn begins(changes: &[Changes]) -> bool {
     let first = changes.first();
     first.is_some_and(|first| first.part != ChangesPart::Delta)
-}
-
-/// Makes and configures an instance.
-pub(crate) async fn spawn(
-    host: &PluginHost,
-    loaded: &LoadedPolicy,
-) -> Result<(PolicyHandle, Feeds), PluginFault> {
-    let limits = PolicyLimits::asked_by(loaded.plugin.manifest());
-    host.spawn_policy(loaded.plugin.clone(), limits, &loaded.identity.config)
-        .await
 }
 
 pub(crate) fn fault(text: impl Into<String>) -> Reason {

@@ -13,10 +13,10 @@ use proffer_model::RoleName;
 use proffer_model::fact::PolicyRecord;
 use proffer_model::policy::{Changes, Cycle, Filters, Proposal, Section};
 use proffer_plugin::PluginHost;
-use proffer_policy::{Drf, Policy};
 
 use crate::handle::{Input, LoopHandle};
-use crate::policy_seat::{LoadedPolicy, Loader, adopt, fault, spawn};
+use crate::instance::{NativeInstance, spawn};
+use crate::policy_seat::{LoadedPolicy, Loader, fault};
 
 /// Policies of roles by the number that the core knows them by. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -122,19 +122,18 @@ impl Tenant {
                 part.filters = Filters::default();
             }
         }
-        let applied = instance.apply(changes).await;
-        applied.map_err(|problem| fault(problem.to_string()))?;
+        instance.apply(changes).await?;
         let carried = self.carried().clone();
-        adopt(&instance, &carried).await?;
-        let outcome = instance.cycle(Vec::new(), cycle).await;
-        let proposal = outcome
-            .result
-            .map_err(|problem| fault(problem.to_string()))?;
+        instance.adopt(&carried).await?;
+        let proposal = instance.cycle(Vec::new(), cycle).await?;
         match instance.carry().await {
             Ok(sections) => *self.carried() = sections,
             // It has decided: what it should have said is the next one's loss.
-            Err(problem) => {
-                tracing::warn!(%problem, "a role's policy does not say what the next should know")
+            Err(why) => {
+                tracing::warn!(
+                    why = why.text,
+                    "a role's policy does not say what the next should know"
+                );
             }
         }
         Ok(proposal)
@@ -147,12 +146,6 @@ impl Tenant {
 
 /// The native policy, in place of one that failed or is not there yet.
 async fn natively(changes: Vec<Changes>, cycle: Cycle) -> Result<Proposal, Reason> {
-    let decided = tokio::task::spawn_blocking(move || {
-        let mut native = Drf::default();
-        for part in &changes {
-            native.apply(part);
-        }
-        native.decide(&cycle)
-    });
-    decided.await.map_err(|bug| fault(bug.to_string()))
+    let native = NativeInstance::default();
+    native.cycle(changes, cycle).await
 }

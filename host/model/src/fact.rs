@@ -157,6 +157,14 @@ pub struct PolicyRecord {
     pub before: Option<u64>,
 }
 
+impl PolicyRecord {
+    /// Whether it is the host's native policy without a configuration, which nobody has to load.
+    #[must_use]
+    pub fn is_fallback(&self) -> bool {
+        self.digest.is_empty() && self.config.is_empty()
+    }
+}
+
 /// Waits of demand that fits stay below this, or the policy is taken out again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WaitGuard {

@@ -8,6 +8,7 @@ use proffer_build::World;
 use proffer_daemon::config::TlsFiles;
 use proffer_daemon::{HostConfig, InvalidSetting};
 use proffer_rpc::{Tls, Token};
+use proffer_sim::workload::Native;
 use serde_json::json;
 
 use super::framework::read_component;
@@ -20,6 +21,8 @@ use crate::table::Columns;
 
 /// The setting that names the policy.
 const POLICY: &str = "host.policy";
+/// The setting that configures it.
+const POLICY_CONFIG: &str = "host.policy-config";
 
 pub(crate) fn check(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
     let mut wrong = Vec::new();
@@ -33,7 +36,8 @@ pub(crate) fn check(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
             let mut files = Vec::new();
             let tls = host.tls.as_ref();
             files.extend(tls.and_then(|tls| problem_of_tls(settings, tls)));
-            match shipped::of_settings(&host).and_then(|named| check_policy(settings, named)) {
+            let named = shipped::of_settings(&host);
+            match named.and_then(|named| check_policy(settings, &host, named)) {
                 Ok(resolved) => policy = Some(resolved),
                 Err(problem) => files.push(problem),
             }
@@ -98,12 +102,24 @@ fn problem_of_tls(settings: &Settings, files: &TlsFiles) -> Option<InvalidSettin
 }
 
 /// What decides, in words.
-fn check_policy(settings: &Settings, named: Option<Named>) -> Result<String, InvalidSetting> {
-    let wrong = |problem: String| InvalidSetting {
-        key: POLICY,
-        value: settings.text(POLICY),
+fn check_policy(
+    settings: &Settings,
+    host: &HostConfig,
+    named: Option<Named>,
+) -> Result<String, InvalidSetting> {
+    let invalid = |key: &'static str, problem: String| InvalidSetting {
+        key,
+        value: settings.text(key),
         problem,
     };
+    let wrong = |problem: String| invalid(POLICY, problem);
+    if let Some(Named::Shipped(name)) = &named
+        && Native::names().any(|native| native == name)
+    {
+        // The same source answers natively.
+        let configured = Native::named(name, &settings.text(POLICY_CONFIG));
+        configured.map_err(|error| invalid(POLICY_CONFIG, error.to_string()))?;
+    }
     if let Some(Named::File(file)) = &named {
         let read = read_component(file).and_then(|bytes| Ok(proffer_build::inspect(&bytes)?));
         let inspection = read.map_err(|error| wrong(format!("{error:#}")))?;
@@ -111,7 +127,7 @@ fn check_policy(settings: &Settings, named: Option<Named>) -> Result<String, Inv
             return Err(wrong(format!("it is a {}, not a policy", inspection.world)));
         }
     }
-    shipped::in_words(named.as_ref()).map_err(|error| wrong(format!("{error:#}")))
+    shipped::in_words(host, named.as_ref()).map_err(|error| wrong(format!("{error:#}")))
 }
 
 /// Two that would listen on one port of this machine, if both run here: so it must have been said of both.

@@ -106,7 +106,7 @@ pub(crate) fn with_component(
 }
 
 /// What `host.policy` stands for, in words.
-pub(crate) fn in_words(named: Option<&Named>) -> anyhow::Result<String> {
+pub(crate) fn in_words(host: &HostConfig, named: Option<&Named>) -> anyhow::Result<String> {
     Ok(match named {
         Some(Named::File(file)) => {
             let inspection = proffer_build::inspect(&read_component(file)?)?;
@@ -124,7 +124,12 @@ pub(crate) fn in_words(named: Option<&Named>) -> anyhow::Result<String> {
                 dir.display()
             )
         }
-        Some(Named::Native) | None => "the host's own drf policy".to_owned(),
+        Some(Named::Native) | None => match &host.policy {
+            PolicyChoice::Native { config } if !config.is_empty() => {
+                format!("the host's own drf policy, with {config}")
+            }
+            _ => "the host's own drf policy".to_owned(),
+        },
     })
 }
 

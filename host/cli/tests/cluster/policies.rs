@@ -155,7 +155,7 @@ fn a_swapped_policy_is_the_one_that_runs_after_a_restart_and_bad_ones_change_not
         (
             vec!["native", "--config", &refuse],
             USAGE,
-            "no configuration",
+            "configure returned an error",
         ),
         (vec![hostile, "--config", "no-such"], USAGE, "no-such"),
         (
@@ -188,6 +188,42 @@ fn a_swapped_policy_is_the_one_that_runs_after_a_restart_and_bad_ones_change_not
     let back = cluster.ask_json(&["policy", "rollback"]);
     assert_eq!(back["record"]["name"], "drf");
     assert_ne!(back["record"]["digest"], "");
+}
+
+#[test]
+fn the_native_policy_has_its_own_configuration_also_after_a_restart_and_a_rollback() {
+    let Some(guests) = guests() else { return };
+    let drf = guests["drf"].clone();
+    let mut cluster = Cluster::start(guests, 1);
+    cluster.run_framework();
+    let given = r#"{"fair-exclude":["mem"]}"#;
+    let config = cluster.config(given);
+    let is_ours = |shown: &Value| {
+        assert_eq!(
+            (&shown["name"], &shown["digest"], &shown["config"]),
+            (&"drf".into(), &"".into(), &given.into())
+        );
+        assert_eq!(shown["fallback"], false, "{shown:#}");
+    };
+    // It is compared beside the other like any policy that is configured.
+    let swap = ["policy", "swap", "native", "--config", &config];
+    let compared = cluster.ask(&[&swap[..], &["--shadow", "200ms"]].concat());
+    assert_eq!(compared.status, 0, "{}", compared.stderr);
+    is_ours(&cluster.policy());
+    let text = cluster.ask(&["policy", "show"]).stdout;
+    assert!(text.contains(&format!("config     {given}\n")), "{text}");
+    cluster.submit(64 * 1_024);
+    assert!(cluster.result() == cluster.expected, "another count");
+    is_ours(&cluster.policy());
+    cluster.host.as_mut().unwrap().kill_9();
+    cluster.start_host();
+    wait_for(|| cluster.policy()["fallback"] == false);
+    is_ours(&cluster.policy());
+    let swapped = cluster.ask(&["policy", "swap", drf.to_str().unwrap()]);
+    assert_eq!(swapped.status, 0, "{}", swapped.stderr);
+    let back = cluster.ask(&["policy", "rollback"]);
+    assert_eq!(back.status, 0, "{}", back.stderr);
+    is_ours(&cluster.policy());
 }
 
 #[test]

@@ -37,6 +37,13 @@ impl PolicyIdentity {
     pub fn is_native(&self) -> bool {
         self.digest.is_empty()
     }
+
+    /// Whether it is the host's own as it stands in for others: without a configuration. Nobody has to
+    /// load it.
+    #[must_use]
+    pub fn is_fallback(&self) -> bool {
+        self.is_native() && self.config.is_empty()
+    }
 }
 
 codec_struct!(PolicyIdentity {

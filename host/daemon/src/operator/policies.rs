@@ -15,7 +15,8 @@ use proffer_rpc::operator::{Answer, OperatorError, Paged};
 
 use super::{HostOperator, gone, refused, role_names};
 use crate::config::parse_span;
-use crate::policy_seat::{LoadedPolicy, spawn};
+use crate::instance::spawn;
+use crate::policy_seat::LoadedPolicy;
 
 /// A candidate takes its snapshot in and waits for the cycle under way; the operator's own patience
 /// (three minutes) shall not end before.
@@ -33,7 +34,7 @@ const OPERATOR: &str = "operator";
 
 /// What is to be put in.
 struct Next {
-    /// None: the native one.
+    /// None: the native one, without a configuration.
     policy: Option<LoadedPolicy>,
     by: String,
     why: String,
@@ -69,11 +70,8 @@ impl HostOperator {
         };
         // The pin is held until the core refers to it.
         let (policy, _pin) = if component.is_empty() {
-            if !config.is_empty() {
-                let text = "the native policy takes no configuration: swap to its component";
-                return Err(OperatorError::Invalid(text.to_owned()));
-            }
-            (None, None)
+            let configured = !config.is_empty();
+            (configured.then(|| LoadedPolicy::native(&config)), None)
         } else {
             let plugin = self.plugins.load(component.to_vec(), Kind::Policy).await;
             let plugin = plugin.map_err(|error| OperatorError::Invalid(error.to_string()))?;
@@ -130,7 +128,7 @@ impl HostOperator {
                 "there is no policy to go back to; see `proffer policy history`".to_owned(),
             ));
         };
-        let policy = if record.digest.is_empty() {
+        let policy = if record.is_fallback() {
             None
         } else {
             let loaded = self.loader().load(&record).await;

@@ -56,7 +56,7 @@ pub(in crate::operator) fn policy(core: &Core) -> rpc::Policy {
         _ => None,
     };
     rpc::Policy {
-        fallback: view.fallback && !identity.is_native(),
+        fallback: view.fallback && !identity.is_fallback(),
         name: identity.name,
         version: identity.version,
         digest: identity.digest,
