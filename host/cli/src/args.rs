@@ -258,6 +258,9 @@ pub(crate) struct RoleSet {
     /// Why, for `role show`
     #[arg(long, value_name = "TEXT", requires = "policy")]
     pub(crate) why: Option<String>,
+    /// Leave it out again if demand that it could serve waits longer, as in 'max-wait<10s' or 'p99-wait<5s'; may be repeated
+    #[arg(long, value_name = "GUARD", requires = "policy")]
+    pub(crate) guard: Vec<String>,
 }
 
 /// What of an agent is reserved, or let go.

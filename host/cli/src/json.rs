@@ -178,6 +178,8 @@ pub(crate) fn role(role: &Role) -> Value {
             "fallback": policy.fallback, "last_fault": policy.last_fault.as_ref().map(reason),
             "turns": policy.turns, "native_turns": policy.native_turns, "granted": policy.granted,
             "offers": policy.offers, "stale": policy.stale, "failures": policy.failures,
+            "guards": policy.guards, "waiting": policy.waiting,
+            "longest_wait_ms": policy.longest_wait.0, "p99_wait_ms": policy.p99_wait.0,
         })),
     })
 }

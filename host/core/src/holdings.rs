@@ -97,7 +97,7 @@ impl Core {
         let roles = &self.handles.roles;
         known.extend(roles.weighted().map(|(role, _)| role.clone()));
         known.extend(roles.with_quota().map(|(role, _)| role.clone()));
-        known.extend(self.tenants().map(|tenant| tenant.role));
+        known.extend(self.roles_with_policies().cloned());
         let ancestors: Vec<RoleName> = known
             .iter()
             .flat_map(|role| std::iter::successors(role.parent(), RoleName::parent))

@@ -31,7 +31,7 @@ const PROBATION_CYCLES: u32 = 1_000;
 pub(crate) const CONFIG_BYTES_MAX: usize = 64 * 1024;
 pub(crate) const WORDS_BYTES_MAX: usize = 1_024;
 /// There are two kinds.
-const GUARDS_MAX: usize = 8;
+pub(crate) const GUARDS_MAX: usize = 8;
 
 /// Policies that were put in, and the one that is being put in.
 #[derive(Debug, Default)]
@@ -210,7 +210,9 @@ impl Core {
             return refuse(code::LIMIT, Remedy::Retry, text);
         }
         if swap.trial.is_some() && swap.identity.is_fallback() {
-            let text = "the native policy is tried as its component, or with a configuration; give one".to_owned();
+            let text =
+                "the native policy is tried as its component, or with a configuration; give one"
+                    .to_owned();
             return refuse(code::INVALID, Remedy::Mend, text);
         }
         if let Some(trial) = &swap.trial {

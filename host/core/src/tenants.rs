@@ -11,12 +11,12 @@
 //! Each turn is an instance's whole life: a snapshot, what the instance before it carried, one decision.
 //! A policy that traps, overruns or proposes what it was not given loses the turn to the native policy,
 //! within the same subtree; it is tried again with rising intervals, and in the end left out until it is
-//! set anew. Nobody outside waits for a turn: what is kept for one is held in the ledger meanwhile.
+//! set anew, as is one that lets demand wait for longer than its guard says ([`crate::allocation`]). Nobody outside waits for a turn: what is kept for one is held in the ledger meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use proffer_codec::codec_struct;
-use proffer_model::fact::{Fact, PolicyCause, PolicyRecord};
+use proffer_model::fact::{Fact, PolicyCause, PolicyRecord, WaitGuard};
 use proffer_model::policy::{Cycle, Proposal};
 use proffer_model::{AgentId, OfferId, Reason, Remedy, RoleName, Timestamp, code};
 
@@ -29,6 +29,7 @@ use crate::book::Ending;
 use crate::config::backoff;
 use crate::event::{RolePolicy, Ticket};
 use crate::machine::Core;
+use crate::swap::GUARDS_MAX;
 
 /// Roles with a policy of their own: each keeps a compiled component and a turn's instance at a time.
 const TENANTS_MAX: usize = 64;
@@ -173,6 +174,47 @@ impl Core {
         })
     }
 
+    pub(crate) fn roles_with_policies(&self) -> impl Iterator<Item = &RoleName> {
+        self.allocation.tenants.all.keys()
+    }
+
+    /// Those that decide, and what takes them out.
+    pub(crate) fn tenants_guarded(&self) -> impl Iterator<Item = (&RoleName, &[WaitGuard])> {
+        let all = self.allocation.tenants.all.iter();
+        all.filter(|(_, tenant)| self.may_decide(tenant))
+            .map(|(role, tenant)| (role, tenant.record.guards.as_slice()))
+    }
+
+    /// Whether the role's own policy decides within, and not the native one.
+    pub(crate) fn own_decides(&self, role: &RoleName) -> bool {
+        let tenant = self.allocation.tenants.all.get(role);
+        tenant.is_some_and(|tenant| self.may_decide(tenant))
+    }
+
+    /// What was granted to subtrees whose policies have not given it on yet.
+    pub(crate) fn offers_with_tenants(&self) -> impl Iterator<Item = OfferId> {
+        self.allocation.tenants.all.values().flat_map(|tenant| {
+            let turn = tenant.turn.iter().flat_map(|turn| &turn.offers);
+            let turn = turn.map(|(offer, _)| *offer);
+            turn.chain(tenant.waiting.iter().copied())
+        })
+    }
+
+    /// The native policy decides within until the role's is set anew.
+    pub(crate) fn leave_tenant_out(&mut self, role: &RoleName, why: Reason) {
+        if let Some(tenant) = self.allocation.tenants.all.get_mut(role) {
+            tenant.left_out = Some(why.clone());
+        }
+        self.begin_tenant_waits_anew(role);
+        self.everything_wanted();
+        self.note_of_tenant(role, why);
+    }
+
+    fn note_of_tenant(&mut self, role: &RoleName, why: Reason) {
+        let text = format!("the policy of {role}: {}", why.text);
+        self.note(None, Reason { text, ..why });
+    }
+
     /// Whether the role of this name has a policy of its own.
     pub(crate) fn is_delegated(&self, name: &str) -> bool {
         let mut roles = self.allocation.tenants.all.keys();
@@ -209,11 +251,13 @@ impl Core {
             identity,
             by,
             why,
+            guards,
         } = set;
         let record = identity.map(|identity| {
             Box::new(PolicyRecord {
                 by,
                 why,
+                guards,
                 ..self.record(&identity, PolicyCause::Swapped, None)
             })
         });
@@ -258,6 +302,10 @@ impl Core {
                 format!("{TENANTS_MAX} roles have policies of their own, as many as are room");
             return refuse(code::LIMIT, Remedy::Mend, text);
         }
+        if set.guards.len() > GUARDS_MAX {
+            let text = format!("{} guards, and {GUARDS_MAX} are room", set.guards.len());
+            return refuse(code::LIMIT, Remedy::Mend, text);
+        }
         for (what, text, max) in [
             (
                 "configuration",
@@ -277,6 +325,7 @@ impl Core {
 
     /// Puts a role's policy in place, live and in recovery alike; none: it has none any more.
     pub(crate) fn put_role_policy(&mut self, role: &RoleName, record: Option<PolicyRecord>) {
+        self.begin_tenant_waits_anew(role);
         let before = self.allocation.tenants.all.remove(role);
         if let Some(before) = before {
             if let Some(tenant) = before.loaded {
@@ -451,8 +500,7 @@ impl Core {
         } else {
             tenant.retry_at = Some(now + backoff(tenant.failures));
         }
-        let text = format!("the policy of {role}: {}", fault.text);
-        self.note(None, Reason { text, ..fault });
+        self.note_of_tenant(role, fault);
     }
 
     fn take_turn(&mut self, number: u64) -> Option<(RoleName, Turn)> {

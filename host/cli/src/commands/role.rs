@@ -124,6 +124,15 @@ fn policy_text(policy: &RolePolicy) -> String {
         policy.failures,
         policy.native_turns,
     );
+    text.push_str(&format!(
+        "           {} demands wait that it could serve; the longest {}, p99 {}\n",
+        policy.waiting,
+        show::span(policy.longest_wait),
+        show::span(policy.p99_wait),
+    ));
+    for guard in &policy.guards {
+        text.push_str(&format!("           guard {}\n", printable(guard)));
+    }
     if policy.fallback {
         text.push_str("           the native policy decides within instead\n");
     }
@@ -196,6 +205,7 @@ async fn give_policy(
         config,
         by: principal(),
         why: set.why.clone().unwrap_or_default(),
+        guards: set.guard.clone(),
     };
     Ok(client.set_role_policy(set).await?)
 }

@@ -1,28 +1,33 @@
-//! How long demand that fits somewhere is left without an offer, whoever decides.
+//! How long demand that fits somewhere is left without an offer, and who left it.
 //!
 //! It is looked at between two cycles, at most once a second and so many agents at a time: a pool of
 //! thousands with little free is looked through over several seconds. A demand waits from the moment at
 //! which it was first seen to fit, under its role's limits, to its next offer; one that does not fit
-//! anywhere does not wait, nor do gangs: where one of them fits says little of all.
+//! anywhere does not wait, and a gang fits where all of it does.
+//!
+//! Of each wait that part is a tenant's in which the policy of its subtree had what would do and left it,
+//! or had not decided on it; the rest is the canary's within its domain, and elsewhere the policy's of the
+//! seat. Guards are held against each by itself.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proffer_codec::codec_struct;
 use proffer_model::fact::{GuardedWait, WaitGuard};
-use proffer_model::{AgentId, Duration, FrameworkId, Reason, Remedy, Resources, Timestamp};
+use proffer_model::{AgentId, Duration, Reason, Remedy, RoleName, Timestamp};
+
+mod fits;
 
 use super::judge::limits::QuotaLeft;
-use crate::agents::Agent;
-use crate::explain::missing;
 use crate::framework::StandingDemand;
-use crate::handles::ClientId;
 use crate::machine::Core;
+use fits::Found;
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration(1_000);
 /// Agents that one look takes in, at well under a microsecond each where nothing is free.
 const LOOKS_MAX: usize = 10_000;
-/// Demands that are followed at once: as many as a whole look could see.
+/// Demands that are followed at once, and the agents on which their gangs fit: as many as a whole look
+/// could see.
 const FOLLOWED_MAX: usize = 10_000;
 /// Waits that have ended, for percentiles.
 const ENDED_MAX: usize = 1_024;
@@ -33,10 +38,9 @@ const GUARD: &str = "guard";
 #[derive(Debug, Default)]
 pub(crate) struct Waits {
     followed: BTreeMap<u32, Wait>,
-    /// How long those waited that do not any more, oldest first; true: a canary decided for them.
-    ended: VecDeque<(Duration, bool)>,
-    /// Where the next look goes on: which demand, after which agent.
-    cursor: (u32, Option<AgentId>),
+    /// Those that have ended, oldest first.
+    ended: VecDeque<Waited>,
+    cursor: Cursor,
     looked_at: Timestamp,
 }
 
@@ -47,19 +51,64 @@ codec_struct!(Waits {
     looked_at
 });
 
+/// Where the next look goes on.
+#[derive(Debug, Default)]
+struct Cursor {
+    demand: u32,
+    /// Agents up to this one were looked at.
+    after: Option<AgentId>,
+    /// Of those, where part of the gang fits.
+    part: Vec<AgentId>,
+}
+
+codec_struct!(Cursor {
+    demand,
+    after,
+    part
+});
+
 #[derive(Debug)]
 struct Wait {
     /// Of the demand: its handle may come to mean another one.
     stands_since: Timestamp,
     since: Timestamp,
-    /// Where it was seen to fit; none: it fitted, and is looked for again.
-    agent: Option<AgentId>,
+    /// Where it was seen to fit; nowhere: it fitted, and is looked for again.
+    agents: Vec<AgentId>,
+    /// Something for it is with its subtree's policy.
+    kept: bool,
+    /// At the last look it was that policy's to serve it.
+    with_tenant: bool,
+    seen_at: Timestamp,
+    /// How long it was, up to the last look.
+    left: Duration,
 }
 
 codec_struct!(Wait {
     stands_since,
     since,
-    agent
+    agents,
+    kept,
+    with_tenant,
+    seen_at,
+    left
+});
+
+/// A wait and whose it is.
+#[derive(Debug)]
+struct Waited {
+    all: Duration,
+    /// The tenant's part.
+    left: Duration,
+    tenant: Option<RoleName>,
+    /// The rest is a canary's.
+    of_canary: bool,
+}
+
+codec_struct!(Waited {
+    all,
+    left,
+    tenant,
+    of_canary
 });
 
 /// How long demand that fits waits.
@@ -73,30 +122,85 @@ pub struct WaitView {
     pub p99: Duration,
 }
 
+impl Wait {
+    fn new(stands_since: Timestamp, now: Timestamp) -> Self {
+        Self {
+            stands_since,
+            since: now,
+            agents: Vec::new(),
+            kept: false,
+            with_tenant: false,
+            seen_at: now,
+            left: Duration::ZERO,
+        }
+    }
+
+    fn begin_anew(&mut self, now: Timestamp) {
+        self.since = now;
+        self.seen_at = now;
+        self.left = Duration::ZERO;
+    }
+
+    fn stands(&self) -> bool {
+        self.kept || !self.agents.is_empty()
+    }
+
+    /// The tenant's part of it.
+    fn left_by(&self, now: Timestamp) -> Duration {
+        let since_seen = match self.with_tenant {
+            true => now.since(self.seen_at),
+            false => Duration::ZERO,
+        };
+        Duration(self.left.0.saturating_add(since_seen.0))
+    }
+}
+
+impl Waited {
+    fn of_seat(&self) -> Option<Duration> {
+        (!self.of_canary).then(|| self.without_tenant())?
+    }
+
+    fn of_canary(&self) -> Option<Duration> {
+        self.of_canary.then(|| self.without_tenant())?
+    }
+
+    fn of_tenant(&self, role: &RoleName) -> Option<Duration> {
+        let own = self.tenant.as_ref() == Some(role);
+        (own && self.left > Duration::ZERO).then_some(self.left)
+    }
+
+    fn without_tenant(&self) -> Option<Duration> {
+        let rest = Duration(self.all.0.saturating_sub(self.left.0));
+        (rest > Duration::ZERO || self.left == Duration::ZERO).then_some(rest)
+    }
+}
+
 impl Core {
-    /// How long demand that fits waits.
+    /// How long demand that fits waits, whoever lets it.
     #[must_use]
     pub fn waits(&self) -> WaitView {
-        self.waits_of(|_| true)
+        self.waits_of(|waited| Some(waited.all))
     }
 
     /// Of demand for which a canary decides.
     pub(crate) fn waits_of_canary(&self) -> WaitView {
-        self.waits_of(|of_canary| of_canary)
+        self.waits_of(Waited::of_canary)
     }
 
-    fn waits_of(&self, counts: impl Fn(bool) -> bool) -> WaitView {
+    /// How long a role's own policy lets demand wait for which it was given something.
+    #[must_use]
+    pub fn waits_of_tenant(&self, role: &RoleName) -> WaitView {
+        self.waits_of(|waited| waited.of_tenant(role))
+    }
+
+    fn waits_of(&self, part: impl Fn(&Waited) -> Option<Duration>) -> WaitView {
         let waits = &self.allocation.waits;
-        let standing = waits
-            .followed
-            .iter()
-            .filter(|(handle, wait)| wait.agent.is_some() && counts(self.is_of_canary(**handle)));
+        let standing = waits.followed.iter().filter(|(_, wait)| wait.stands());
         let now: Vec<Duration> = standing
-            .map(|(_, wait)| self.now.since(wait.since))
+            .filter_map(|(handle, wait)| part(&self.waited(*handle, wait)))
             .collect();
-        let ended = waits.ended.iter().filter(|(_, of)| counts(*of));
-        let ended = ended.map(|(waited, _)| waited);
-        let mut all: Vec<Duration> = ended.chain(&now).copied().collect();
+        let ended = waits.ended.iter().filter_map(&part);
+        let mut all: Vec<Duration> = ended.chain(now.iter().copied()).collect();
         all.sort_unstable();
         let at = (all.len() * 99).div_ceil(100).saturating_sub(1);
         WaitView {
@@ -106,40 +210,70 @@ impl Core {
         }
     }
 
+    /// A wait as it would be if it ended now.
+    fn waited(&self, handle: u32, wait: &Wait) -> Waited {
+        let role = self.standing_demand(handle).map(|s| &s.demand.role);
+        let within = self.canary_domain().zip(role);
+        Waited {
+            all: self.now.since(wait.since),
+            left: wait.left_by(self.now),
+            tenant: role.and_then(|role| self.tenant_of(role)).cloned(),
+            of_canary: within.is_some_and(|(domain, role)| domain.holds(role)),
+        }
+    }
+
     /// Demand that was last seen to fit, and waits.
     pub(crate) fn demands_waiting(&self) -> impl Iterator<Item = u32> {
         let followed = self.allocation.waits.followed.iter();
-        followed.filter_map(|(handle, wait)| wait.agent.is_some().then_some(*handle))
+        followed.filter_map(|(handle, wait)| wait.stands().then_some(*handle))
     }
 
-    /// An offer was made for a demand.
+    /// An offer was made for a demand, or granted to its subtree.
     pub(super) fn demand_served(&mut self, handle: u32) {
+        let Some(wait) = self.allocation.waits.followed.get(&handle) else {
+            return;
+        };
+        let standing = self.standing_demand(handle);
+        if standing.is_some_and(|standing| self.is_for_tenant(&standing.demand.role)) {
+            // Nobody has it yet.
+            return;
+        }
+        let waited = self.waited(handle, wait);
         let now = self.now;
-        let of_canary = self.is_of_canary(handle);
         let waits = &mut self.allocation.waits;
         if let Some(wait) = waits.followed.get_mut(&handle) {
-            waits.ended.push_back((now.since(wait.since), of_canary));
-            wait.since = now;
+            wait.begin_anew(now);
+        }
+        // Several offers at once, as a gang's, end one wait.
+        if waited.all > Duration::ZERO {
+            waits.ended.push_back(waited);
             if waits.ended.len() > ENDED_MAX {
                 waits.ended.pop_front();
             }
         }
     }
 
-    fn is_of_canary(&self, handle: u32) -> bool {
-        let standing = self.standing_demand(handle);
-        let domain = self.canary_domain().zip(standing);
-        domain.is_some_and(|(domain, standing)| domain.holds(&standing.demand.role))
-    }
-
     /// Who decides within a canary's domain has changed: what waits there waits for another policy.
     pub(crate) fn begin_canary_waits_anew(&mut self) {
         let now = self.now;
-        let mut waits = std::mem::take(&mut self.allocation.waits);
+        let waits = &mut self.allocation.waits;
         for wait in waits.followed.values_mut() {
-            wait.since = now;
+            wait.begin_anew(now);
         }
         waits.ended.clear();
+    }
+
+    /// Another policy decides within a role's subtree.
+    pub(crate) fn begin_tenant_waits_anew(&mut self, role: &RoleName) {
+        let now = self.now;
+        let mut waits = std::mem::take(&mut self.allocation.waits);
+        let own = |waited: &Waited| waited.tenant.as_ref() == Some(role);
+        for (handle, wait) in &mut waits.followed {
+            if own(&self.waited(*handle, wait)) {
+                wait.begin_anew(now);
+            }
+        }
+        waits.ended.retain(|waited| !own(waited));
         self.allocation.waits = waits;
     }
 
@@ -164,144 +298,162 @@ impl Core {
 
     fn look(&self, waits: &mut Waits) {
         let quota = QuotaLeft::of(self);
+        let kept = self.demands_kept();
         let mut looks = LOOKS_MAX;
         waits.followed.retain(|handle, wait| {
             let standing = self.standing_demand(*handle);
             let stands = standing.is_some_and(|standing| standing.since == wait.stands_since);
-            stands && self.feed.wanting.contains(handle)
+            stands && (self.feed.wanting.contains(handle) || kept.contains(handle))
         });
         for (handle, wait) in &mut waits.followed {
-            let fits = wait.agent.is_some_and(|agent| {
-                looks = looks.saturating_sub(1);
-                self.demand_fits(*handle, agent, &quota)
-            });
-            if !fits {
-                wait.agent = None;
+            wait.left = wait.left_by(self.now);
+            wait.seen_at = self.now;
+            match self.find(*handle, wait.agents.iter().copied(), &mut looks, &quota) {
+                Found::There(agents) => wait.agents = agents,
+                Found::Nowhere => wait.agents.clear(),
+                Found::Unknown { .. } => {}
             }
         }
-        let (first, mut after) = waits.cursor;
+        let places = |wait: &Wait| wait.agents.len().max(1);
+        let mut room = FOLLOWED_MAX;
+        room = room.saturating_sub(waits.followed.values().map(places).sum());
+        for handle in &kept {
+            self.follow(waits, *handle, Vec::new(), &mut room);
+        }
+        for (handle, wait) in &mut waits.followed {
+            wait.kept = kept.contains(handle);
+        }
+        self.look_further(waits, (looks, room), &quota);
+        for (handle, wait) in &mut waits.followed {
+            wait.with_tenant = self.is_with_tenant(*handle, wait);
+        }
+    }
+
+    /// Looks for places where demand fits that is not known to fit anywhere.
+    fn look_further(
+        &self,
+        waits: &mut Waits,
+        (mut looks, mut room): (usize, usize),
+        quota: &QuotaLeft,
+    ) {
+        let Cursor {
+            demand: first,
+            mut after,
+            mut part,
+        } = std::mem::take(&mut waits.cursor);
         let wanting = &self.feed.wanting;
-        let rest: Vec<u32> = wanting
-            .range(first..)
-            .chain(wanting.range(..first))
-            .copied()
-            .collect();
-        for handle in rest {
-            let wait = waits.followed.get(&handle);
-            if wait.is_some_and(|wait| wait.agent.is_some())
-                || (wait.is_none() && waits.followed.len() >= FOLLOWED_MAX)
-            {
+        let rest = wanting.range(first..).chain(wanting.range(..first));
+        for handle in rest.copied() {
+            let (after, part) = match handle == first {
+                true => (after.take(), std::mem::take(&mut part)),
+                false => (None, Vec::new()),
+            };
+            let (known, kept) = match waits.followed.get(&handle) {
+                Some(wait) if !wait.agents.is_empty() => continue,
+                wait => (wait.is_some(), wait.is_some_and(|wait| wait.kept)),
+            };
+            if !known && room == 0 {
                 continue;
             }
-            let from = if handle == first { after.take() } else { None };
-            let from = from.map_or(AgentId(0), |last| AgentId(last.0.saturating_add(1)));
-            let mut found = None;
-            for id in self.agents.range(from..).map(|(id, _)| *id) {
-                if looks == 0 {
-                    break;
-                }
-                looks -= 1;
-                waits.cursor = (handle, Some(id));
-                if self.demand_fits(handle, id, &quota) {
-                    found = Some(id);
-                    break;
-                }
+            if looks == 0 {
+                let demand = handle;
+                waits.cursor = Cursor {
+                    demand,
+                    after,
+                    part,
+                };
+                return;
             }
-            match found {
-                Some(agent) => self.follow(waits, handle, agent),
+            let from = after.map_or(AgentId(0), |last| AgentId(last.0.saturating_add(1)));
+            let beyond = self.agents.range(from..).map(|(id, _)| *id);
+            match self.find(handle, part.into_iter().chain(beyond), &mut looks, quota) {
+                Found::There(agents) => self.follow(waits, handle, agents, &mut room),
                 // Only part of the pool was looked through: the next look goes on there.
-                None if looks == 0 => return,
-                None => {
+                Found::Unknown { after, part } => {
+                    waits.cursor = Cursor {
+                        demand: handle,
+                        after,
+                        part,
+                    };
+                    return;
+                }
+                Found::Nowhere if kept => {}
+                Found::Nowhere => {
                     waits.followed.remove(&handle);
                 }
             }
-            waits.cursor = (handle.saturating_add(1), None);
+            waits.cursor.demand = handle.saturating_add(1);
         }
     }
 
-    fn follow(&self, waits: &mut Waits, handle: u32, agent: AgentId) {
+    /// `room`: so many more agents can be looked at again each time.
+    fn follow(&self, waits: &mut Waits, handle: u32, agents: Vec<AgentId>, room: &mut usize) {
         let Some(standing) = self.standing_demand(handle) else {
             return;
         };
-        let wait = waits.followed.entry(handle).or_insert(Wait {
-            stands_since: standing.since,
-            since: self.now,
-            agent: None,
+        let held = usize::from(waits.followed.contains_key(&handle));
+        let Some(left) = room.checked_sub(agents.len().max(1) - held) else {
+            return;
+        };
+        *room = left;
+        let wait = waits.followed.entry(handle);
+        let wait = wait.or_insert_with(|| Wait::new(standing.since, self.now));
+        if !agents.is_empty() {
+            wait.agents = agents;
+        }
+    }
+
+    /// Demands for which something is with the policy of their subtree.
+    fn demands_kept(&self) -> BTreeSet<u32> {
+        let offers = self.offers_with_tenants();
+        let open = offers.filter_map(|offer| self.offers.get(&offer));
+        let demands = open.filter_map(|open| {
+            let fw = self.frameworks.get(&open.framework)?;
+            Some(fw.demands.get(&open.offer.demand)?.handle)
         });
-        wait.agent = Some(agent);
+        demands.collect()
     }
 
-    /// Whether an offer for it could be made there, were it its turn.
-    fn demand_fits(&self, handle: u32, id: AgentId, quota: &QuotaLeft) -> bool {
-        let Some((framework, _)) = self.feed.demand_owners.get(&handle) else {
+    /// Whether it is the policy of the demand's subtree that has what would do, or has just left it.
+    fn is_with_tenant(&self, handle: u32, wait: &Wait) -> bool {
+        let Some((framework, standing)) = self.demand_of(handle) else {
             return false;
         };
-        let (Some(standing), Some(agent)) = (self.standing_demand(handle), self.agents.get(&id))
-        else {
-            return false;
+        let role = &standing.demand.role;
+        let decides = self
+            .tenant_of(role)
+            .is_some_and(|own| self.own_decides(own));
+        let client = self.handles.find_client(framework, role);
+        let left = |agent: &AgentId| {
+            let mut filters = client.into_iter().flat_map(|c| self.filters.of(*agent, c));
+            filters.any(|filter| filter.passed_over)
         };
-        let Some(client) = self.handles.find_client(*framework, &standing.demand.role) else {
-            return false;
-        };
-        let wanted = &standing.demand;
-        let bound = wanted.per_agent > 0 && self.has_offer_of(agent, *framework, &wanted.key);
-        let elsewhere = !wanted.near.is_empty() && self.now < standing.since + wanted.near_for;
-        if wanted.gang > 1 || bound || elsewhere {
-            return false;
-        }
-        let takes_gpus = self
-            .frameworks
-            .get(framework)
-            .is_some_and(|fw| fw.record.gpus);
-        let free = agent.account.free();
-        !free.is_empty()
-            && self.is_offered(id, agent)
-            && (takes_gpus || !self.config.gpu_guard || !agent.has_gpus())
-            && self.has_room(standing, client, free)
-            && standing.constraints.admit(&agent.record.info)
-            && self.out_of_bounds(client, &agent.record.info).is_none()
-            && !self.is_refused(id, client, free)
-            && quota
-                .over(self, client, &self.one_unit_of(standing, free))
-                .is_none()
+        decides && (wait.kept || wait.agents.iter().any(left))
     }
 
-    fn has_offer_of(&self, agent: &Agent, framework: FrameworkId, key: &str) -> bool {
-        agent.offers.iter().any(|id| {
-            self.offers
-                .get(id)
-                .is_some_and(|open| open.framework == framework && open.offer.demand == key)
-        })
-    }
-
-    fn has_room(&self, standing: &StandingDemand, client: ClientId, free: &Resources) -> bool {
-        let shape = &standing.demand.shape;
-        if shape.is_anything() {
-            return self.reaches_minimum(client, free);
-        }
-        let may = free.only(|terms| self.may_have(client, terms));
-        missing(shape, &may.total()).is_empty()
-    }
-
-    /// What one unit takes of the limits of its role.
-    fn one_unit_of(&self, standing: &StandingDemand, free: &Resources) -> Resources {
-        if standing.demand.shape.is_anything() {
-            return free.clone();
-        }
-        standing.demand.shape.resources.clone()
+    fn demand_of(&self, handle: u32) -> Option<(proffer_model::FrameworkId, &StandingDemand)> {
+        let (framework, _) = self.feed.demand_owners.get(&handle)?;
+        Some((*framework, self.standing_demand(handle)?))
     }
 
     /// A policy that lets demand wait for longer than an operator bears gives its seat back. A canary
-    /// answers for its own roles, and the other policy for the rest.
+    /// answers for its own roles, a role's own policy for what it left, and the seat's for the rest.
     fn check_guards(&mut self) {
         if let Some(canary) = self.policy_canary()
             && let Some(why) = breach(&canary.guards, &canary.waits)
         {
             self.end_canary(why);
         }
+        let breached = self.tenants_guarded().filter_map(|(role, guards)| {
+            let why = breach(guards, &self.waits_of_tenant(role))?;
+            Some((role.clone(), why))
+        });
+        for (role, why) in breached.collect::<Vec<_>>() {
+            self.leave_tenant_out(&role, why);
+        }
         let guards = self.policy_record();
         let guards = guards.map_or(&[][..], |record| record.guards.as_slice());
-        if let Some(why) = breach(guards, &self.waits_of(|of_canary| !of_canary)) {
+        if let Some(why) = breach(guards, &self.waits_of(Waited::of_seat)) {
             self.guard_breached(why);
         }
     }

@@ -140,11 +140,14 @@ pub struct RolePolicy {
     pub by: String,
     /// What they say; may be empty.
     pub why: String,
+    /// What leaves it out again.
+    pub guards: Vec<WaitGuard>,
 }
 
 codec_struct!(RolePolicy {
     tenant,
     identity,
     by,
-    why
+    why,
+    guards
 });

@@ -21,4 +21,5 @@ mod swaps;
 mod tasks;
 mod tenants;
 mod upgrades;
+mod waiting;
 mod words;

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use proffer_core::{Event, PolicyIdentity, PolicySwap, Reply, SwapTrial, Ticket};
-use proffer_model::fact::{Fact, GuardedWait, PolicyCause, WaitGuard};
+use proffer_model::fact::{Fact, PolicyCause};
 use proffer_model::policy::{Changes, ChangesPart, Proposal, Section};
 use proffer_model::{Duration, Reason, Remedy};
 use proffer_policy::{Drf, Policy};
 
 use super::cluster::{ALL_FEEDS, Cluster, Decider};
-use super::words::{decline, want, want_anything};
+use super::words::{decline, want_anything};
 
 pub(super) fn drf() -> Decider {
     let mut drf = Drf::default();
@@ -55,7 +55,7 @@ fn pool() -> Cluster {
 }
 
 /// The pool with the policy `first` in the seat, whose cycles are answered at once.
-fn run_by_first() -> Cluster {
+pub(super) fn run_by_first() -> Cluster {
     let mut cluster = pool();
     cluster.loaded = drf();
     cluster.event(Event::PolicyLoaded {
@@ -509,52 +509,4 @@ fn a_policy_that_decides_the_same_is_seen_to() {
     let ticket = Ticket(cluster.tickets);
     cluster.event(Event::SwapCancelAsked { ticket });
     assert!(matches!(cluster.replies[&ticket], Reply::Refused(_)));
-}
-
-#[test]
-fn demand_that_fits_and_gets_nothing_is_seen_to_wait_and_a_guard_takes_the_policy_out() {
-    let guard = |wait| WaitGuard {
-        wait,
-        below: Duration(5_000),
-    };
-    for wait in [GuardedWait::Longest, GuardedWait::P99] {
-        let mut cluster = run_by_first();
-        let swap = PolicySwap {
-            guards: vec![guard(wait)],
-            ..swap_to("second")
-        };
-        let miser = Decider::Script(Box::new(|_, _| Ok(Proposal::default())));
-        cluster.swap(swap, miser);
-        assert_eq!(cluster.core.waits().waiting, 0, "all is on offer");
-        cluster.agent("b1", "cpus:1;mem:10");
-        cluster.advance(2_000);
-        cluster.agent("b2", "cpus:1;mem:10");
-        let waits = cluster.core.waits();
-        assert_eq!(waits.waiting, 1, "{waits:?}");
-        assert_eq!(cluster.decides(), "second");
-        cluster.advance(20_000);
-        assert_eq!(cluster.decides(), "native", "{:?}", cluster.core.waits());
-        let history = cluster.history();
-        assert!(history[2].contains("-wait<5s' is breached"), "{history:?}");
-        assert_eq!(cluster.lifecycle.last().unwrap(), "load sha256:first");
-        // The fallback has served it at once.
-        assert_eq!(cluster.offers().len(), 5);
-        assert_eq!(cluster.core.waits().longest, Duration::ZERO);
-    }
-}
-
-#[test]
-fn demand_that_fits_nowhere_does_not_wait() {
-    let mut cluster = run_by_first();
-    cluster.framework("g", "*");
-    cluster.command("g", vec![want("cpus:64;mem:1", 1)]);
-    let ids = cluster.offer_ids();
-    // What a framework refuses it does not wait for either.
-    cluster.answer("f", vec![decline(&ids, 3_600_000)]);
-    cluster.advance(30_000);
-    let waits = cluster.core.waits();
-    assert_eq!((waits.waiting, waits.longest), (0, Duration::ZERO));
-    cluster.agent("big", "cpus:64;mem:100");
-    cluster.advance(2_000);
-    assert_eq!(cluster.offers().len(), 1);
 }

@@ -1,8 +1,9 @@
 //! Roles with policies of their own: what they see, what they share, and what their faults cost whom.
 
 use proffer_core::{Event, Reply, RolePolicy, TenantView, Ticket};
+use proffer_model::fact::{GuardedWait, WaitGuard};
 use proffer_model::policy::{Changes, NONE, Piece, Proposal, TERMS_PLAIN, kind};
-use proffer_model::{Amount, Reason, RoleName};
+use proffer_model::{Amount, Duration, Reason, RoleName};
 
 use super::cluster::{ALL_FEEDS, Cluster, Decider};
 use super::swaps::{drf, fault, identity};
@@ -19,6 +20,16 @@ fn role(name: &str) -> RoleName {
 
 impl Cluster {
     fn role_policy(&mut self, name: &str, tenant: u64, policy: Option<&str>) -> Reply {
+        self.role_policy_guarded(name, tenant, policy, Vec::new())
+    }
+
+    fn role_policy_guarded(
+        &mut self,
+        name: &str,
+        tenant: u64,
+        policy: Option<&str>,
+        guards: Vec<WaitGuard>,
+    ) -> Reply {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
         let set = Box::new(RolePolicy {
@@ -26,6 +37,7 @@ impl Cluster {
             identity: policy.map(identity),
             by: "ann".to_owned(),
             why: "ours".to_owned(),
+            guards,
         });
         self.event(Event::RolePolicyAsked {
             ticket,
@@ -452,4 +464,72 @@ fn a_policy_may_be_set_for_a_role_that_nobody_has_used_and_decides_when_somebody
     assert!(cluster.cpus("w") > 0);
     let tenant = cluster.tenant_of_eng();
     assert_eq!((tenant.tally.failures, tenant.tally.offers), (0, 1));
+}
+
+/// It leaves what its clients could use, time and again: that is its own doing, and not the seat's.
+#[test]
+fn a_tenant_that_starves_its_clients_breaches_its_guard_and_the_seat_does_not() {
+    for wait in [GuardedWait::Longest, GuardedWait::P99] {
+        let guard = |below| WaitGuard {
+            wait,
+            below: Duration(below),
+        };
+        let rest = || Decider::Script(Box::new(|_, _| Ok(Proposal::default())));
+        let mut cluster = pool(rest());
+        let guarded = proffer_core::PolicySwap {
+            guards: vec![guard(4_000)],
+            ..super::swaps::swap_to("guarded")
+        };
+        cluster.swap(guarded, drf());
+        cluster.tenant = rest();
+        // y is content with two agents, and the rest is the subtree's for the taking.
+        cluster.command("y", vec![want_as("d", "ops", "cpus:1;mem:10", 8, |_| {})]);
+        cluster.remove("z");
+        let set = cluster.role_policy_guarded("eng", 2, Some("miser"), vec![guard(8_000)]);
+        assert_eq!(set, Reply::Done);
+        let mut cluster = with_agents(cluster);
+        cluster.advance(6_000);
+        let waits = cluster.core.waits_of_tenant(&role("eng"));
+        assert_eq!(waits.waiting, 1, "{waits:?}");
+        assert!(waits.longest >= Duration(4_000), "{waits:?}");
+        assert_eq!(cluster.core.waits().longest, waits.longest);
+        assert!(!cluster.tenant_of_eng().fallback);
+        cluster.advance(12_000);
+        let tenant = cluster.tenant_of_eng();
+        let why = tenant.left_out.expect("it is left out").text;
+        assert!(why.contains("-wait<8s' is breached"), "{why}");
+        assert_eq!(tenant.tally.failures, 0, "it has not failed");
+        assert_eq!(cluster.decides(), "guarded", "the seat did what it could");
+        // The native policy serves them within.
+        assert_eq!((cluster.cpus("x"), cluster.cpus("y")), (8, 8));
+        assert_eq!(cluster.core.waits_of_tenant(&role("eng")).waiting, 0);
+        // One that is set anew is judged by its own.
+        cluster.tenant = all_to(X);
+        assert_eq!(cluster.role_policy("eng", 3, Some("ours")), Reply::Done);
+        assert!(!cluster.tenant_of_eng().fallback);
+    }
+}
+
+#[test]
+fn a_seat_that_grants_a_subtree_nothing_cannot_blame_its_policy() {
+    let mut cluster = pool(all_to(X));
+    let guarded = proffer_core::PolicySwap {
+        guards: vec![WaitGuard {
+            wait: GuardedWait::Longest,
+            below: Duration(15_000),
+        }],
+        ..super::swaps::swap_to("second")
+    };
+    let miser = Decider::Script(Box::new(|_, _| Ok(Proposal::default())));
+    cluster.swap(guarded, miser);
+    assert_eq!(cluster.decides(), "second");
+    let mut cluster = with_agents(cluster);
+    // A look comes with a cycle, and a cycle with a sweep.
+    cluster.advance(21_000);
+    assert!(cluster.core.waits().longest >= Duration(5_000));
+    let own = cluster.core.waits_of_tenant(&role("eng"));
+    assert_eq!((own.waiting, own.longest), (0, Duration::ZERO));
+    cluster.advance(30_000);
+    assert_ne!(cluster.decides(), "second");
+    assert!(!cluster.tenant_of_eng().fallback);
 }

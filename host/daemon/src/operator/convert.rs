@@ -357,7 +357,9 @@ pub(super) fn roles(core: &Core, page: &Page, after: Option<&str>) -> Paged<rpc:
                 }
             }
             rpc::Role {
-                policy: tenants.remove(&view.name).map(policies::tenant),
+                policy: tenants
+                    .remove(&view.name)
+                    .map(|tenant| policies::tenant(core, tenant)),
                 name: view.name,
                 weight: view.weight,
                 frameworks,

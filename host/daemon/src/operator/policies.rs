@@ -206,7 +206,10 @@ impl HostOperator {
             config,
             by,
             why,
+            guards,
         } = set;
+        let guards = guards.iter().map(|text| guard(text));
+        let guards = guards.collect::<Answer<Vec<WaitGuard>>>()?;
         // The pin is held until the core refers to it.
         let (tenant, identity, _pin) = if component.is_empty() {
             (0, None, None)
@@ -225,6 +228,7 @@ impl HostOperator {
             identity,
             by: named(by),
             why,
+            guards,
         });
         let asked = self.done(|ticket| Event::RolePolicyAsked {
             ticket,

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use proffer_model::{
-    AgentId, AgentInfo, Amount, Bundle, KindQuota, OfferId, Reason, Resources, RoleName, Timestamp,
+    AgentId, AgentInfo, Amount, Bundle, Duration, KindQuota, OfferId, Reason, Resources, RoleName,
+    Timestamp,
 };
 
 use super::Page;
@@ -219,6 +220,14 @@ pub struct RolePolicy {
     pub stale: u64,
     /// How often it failed.
     pub failures: u64,
+    /// What leaves it out again, as in `max-wait<10s`.
+    pub guards: Vec<String>,
+    /// Demands for which it was given something, and which it leaves without an offer.
+    pub waiting: u32,
+    /// The longest of them, so long.
+    pub longest_wait: Duration,
+    /// All but one in a hundred, the last ones included.
+    pub p99_wait: Duration,
 }
 
 /// Gives a role a policy of its own.
@@ -234,6 +243,8 @@ pub struct SetRolePolicy {
     pub by: String,
     /// What they say; may be empty.
     pub why: String,
+    /// What leaves it out again, as in `max-wait<10s`.
+    pub guards: Vec<String>,
 }
 
 /// Sets a role's quota: the whole of it.

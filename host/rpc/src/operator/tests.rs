@@ -218,6 +218,7 @@ async fn every_single_answer_crosses_whole() {
         config: "{}".into(),
         by: "ann".into(),
         why: "ours".into(),
+        guards: vec!["max-wait<10s".into()],
     };
     client.set_role_policy(policy.clone()).await.unwrap();
     assert_eq!(run.asked(), format!("{policy:?}"));

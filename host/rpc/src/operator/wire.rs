@@ -223,9 +223,9 @@ message! {
     Role = Role { name, weight, frameworks, share_milli, quotas, policy } required { used, reserved };
     RolePolicy = RolePolicy {
         name, version, digest, config, by, at, why, fallback, last_fault, turns, native_turns,
-        granted, offers, stale, failures
+        granted, offers, stale, failures, guards, waiting, longest_wait, p99_wait
     };
-    SetRolePolicy = SetRolePolicyRequest { name, component, config, by, why };
+    SetRolePolicy = SetRolePolicyRequest { name, component, config, by, why, guards };
     SetQuota = SetQuotaRequest { name, quotas, force, weight };
     Reserve = ReserveRequest { agent, unreserve } required { resources };
     SetRole = SetRoleRequest { name, weight };

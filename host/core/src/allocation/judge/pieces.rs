@@ -88,7 +88,7 @@ pub(super) fn has_counted(what: &Resources) -> bool {
 }
 
 /// How many units of a shape are in these resources.
-pub(super) fn units_of(shape: &Shape, what: &Resources) -> u32 {
+pub(in crate::allocation) fn units_of(shape: &Shape, what: &Resources) -> u32 {
     if shape.is_anything() {
         return 1;
     }

@@ -9,7 +9,8 @@ use proffer_rpc::operator as rpc;
 
 use super::count;
 
-pub(super) fn tenant(view: TenantView) -> rpc::RolePolicy {
+pub(super) fn tenant(core: &Core, view: TenantView) -> rpc::RolePolicy {
+    let waits = core.waits_of_tenant(&view.role);
     let TenantView {
         role: _,
         record,
@@ -34,6 +35,10 @@ pub(super) fn tenant(view: TenantView) -> rpc::RolePolicy {
         offers: tally.offers,
         stale: tally.stale,
         failures: tally.failures,
+        guards: record.guards.iter().map(ToString::to_string).collect(),
+        waiting: count(waits.waiting),
+        longest_wait: waits.longest,
+        p99_wait: waits.p99,
     }
 }
 

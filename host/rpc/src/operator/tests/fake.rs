@@ -186,6 +186,10 @@ pub(super) fn role() -> Role {
             offers: 44,
             stale: 45,
             failures: 46,
+            guards: vec!["max-wait<10s".into()],
+            waiting: 47,
+            longest_wait: Duration(48),
+            p99_wait: Duration(49),
         }),
     }
 }
