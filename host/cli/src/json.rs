@@ -244,6 +244,7 @@ pub(crate) fn explanation(explanation: &Explanation) -> Value {
         json!({
             "subject": row.subject, "why": reason(&row.why), "agents": row.agents,
             "sample": row.sample.map(|agent| agent.to_string()), "short": resources(&row.short),
+            "policy": row.policy,
         })
     });
     json!({ "sentences": explanation.sentences, "reasons": reasons })

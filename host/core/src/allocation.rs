@@ -300,7 +300,7 @@ impl Core {
     }
 
     /// Who decides now.
-    fn who_decides(&self) -> PolicySeat {
+    pub(crate) fn who_decides(&self) -> PolicySeat {
         match &self.allocation.loaded {
             Some(loaded)
                 if loaded.left_out.is_none() && loaded.retry_at.is_none_or(|at| at <= self.now) =>

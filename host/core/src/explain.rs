@@ -26,6 +26,8 @@ pub struct AgentReason {
     pub sample: Option<AgentId>,
     /// What is missing there.
     pub short: Resources,
+    /// The policy that says so: name and version. Empty: the host.
+    pub policy: String,
 }
 
 /// A demand and why it is not met.
@@ -132,21 +134,9 @@ impl Core {
     /// Who decides for these roles, in words: name and version.
     #[must_use]
     pub fn policy_name_for(&self, roles: &[RoleName]) -> String {
-        let mut text = self.seats_name_for(roles);
-        for tenant in self.tenants() {
-            let own = |role: &RoleName| self.tenant_of(role) == Some(&tenant.role);
-            if !roles.iter().any(own) {
-                continue;
-            }
-            let (name, version) = (&tenant.record.name, &tenant.record.version);
-            let instead = if tenant.fallback {
-                "native fallback for "
-            } else {
-                ""
-            };
-            text = format!("{text}; {instead}{name} {version} within {}", tenant.role);
-        }
-        text
+        let seat = std::iter::once(self.seats_name_for(roles));
+        let all: Vec<String> = seat.chain(self.tenants_in_words(roles)).collect();
+        all.join("; ")
     }
 
     fn seats_name_for(&self, roles: &[RoleName]) -> String {
@@ -194,6 +184,7 @@ impl Core {
                         agents: 0,
                         sample: Some(*id),
                         short,
+                        policy: String::new(),
                     });
                 entry.agents += 1;
             }
@@ -267,11 +258,13 @@ impl Core {
         if let Some(filter) = self.filter_against(id, client, free) {
             let wait = filter.until.since(self.now);
             if filter.passed_over {
+                let decides = self.policy_name_for(std::slice::from_ref(role));
                 let text = format!(
-                    "the policy that decides for {role} left {} of {id}, which goes to others for {wait} more",
+                    "the policy that decides for {role} ({decides}) left {} of {id}, which goes to others for \
+                     {wait} more",
                     filter.refused
                 );
-                return reason(code::FILTERED, text);
+                return reason(code::PASSED_OVER, text);
             }
             return reason(
                 code::FILTERED,

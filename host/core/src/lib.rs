@@ -93,7 +93,7 @@ pub use operators::weight_is_valid;
 #[cfg(feature = "planted")]
 pub use planted::Planted;
 pub use presence::GoneView;
-pub use questions::DemandQuestion;
+pub use questions::{Asked, DemandFindings, DemandQuestion};
 pub use reclaims::{ReclaimSum, ReclaimSums, WouldTake, reclaims_in_words};
 pub use recovery::{RecoverError, Replica};
 pub use release::{Left, LeftBehind};

@@ -191,6 +191,30 @@ impl Core {
         tenant.is_some_and(|tenant| self.may_decide(tenant))
     }
 
+    /// The policy of the subtree in which a role is, if it decides there: its number, name and version.
+    pub(crate) fn tenant_to_ask(&self, role: &RoleName) -> Option<(u64, String)> {
+        let own = self.tenant_of(role)?;
+        let tenant = self.allocation.tenants.all.get(own)?;
+        let number = tenant.loaded.filter(|_| self.may_decide(tenant))?;
+        let PolicyRecord { name, version, .. } = &tenant.record;
+        Some((number, format!("{name} {version}")))
+    }
+
+    /// Roles' own policies that decide for any of these roles.
+    pub(crate) fn tenants_in_words(&self, roles: &[RoleName]) -> Vec<String> {
+        let all = self.allocation.tenants.all.iter();
+        let decides = |own: &RoleName| roles.iter().any(|role| self.tenant_of(role) == Some(own));
+        let words = all.filter(|(own, _)| decides(own)).map(|(own, tenant)| {
+            let PolicyRecord { name, version, .. } = &tenant.record;
+            let instead = match self.may_decide(tenant) {
+                true => "",
+                false => "native fallback for ",
+            };
+            format!("{instead}{name} {version} within {own}")
+        });
+        words.collect()
+    }
+
     /// What was granted to subtrees whose policies have not given it on yet.
     pub(crate) fn offers_with_tenants(&self) -> impl Iterator<Item = OfferId> {
         self.allocation.tenants.all.values().flat_map(|tenant| {

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use proffer_core::Event;
 use proffer_model::Reason;
-use proffer_model::policy::{Changes, ChangesPart, Cycle};
+use proffer_model::policy::{Changes, ChangesPart, Cycle, Question};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::handle::{Input, LoopHandle};
 use crate::instance::Instance;
-use crate::policy_seat::{LoadedPolicy, fault};
+use crate::policy_seat::{Answer, LoadedPolicy, fault};
 
 /// Cycles that a candidate may be behind the running policy. One that is further behind would not
 /// keep up in the seat either.
@@ -34,6 +34,8 @@ struct Candidate {
 #[derive(Debug)]
 enum Feed {
     Changes(Vec<Changes>, Option<Cycle>),
+    /// Why it does not grant something.
+    Explain(Question, Answer),
     /// It takes the seat: whoever asks gets the instance as it is then.
     HandOver(oneshot::Sender<Result<Instance, Reason>>),
 }
@@ -88,6 +90,15 @@ impl Candidates {
         }
     }
 
+    /// Asks one that decides for some why it does not grant something. One that is far behind, or gone, is
+    /// not asked, which whoever waits sees.
+    pub(crate) fn explain(&self, number: u64, question: Question, answer: Answer) {
+        if let Some(candidate) = self.lock().get(&number) {
+            let sent = candidate.feeds.try_send(Feed::Explain(question, answer));
+            tracing::debug!(sent = sent.is_ok(), "a canary is asked why");
+        }
+    }
+
     /// None: the host's own, or one that is gone; then its policy is not known either.
     pub(crate) fn hand_over(&self, number: u64) -> Option<Handover> {
         let candidate = self.lock().remove(&number)?;
@@ -127,6 +138,23 @@ async fn feed(
     while let Some(feed) = queue.recv().await {
         let (changes, cycle) = match feed {
             Feed::Changes(changes, cycle) => (changes, cycle),
+            Feed::Explain(question, answer) => {
+                let found = match &broken {
+                    Some(why) => Err(why.clone()),
+                    None => instance.explain(question).await,
+                };
+                let failed = found.as_ref().err().filter(|_| broken.is_none()).cloned();
+                // Whoever asked does not wait any more.
+                let _gone = answer.send(found).is_err();
+                if let Some(fault) = failed {
+                    broken = Some(fault.clone());
+                    let failed = Event::CandidateFailed { candidate, fault };
+                    if handle.send(Input::Event(failed)).await.is_err() {
+                        return;
+                    }
+                }
+                continue;
+            }
             Feed::HandOver(seat) => {
                 let result = broken.map_or(Ok(instance), Err);
                 // Whoever asked has gone with the host.

@@ -362,7 +362,7 @@ impl Operator for HostOperator {
 
     async fn explain(&self, subject: rpc::Subject) -> Answer<rpc::Explanation> {
         let found = match &subject {
-            rpc::Subject::Framework(name) => self.ask_policy(name).await?,
+            rpc::Subject::Framework(name) => self.ask_policies(name).await?,
             _ => Vec::new(),
         };
         self.look(move |core| convert::explain_with(core, &subject, &found))

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use proffer_core::{Action, Event, PolicyIdentity, PolicySeat};
+use proffer_core::{Action, Asked, Event, PolicyIdentity, PolicySeat};
 use proffer_model::fact::PolicyRecord;
 use proffer_model::policy::{
     Changes, ChangesPart, Cycle, Feeds, Finding, Proposal, Question, Section,
@@ -42,22 +42,37 @@ enum Work {
     Install(LoadedPolicy),
     Carry,
     /// Why somebody is not granted something.
-    Explain(Question, oneshot::Sender<Result<Vec<Finding>, Reason>>),
+    Explain(PolicySeat, Question, Answer),
 }
+
+/// Where findings go.
+pub(crate) type Answer = oneshot::Sender<Result<Vec<Finding>, Reason>>;
 
 /// Asks whoever decides. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Asker {
     work: mpsc::Sender<Work>,
+    candidates: Candidates,
+    tenants: Tenants,
 }
 
 impl Asker {
     /// Why these agents are not granted, after the cycle that is under way.
-    pub(crate) async fn explain(&self, question: Question) -> Result<Vec<Finding>, Reason> {
+    pub(crate) async fn explain(
+        &self,
+        asked: Asked,
+        question: Question,
+    ) -> Result<Vec<Finding>, Reason> {
         let (send, receive) = oneshot::channel();
-        let gone = || fault("the host is shutting down");
-        let asked = self.work.send(Work::Explain(question, send)).await;
-        asked.map_err(|_| gone())?;
+        let gone = || fault("the policy is not there any more");
+        match asked {
+            Asked::Seat(seat) => {
+                let sent = self.work.send(Work::Explain(seat, question, send)).await;
+                sent.map_err(|_| gone())?;
+            }
+            Asked::Canary(number) => self.candidates.explain(number, question, send),
+            Asked::Tenant(number) => self.tenants.explain(number, question, send),
+        }
         receive.await.map_err(|_| gone())?
     }
 }
@@ -148,6 +163,8 @@ impl PolicySeats {
     pub(crate) fn asker(&self) -> Asker {
         Asker {
             work: self.work.clone(),
+            candidates: self.candidates.clone(),
+            tenants: self.tenants.clone(),
         }
     }
 
@@ -307,8 +324,8 @@ impl Seats {
                 None
             }
             Work::Carry => self.carry().await,
-            Work::Explain(question, answer) => {
-                let found = self.explain(question).await;
+            Work::Explain(seat, question, answer) => {
+                let found = self.explain(seat, question).await;
                 // Whoever asked does not wait any more.
                 let _gone = answer.send(found).is_err();
                 None
@@ -392,10 +409,17 @@ impl Seats {
         event
     }
 
-    async fn explain(&mut self, question: Question) -> Result<Vec<Finding>, Reason> {
-        let Some(instance) = &self.instance else {
-            // Whoever was asked last knows the cluster.
+    async fn explain(
+        &mut self,
+        seat: PolicySeat,
+        question: Question,
+    ) -> Result<Vec<Finding>, Reason> {
+        if seat == PolicySeat::Fallback {
             return self.fallback.explain(question).await;
+        }
+        let Some(instance) = &self.instance else {
+            // It has not been asked yet, and knows nobody.
+            return Ok(Vec::new());
         };
         match instance.explain(question).await {
             Ok(found) => Ok(found),

@@ -1,7 +1,8 @@
 //! Roles' own policies: components that share within a subtree what it was granted.
 //!
 //! Each turn is a task of its own with an instance of its own, so that no tenant waits for another, and
-//! none that spins or traps costs more than its turn. What an instance carries goes to the next.
+//! none that spins or traps costs more than its turn. What an instance carries goes to the next; it is
+//! kept until then, to be asked why it left what it was given.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,12 +12,12 @@ use proffer_core::Event;
 use proffer_model::Reason;
 use proffer_model::RoleName;
 use proffer_model::fact::PolicyRecord;
-use proffer_model::policy::{Changes, Cycle, Filters, Proposal, Section};
+use proffer_model::policy::{Changes, Cycle, Filters, Proposal, Question, Section};
 use proffer_plugin::PluginHost;
 
 use crate::handle::{Input, LoopHandle};
-use crate::instance::{NativeInstance, spawn};
-use crate::policy_seat::{LoadedPolicy, Loader, fault};
+use crate::instance::{Instance, NativeInstance, spawn};
+use crate::policy_seat::{Answer, LoadedPolicy, Loader, fault};
 
 /// Policies of roles by the number that the core knows them by. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ struct Tenant {
     policy: LoadedPolicy,
     /// What its last instance said that the next should know.
     carried: Mutex<Vec<Section>>,
+    /// The one that had the last turn.
+    last: tokio::sync::Mutex<Option<Instance>>,
 }
 
 impl Tenants {
@@ -50,6 +53,7 @@ impl Tenants {
         let tenant = Arc::new(Tenant {
             policy,
             carried: Mutex::default(),
+            last: tokio::sync::Mutex::default(),
         });
         self.lock().insert(number, tenant);
         number
@@ -100,6 +104,27 @@ impl Tenants {
         });
     }
 
+    /// Asks why it left something in its last turn, in a task that ends with it. One that is gone is not
+    /// asked, which whoever waits sees.
+    pub(crate) fn explain(&self, number: u64, question: Question, answer: Answer) {
+        let Some(tenant) = self.lock().get(&number).cloned() else {
+            return;
+        };
+        tokio::spawn(async move {
+            let mut last = tenant.last.lock().await;
+            let found = match last.as_ref() {
+                Some(instance) => instance.explain(question).await,
+                None => Ok(Vec::new()),
+            };
+            if found.is_err() {
+                // Its next turn has another.
+                *last = None;
+            }
+            // Whoever asked does not wait any more.
+            let _gone = answer.send(found).is_err();
+        });
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<Tenant>>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -112,6 +137,7 @@ impl Tenant {
         mut changes: Vec<Changes>,
         cycle: Cycle,
     ) -> Result<Proposal, Reason> {
+        drop(self.last.lock().await.take());
         let spawned = spawn(plugins, &self.policy).await;
         let (instance, feeds) = spawned.map_err(|problem| fault(problem.to_string()))?;
         for part in &mut changes {
@@ -136,6 +162,7 @@ impl Tenant {
                 );
             }
         }
+        *self.last.lock().await = Some(instance);
         Ok(proposal)
     }
 

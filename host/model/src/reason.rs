@@ -133,6 +133,8 @@ pub mod code {
     pub const OVER_LIMIT: &str = "over-limit";
     /// What is free is held ready for other roles' guarantees.
     pub const HELD_BACK: &str = "held-back";
+    /// The policy of the role's own domain was given it and left it.
+    pub const PASSED_OVER: &str = "passed-over";
     /// Others are served before.
     pub const TURN: &str = "turn";
     /// An offer for it would be made now.

@@ -395,6 +395,27 @@ fn a_roles_own_policy_shares_what_its_subtree_is_granted_and_its_faults_are_its_
         assert_ne!(shown["last_fault"], Value::Null, "{word}");
     }
     assert_eq!(cluster.policy()["failures"], 0);
+    // One that leaves all that it is given is asked why, and its guard has the native policy decide.
+    let config = cluster.config("rest 1000000");
+    let guarded = [hostile, "--config", &config, "--guard", "max-wait<3s"];
+    assert_eq!(set(&cluster, &guarded).status, 0);
+    cluster.submit_again();
+    wait_for(|| {
+        let why = cluster.ask_json(&["explain", "framework", "mapreduce"]);
+        let says = |row: &Value| {
+            let policy = row["policy"].as_str().unwrap_or_default();
+            policy.starts_with("hostile-policy") && row["why"]["code"] == "turn"
+        };
+        why["reasons"].as_array().unwrap().iter().any(says)
+    });
+    assert!(cluster.result() == cluster.expected, "another count");
+    let shown = role(&cluster);
+    assert_eq!(
+        (&shown["fallback"], &shown["failures"], &shown["guards"][0]),
+        (&true.into(), &0.into(), &"max-wait<3s".into()),
+        "{shown:#}"
+    );
+    assert_eq!(shown["last_fault"]["code"], "guard", "{shown:#}");
     // It is the role's after a restart, and loaded again.
     assert_eq!(set(&cluster, &[drf]).status, 0);
     cluster.host.as_mut().unwrap().kill_9();

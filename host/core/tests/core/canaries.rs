@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use proffer_core::{CanaryEnd, CanaryOutcome, Event, PolicySwap, Reply, SwapTrial, Ticket};
+use proffer_core::{
+    Asked, CanaryEnd, CanaryOutcome, Event, PolicySeat, PolicySwap, Reply, SwapTrial, Ticket,
+};
 use proffer_model::fact::{GuardedWait, WaitGuard};
 use proffer_model::policy::{Changes, NONE, Proposal};
 use proffer_model::{Duration, Reason, RoleName, code};
@@ -260,6 +262,25 @@ fn a_canary_that_grants_nothing_keeps_nothing_from_others_and_breaches_its_guard
         );
         assert_eq!(cluster.core.pool().offered.to_string(), "cpus:12;mem:120");
     }
+}
+
+#[test]
+fn whoever_decides_for_a_role_is_asked_why() {
+    let mut cluster = pool(rest());
+    cluster.swap(canary_for_eng(None, true), rest());
+    cluster.agent("a0", "cpus:4;mem:100");
+    let asked = |cluster: &Cluster, name: &str| -> Vec<(Asked, String)> {
+        let questions = cluster.core.policy_questions(name).into_iter();
+        questions
+            .map(|asking| (asking.asked, asking.policy))
+            .collect()
+    };
+    let canary = cluster.core.policy_canary().unwrap().identity;
+    let number = canary_for_eng(None, true).candidate;
+    let name = format!("{} {}", canary.name, canary.version);
+    assert_eq!(asked(&cluster, "x"), [(Asked::Canary(number), name)]);
+    let seat = |seat| vec![(Asked::Seat(seat), cluster.core.policy_name())];
+    assert_eq!(asked(&cluster, "y"), seat(PolicySeat::Loaded));
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Roles with policies of their own: what they see, what they share, and what their faults cost whom.
 
-use proffer_core::{Event, Reply, RolePolicy, TenantView, Ticket};
+use proffer_core::{Asked, DemandFindings, Event, Reply, RolePolicy, TenantView, Ticket};
 use proffer_model::fact::{GuardedWait, WaitGuard};
-use proffer_model::policy::{Changes, NONE, Piece, Proposal, TERMS_PLAIN, kind};
-use proffer_model::{Amount, Duration, Reason, RoleName};
+use proffer_model::policy::{Changes, Finding, NONE, Piece, Proposal, TERMS_PLAIN, kind};
+use proffer_model::{Amount, Duration, Reason, Remedy, RoleName};
 
 use super::cluster::{ALL_FEEDS, Cluster, Decider};
 use super::swaps::{drf, fault, identity};
@@ -466,6 +466,45 @@ fn a_policy_may_be_set_for_a_role_that_nobody_has_used_and_decides_when_somebody
     assert_eq!((tenant.tally.failures, tenant.tally.offers), (0, 1));
 }
 
+/// As an operator is told when its policy has something to say of one agent: code, agents, and who says so.
+fn why_x_waits(cluster: &Cluster) -> Vec<(&'static str, u32, &'static str)> {
+    let core = &cluster.core;
+    let questions = core.policy_questions("x");
+    let [asking] = questions.as_slice() else {
+        panic!("{questions:?}");
+    };
+    assert_eq!(
+        asking.asked,
+        Asked::Tenant(2),
+        "the seat has granted what it could"
+    );
+    let found = DemandFindings {
+        key: asking.key.clone(),
+        asked: asking.asked,
+        policy: asking.policy.clone(),
+        findings: vec![Finding {
+            agent: asking.question.agents[0],
+            why: Reason::new("mood", Remedy::Retry, "not today"),
+            short: Vec::new(),
+        }],
+    };
+    let report = core.with_findings(core.explain_framework("x").unwrap(), &[found]);
+    let rows = report.demands[0].reasons.iter();
+    let rows = rows.filter(|reason| reason.why.code != proffer_model::code::NO_FIT);
+    let mut rows: Vec<_> = rows
+        .map(|reason| {
+            let known = |text: &str, all: [&'static str; 2]| {
+                let found = all.into_iter().find(|one| *one == text);
+                found.unwrap_or_else(|| panic!("{text}"))
+            };
+            let code = known(&reason.why.code, ["mood", "passed-over"]);
+            (code, reason.agents, known(&reason.policy, ["", "miser 1"]))
+        })
+        .collect();
+    rows.sort_unstable();
+    rows
+}
+
 /// It leaves what its clients could use, time and again: that is its own doing, and not the seat's.
 #[test]
 fn a_tenant_that_starves_its_clients_breaches_its_guard_and_the_seat_does_not() {
@@ -494,6 +533,10 @@ fn a_tenant_that_starves_its_clients_breaches_its_guard_and_the_seat_does_not() 
         assert!(waits.longest >= Duration(4_000), "{waits:?}");
         assert_eq!(cluster.core.waits().longest, waits.longest);
         assert!(!cluster.tenant_of_eng().fallback);
+        assert_eq!(
+            why_x_waits(&cluster),
+            [("mood", 1, "miser 1"), ("passed-over", 1, "")]
+        );
         cluster.advance(12_000);
         let tenant = cluster.tenant_of_eng();
         let why = tenant.left_out.expect("it is left out").text;

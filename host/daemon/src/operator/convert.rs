@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use proffer_core::{
-    AgentView, Core, CoreConfig, FrameworkView, GoneView, Left, OfferView, TaskView, TenantView,
-    WouldTake,
+    AgentView, Core, CoreConfig, DemandFindings, FrameworkView, GoneView, Left, OfferView,
+    TaskView, TenantView, WouldTake,
 };
 use proffer_model::fact::{FrameworkStanding, ReservationFate};
 use proffer_model::framework::Standing;
-use proffer_model::policy::Finding;
 use proffer_model::{AgentId, AgentInfo, Bundle, Reason, Resources, RoleName};
 use proffer_plugin::FrameworkLimits;
 use proffer_rpc::operator as rpc;
@@ -385,7 +384,7 @@ pub fn explain(core: &Core, subject: &rpc::Subject) -> Answer<rpc::Explanation> 
 pub(super) fn explain_with(
     core: &Core,
     subject: &rpc::Subject,
-    found: &[(String, Vec<Finding>)],
+    found: &[DemandFindings],
 ) -> Answer<rpc::Explanation> {
     match subject {
         rpc::Subject::Framework(name) => {
@@ -459,13 +458,18 @@ fn explain_framework(report: &proffer_core::FrameworkReport) -> rpc::Explanation
             } else {
                 String::new()
             };
-            sentences.push(format!("'{key}': {}{others}", reason.why.text));
+            let says = match reason.policy.as_str() {
+                "" => String::new(),
+                policy => format!(", says {policy}"),
+            };
+            sentences.push(format!("'{key}'{says}: {}{others}", reason.why.text));
             reasons.push(rpc::ReasonCount {
                 subject: key.clone(),
                 why: reason.why.clone(),
                 agents: reason.agents,
                 sample: reason.sample,
                 short: reason.short.clone(),
+                policy: reason.policy.clone(),
             });
         }
     }
@@ -480,6 +484,7 @@ fn general(name: &str, why: &Reason) -> rpc::ReasonCount {
         agents: 0,
         sample: None,
         short: Resources::none(),
+        policy: String::new(),
     }
 }
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use proffer_core::{
-    CANARY_LENGTH, CanaryEnd, CanaryOutcome, Core, DemandQuestion, Event, PolicyIdentity,
-    PolicySwap, Reply, RolePolicy, SwapTrial,
+    CANARY_LENGTH, CanaryEnd, CanaryOutcome, Core, DemandFindings, DemandQuestion, Event,
+    PolicyIdentity, PolicySwap, Reply, RolePolicy, SwapTrial,
 };
 use proffer_model::code;
 use proffer_model::fact::{GuardedWait, PolicyCause, PolicyRecord, WaitGuard};
-use proffer_model::policy::{Feeds, Finding};
+use proffer_model::policy::Feeds;
 use proffer_plugin::{Kind, PluginFault};
 use proffer_rpc::operator as rpc;
 use proffer_rpc::operator::{Answer, OperatorError, Paged};
@@ -242,22 +242,37 @@ impl HostOperator {
         asked.map(drop)
     }
 
-    /// What only the policy can say of a framework's demands. A policy that does not answer is no
-    /// reason to say nothing.
-    pub(super) async fn ask_policy(&self, framework: &str) -> Answer<Vec<(String, Vec<Finding>)>> {
+    /// What only policies can say of a framework's demands, each what it decides. One that does not answer
+    /// is no reason to say nothing.
+    pub(super) async fn ask_policies(&self, framework: &str) -> Answer<Vec<DemandFindings>> {
         let name = framework.to_owned();
         let questions = self.look(move |core| core.policy_questions(&name)).await?;
         let mut found = Vec::new();
-        for DemandQuestion { key, question } in questions {
-            match self.asker.explain(question).await {
+        let mut silent = Vec::new();
+        for asking in questions {
+            let DemandQuestion {
+                key,
+                asked,
+                policy,
+                question,
+            } = asking;
+            if silent.contains(&asked) {
+                continue;
+            }
+            match self.asker.explain(asked, question).await {
                 Ok(mut findings) => {
                     // One that has not been asked for long does not know everybody.
                     findings.retain(|finding| finding.why.code != code::UNKNOWN);
-                    found.push((key, findings));
+                    found.push(DemandFindings {
+                        key,
+                        asked,
+                        policy,
+                        findings,
+                    });
                 }
                 Err(why) => {
-                    tracing::warn!(why = why.text, "the policy does not explain");
-                    break;
+                    tracing::warn!(why = why.text, policy, "a policy does not explain");
+                    silent.push(asked);
                 }
             }
         }

@@ -27,6 +27,7 @@ pub(super) fn explain(view: &RoleView, policy: &str, reclaims: &[&WouldTake]) ->
                 agents: 0,
                 sample: None,
                 short: Resources::none(),
+                policy: String::new(),
             });
         }
     }
@@ -42,6 +43,7 @@ pub(super) fn explain(view: &RoleView, policy: &str, reclaims: &[&WouldTake]) ->
             agents: 1,
             sample: Some(take.agent),
             short: Resources::none(),
+            policy: String::new(),
         });
     }
     sentences.push(format!("decided by: {policy}"));

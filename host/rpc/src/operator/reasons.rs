@@ -46,4 +46,6 @@ pub struct ReasonCount {
     pub sample: Option<AgentId>,
     /// What is missing there.
     pub short: Resources,
+    /// The policy that says so, by name and version; empty: the host.
+    pub policy: String,
 }

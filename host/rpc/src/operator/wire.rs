@@ -302,7 +302,7 @@ message! {
     FetchOutput = FetchOutputRequest { framework, task, path };
     TaskName = TaskName { framework, task };
     Explanation = Explanation { sentences, reasons };
-    ReasonCount = ReasonCount { subject, agents, sample } required { why, short };
+    ReasonCount = ReasonCount { subject, agents, sample, policy } required { why, short };
 }
 
 impl<T: Wired> Wired for Vec<T> {

@@ -382,6 +382,7 @@ pub(super) fn explanation() -> Explanation {
             agents: 2,
             sample: Some(AgentId(1)),
             short: Resources::plain(bundle("cpus:1")),
+            policy: "drf 1".into(),
         }],
     }
 }
