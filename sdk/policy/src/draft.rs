@@ -241,6 +241,12 @@ impl<'a> Draft<'a> {
             .is_some_and(|row| self.quotas.is_unmet(row.client.role))
     }
 
+    /// What roles lack of their guarantees now, and is held ready for them: role, kind and how much.
+    #[must_use]
+    pub fn unmet_guarantees(&self) -> Vec<(u32, u32, i64)> {
+        self.quotas.all_unmet()
+    }
+
     /// Grants what a client's role lacks of its guarantee, of the agent at hand, and with it all else
     /// there that it may have.
     ///

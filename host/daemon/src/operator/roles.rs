@@ -62,8 +62,8 @@ fn of_quota(role: &str, quota: &KindQuota, consumed: Amount) -> Vec<Reason> {
     }
     if consumed < quota.guarantee {
         let text = format!(
-            "{role} consumes {consumed} {kind} of the {} that it is guaranteed: the rest is held back \
-             from others",
+            "{role} consumes {consumed} {kind} of the {} that it is guaranteed: what it lacks is held ready \
+             for it as it comes free, and is offered to nobody else; `role set {role} --guarantee` changes that",
             quota.guarantee
         );
         reasons.push(Reason::new(code::HELD_BACK, Remedy::Retry, text));

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proffer_model::policy::{Cycle, Finding, NONE, Piece, Place, Question};
-use proffer_model::{Reason, Remedy, Timestamp, code};
+use proffer_model::{Amount, Reason, Remedy, Timestamp, code};
 
 use crate::cluster::Cluster;
 use crate::draft::{Draft, Fence, Rules, Verdict};
+
+/// Roles that something is held ready for are named up to so many: the answer is for people.
+const HELD_FOR_MAX: usize = 4;
 
 /// Said of gangs.
 const GANG_SHORT: &str = "the whole gang does not fit into the pool at once";
@@ -44,6 +47,7 @@ pub(super) fn explain(
                 (offerable(first.count()), Vec::new())
             }
             Err(Verdict::NoFit) => (reason(Verdict::NoFit), short(&draft, question, agent)),
+            Err(Verdict::HeldBack) => (held_back(&draft), Vec::new()),
             Err(verdict) => (reason(verdict), Vec::new()),
         };
         found.insert(agent, finding);
@@ -115,6 +119,34 @@ fn offerable(before: usize) -> Reason {
     }
 }
 
+/// What it is held ready for, and what changes that.
+fn held_back(draft: &Draft<'_>) -> Reason {
+    let unmet = draft.unmet_guarantees();
+    let cluster = draft.cluster();
+    let name = |role: u32| cluster.role(role).map_or("", |role| role.name.as_str());
+    let rows = unmet
+        .iter()
+        .take(HELD_FOR_MAX)
+        .map(|&(role, kind, amount)| {
+            let kind = cluster.kind(kind).map_or("", |kind| kind.name.as_str());
+            format!("{} {kind} for {}", Amount::from_milli(amount), name(role))
+        });
+    let mut rows: Vec<String> = rows.collect();
+    if unmet.len() > HELD_FOR_MAX {
+        rows.push(format!("{} more", unmet.len() - HELD_FOR_MAX));
+    }
+    let Some(&(first, ..)) = unmet.first() else {
+        return reason(Verdict::HeldBack);
+    };
+    let text = format!(
+        "what is free is held ready for guarantees that are not met: {}; it is offered once those roles \
+         hold theirs, when more comes free, or when less is guaranteed (`role set {} --guarantee …`)",
+        rows.join(", "),
+        name(first)
+    );
+    Reason::new(code::HELD_BACK, Remedy::Retry, text)
+}
+
 fn reason(verdict: Verdict) -> Reason {
     let (code, remedy) = match verdict {
         Verdict::Unknown => (code::UNKNOWN, Remedy::ChooseAnew),
@@ -163,9 +195,12 @@ fn text(verdict: Verdict) -> &'static str {
         Verdict::GangShort => GANG_SHORT,
         Verdict::CycleFull => "the cycle has as many grants as it may have",
         Verdict::OverLimit => {
-            "the role holds as much as its quota allows, or a role around it does"
+            "the role, or one around it, holds as much as its limit allows; `role show` tells both, and \
+             `role set … --limit` raises it"
         }
         Verdict::FencedOff => "the agent is in another role's partition",
-        Verdict::HeldBack => "what is free is held ready for what other roles are guaranteed",
+        Verdict::HeldBack => {
+            "what is free is held ready for what roles are guaranteed; `role list` shows their guarantees"
+        }
     }
 }

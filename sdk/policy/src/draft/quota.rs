@@ -206,6 +206,15 @@ impl Quotas {
         self.rows.iter().any(lacks)
     }
 
+    /// What roles lack of their guarantees: role, kind and how much.
+    pub(super) fn all_unmet(&self) -> Vec<(u32, u32, i64)> {
+        let rows = self.rows.iter().flat_map(|row| {
+            let kinds = (0..self.kinds).map(|kind| (row.role, kind as u32, row.unmet(kind)));
+            kinds.filter(|(.., lacking)| *lacking > 0)
+        });
+        rows.collect()
+    }
+
     /// Whether a role lacks something of its own guarantee.
     pub(super) fn is_unmet(&self, role: u32) -> bool {
         self.own_row(role)
