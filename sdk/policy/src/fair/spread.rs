@@ -71,6 +71,10 @@ impl<'a> Levelling<'a> {
 
     /// One turn for the first who can use the agent; false if nobody can, now or later.
     fn serve_one(&mut self, draft: &mut Draft<'_>, queue: &mut Queue, agent: u32) -> bool {
+        // In a full pool most agents are, and everybody would be tried in vain on each of them.
+        if draft.is_exhausted() {
+            return false;
+        }
         let units = u32::from(self.visits <= SINGLE_UNITS_MAX);
         while let Some(leaf) = queue.first(self.visits) {
             let client = queue.client(leaf);
