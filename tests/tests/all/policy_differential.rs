@@ -54,6 +54,18 @@ fn made(name: &str) -> NativePolicy {
 }
 
 #[test]
+fn every_shipped_policy_is_compared() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugins/policies");
+    let entries = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
+    let shipped = entries.filter(|entry| entry.path().join("Cargo.toml").is_file());
+    let mut shipped: Vec<_> = shipped
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    shipped.sort_unstable();
+    assert_eq!(POLICIES.map(|(name, _)| name).to_vec(), shipped);
+}
+
+#[test]
 fn components_decide_as_native_policies_do() {
     let changes = match std::env::var(CHANGES_VARIABLE) {
         Ok(number) => number.parse().expect("a number of changes"),
