@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::AgentConfig;
 use crate::detect;
-use crate::fetch::{Preparer, PreparerParts};
+use crate::fetch::{Components, Preparer, PreparerParts};
 use crate::files::Files;
 use crate::journal::{Journal, JournalError, SharedJournal};
 use crate::logic::{Counters, Identity, Logic, Outbox, Recovered, Settings};
@@ -116,6 +116,7 @@ impl Agent {
         let sandboxes = Sandboxes::open(&data, config.task_users).map_err(failed)?;
         let sandboxes = Arc::new(sandboxes);
         let files = Files::new(Arc::clone(&sandboxes));
+        let components = Components::default();
         let preparer = Preparer::new(PreparerParts {
             sandboxes: Arc::clone(&sandboxes),
             files: files.clone(),
@@ -131,6 +132,7 @@ impl Agent {
                 users: config.task_users,
                 idle: config.runner_idle,
                 sandboxes: Arc::clone(&sandboxes),
+                components: components.clone(),
             },
             news,
         );
@@ -145,6 +147,7 @@ impl Agent {
                 journal: SharedJournal::new(journal),
                 files: files.clone(),
                 sandboxes,
+                components,
                 preparer,
                 runners,
                 from_runners,

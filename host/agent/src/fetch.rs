@@ -5,6 +5,7 @@
 //!
 //! Inputs that are lost are all looked for, so that whoever makes them again learns of all at once.
 
+mod bare;
 mod http;
 mod kept;
 mod lost;
@@ -12,6 +13,7 @@ mod place;
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -25,6 +27,8 @@ use tokio::sync::Semaphore;
 use crate::files::{Files, open_regular};
 use crate::logic::Unprepared;
 use crate::sandbox::{Sandbox, Sandboxes};
+
+pub(crate) use bare::{Components, Looked};
 
 use kept::{Kept, Key};
 use lost::{Lost, name_of};
@@ -145,8 +149,13 @@ impl Preparer {
         }
     }
 
-    /// Makes the sandbox of a launch, with all its inputs in place.
-    pub(crate) async fn prepare(&self, launch: &Arc<Launch>) -> Result<(), PrepareError> {
+    /// Makes the sandbox of a launch, with all its inputs in place. Those that are not kept are fetched, once
+    /// `fetching` has said so.
+    pub(crate) async fn prepare(
+        &self,
+        launch: &Arc<Launch>,
+        fetching: impl Future<Output = ()>,
+    ) -> Result<(), PrepareError> {
         let shared = &self.shared;
         let _slot = shared
             .slots
@@ -170,6 +179,7 @@ impl Preparer {
         if left.is_empty() {
             return Ok(());
         }
+        fetching.await;
         let mut lost = Lost::default();
         for (index, input) in launch.inputs.iter().enumerate() {
             if !left.contains(&index) {
@@ -281,9 +291,10 @@ impl Shared {
         if let Some(key) = key
             && lost.count() == lost_before
         {
-            let kept = self.sandboxes.kept(what.framework);
-            self.kept
-                .keep(what.framework, key, &kept.map_err(PlaceError::from)?, to);
+            let framework = what.framework;
+            if let Err(error) = self.kept.keep(framework, key, &self.sandboxes, to) {
+                tracing::debug!(%framework, %error, "an input was not kept");
+            }
         }
         Ok(())
     }

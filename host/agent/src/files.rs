@@ -16,6 +16,9 @@ use crate::sandbox::Sandboxes;
 /// Logs can be read while a task runs and after it failed.
 const LOGS: [&str; 2] = ["stdout", "stderr"];
 
+/// What a log that was never written to is read from.
+const NOTHING: &str = "/dev/null";
+
 /// Serves files of sandboxes. Clones serve the same.
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
@@ -53,6 +56,14 @@ impl Files {
         let entry = index.get_mut(&launch)?;
         entry.finished = Some(finished);
         Some(entry.framework)
+    }
+
+    /// Whether a launch was set and has not ended.
+    pub(crate) fn is_open(&self, launch: LaunchNumber) -> bool {
+        let index = self.index();
+        index
+            .get(&launch)
+            .is_some_and(|entry| entry.finished.is_none())
     }
 
     pub(crate) fn remove(&self, launch: LaunchNumber) {
@@ -95,8 +106,17 @@ impl SandboxStore for Files {
         }
         let opened = self
             .sandboxes
-            .existing(framework, *launch)
-            .and_then(|sandbox| open_regular(&sandbox.work, path));
+            .work(framework, *launch)
+            .and_then(|work| open_regular(&work, path));
+        let opened = match opened {
+            // A component's log is made when it first writes to it.
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound && LOGS.contains(&path.as_str()) =>
+            {
+                File::open(NOTHING)
+            }
+            opened => opened,
+        };
         opened.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
                 FetchRefused::Lost(format!("there is no '{path}' in the sandbox of {launch}"))

@@ -52,6 +52,8 @@ pub(crate) struct Journal {
     compact_at: u64,
     /// A write failed in the middle: what follows it could not be read.
     is_broken: bool,
+    /// All that was written is durable.
+    is_synced: bool,
 }
 
 /// A journal that threads of the disk's work share with the agent; one at a time.
@@ -160,11 +162,12 @@ impl Journal {
             bytes,
             compact_at: COMPACT_FROM.max(bytes.saturating_mul(2)),
             is_broken: false,
+            is_synced: true,
         };
         Ok((journal, records))
     }
 
-    /// Adds records; they are durable when this returns.
+    /// Adds records. They outlive this process, and are durable after the next [`Journal::sync`].
     ///
     /// # Errors
     /// If the disk fails. Nothing that depends on them may happen then.
@@ -174,11 +177,32 @@ impl Journal {
             return Err(io::Error::other("a write failed before").into());
         }
         self.is_broken = true;
+        self.is_synced = false;
         self.file.write_all(&content)?;
-        self.file.sync_data()?;
         self.is_broken = false;
         self.bytes += content.len() as u64;
         Ok(())
+    }
+
+    /// Makes durable what was added.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub(crate) fn sync(&mut self) -> Result<(), JournalError> {
+        if !self.is_synced {
+            // What a failed sync has lost a later one would not bring back.
+            let was_broken = std::mem::replace(&mut self.is_broken, true);
+            self.file.sync_data()?;
+            self.is_broken = was_broken;
+            self.is_synced = true;
+        }
+        Ok(())
+    }
+
+    /// Whether anything waits to be made durable.
+    #[must_use]
+    pub(crate) fn is_synced(&self) -> bool {
+        self.is_synced
     }
 
     /// Whether most of the file may be past.
@@ -205,6 +229,7 @@ impl Journal {
         self.file = draft;
         self.bytes = content.len() as u64;
         self.compact_at = COMPACT_FROM.max(self.bytes.saturating_mul(2));
+        self.is_synced = true;
         Ok(())
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! No clock, network, disk or process here: the shell (`crate::shell`) feeds inputs and performs
 //! actions, in order. An action after a [`Action::Persist`] may only be performed once that is
-//! durable; so what the agent reports, it will still know after a crash.
+//! durable, if it [needs that](Action::needs_durable); so what the agent reports, it will still know after a
+//! crash.
 //!
 //! Terms: a *launch* is one start of a task and runs at most once, whatever happens; its *stream* is
 //! its updates in order, of which the first unacknowledged one is in flight; the *link* is the
@@ -131,7 +132,12 @@ pub enum Input {
     },
     /// The host says something.
     FromHost(ToAgent),
-    /// A sandbox is ready, with its inputs.
+    /// Inputs of a launch are not here yet, and are being fetched.
+    Fetching {
+        /// Of which.
+        launch: LaunchNumber,
+    },
+    /// A launch can start: its sandbox is ready, with its inputs, or it needs none.
     Prepared {
         /// Which launch's.
         launch: LaunchNumber,
@@ -168,7 +174,8 @@ pub enum Action {
     },
     /// Say this to the host.
     Send(FromAgent),
-    /// Make the sandbox and fetch the inputs; what is there of an earlier try is replaced.
+    /// Make the sandbox and fetch the inputs; what is there of an earlier try is replaced. One that is bare
+    /// ([`Launch::is_bare`]) needs nothing but its component.
     Prepare(Arc<Launch>),
     /// That is not needed any more.
     CancelPrepare(LaunchNumber),
@@ -212,6 +219,31 @@ pub enum Action {
         /// Why.
         why: String,
     },
+}
+
+impl Action {
+    /// Whether everything persisted before it has to be durable: it is seen by others, or cannot be taken
+    /// back. The rest is done again as it was, should a crash have taken the memory of it.
+    #[must_use]
+    pub fn needs_durable(&self) -> bool {
+        match self {
+            Self::Persist(_)
+            | Self::Connect
+            | Self::Disconnect { .. }
+            | Self::CancelPrepare(_)
+            | Self::Inquire { .. }
+            | Self::Send(FromAgent::Heartbeat) => false,
+            // A sandbox would be left that nobody knows.
+            Self::Prepare(launch) => !launch.is_bare(),
+            Self::Send(_)
+            | Self::Start(_)
+            | Self::Stop { .. }
+            | Self::Publish { .. }
+            | Self::RemoveSandbox { .. }
+            | Self::DismissRunner(_)
+            | Self::Exit { .. } => true,
+        }
+    }
 }
 
 /// Actions in the order in which they are to be performed.
@@ -277,6 +309,7 @@ impl Logic {
             Input::Denied { why } if self.identity.agent.is_none() => self.on_refused(why, outbox),
             Input::Denied { why } => self.on_disconnected(now, &why),
             Input::FromHost(message) => self.on_message(now, message, outbox),
+            Input::Fetching { launch } => self.on_fetching(now, launch, outbox),
             Input::Prepared { launch, outcome } => self.on_prepared(now, launch, outcome, outbox),
             Input::Runner { launch, found } => self.on_found(now, launch, found, outbox),
             Input::Tick => self.on_tick(now, outbox),

@@ -8,28 +8,31 @@ use proffer_model::{Executor, ports_of};
 use crate::fetch::COMPONENT;
 use crate::runner::LAUNCH_VARIABLE;
 use crate::runner::protocol::{Program, StartTask};
-use crate::sandbox::path_of;
+use crate::sandbox::{late_path_of, path_of};
 
 /// What a program finds when nothing else is said; the agent's own environment is not passed on.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 const MIB: u64 = 1024 * 1024;
 
-/// What to start. The sandbox is made.
+/// What to start: in its sandbox, or without one from a component that is kept.
 ///
 /// # Errors
 /// Why it cannot be started here.
-pub(crate) fn start_task(launch: &Launch) -> Result<StartTask, String> {
+pub(crate) fn start_task(launch: &Launch, kept: Option<String>) -> Result<StartTask, String> {
     let path = path_of(launch.number);
     Ok(StartTask {
         launch: launch.number.0,
-        work: format!("{path}/work"),
-        program: program(launch, &path)?,
+        work: match kept {
+            Some(_) => late_path_of(launch.number),
+            None => format!("{path}/work"),
+        },
+        program: program(launch, &path, kept)?,
         env: env(launch),
     })
 }
 
-fn program(launch: &Launch, path: &str) -> Result<Program, String> {
+fn program(launch: &Launch, path: &str, kept: Option<String>) -> Result<Program, String> {
     let task = &launch.task;
     let argv = match &task.template.executor {
         Executor::Process(argv) => {
@@ -52,7 +55,8 @@ fn program(launch: &Launch, path: &str) -> Result<Program, String> {
             let mut args = vec![component.path.clone()];
             args.extend(task.args.iter().cloned());
             return Ok(Program::Wasm {
-                component: format!("{path}/{COMPONENT}"),
+                is_late: kept.is_some(),
+                component: kept.unwrap_or_else(|| format!("{path}/{COMPONENT}")),
                 args,
                 memory_bytes: mem.saturating_mul(MIB) / 1_000,
                 inputs: directories(launch)

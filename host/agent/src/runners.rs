@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::config::RunnerProgram;
+use crate::fetch::Components;
 use crate::logic::{End, Found, Outcome};
 use crate::sandbox::Sandboxes;
 use crate::users::TaskUsers;
@@ -23,7 +24,7 @@ const COMMANDS_QUEUE: usize = 16_384;
 /// What the agent wants of a runner.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Start a launch whose sandbox is made.
+    /// Start a launch that is prepared.
     Start(Arc<Launch>),
     /// End it.
     Stop(LaunchNumber, proffer_model::Duration),
@@ -49,6 +50,7 @@ pub(crate) struct RunnerSetup {
     pub(crate) users: TaskUsers,
     pub(crate) idle: Duration,
     pub(crate) sandboxes: Arc<Sandboxes>,
+    pub(crate) components: Components,
 }
 
 /// All runners of an agent.

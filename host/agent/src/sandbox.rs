@@ -4,7 +4,8 @@
 //! DATA/runners/            agent's, closed to others
 //!   framework-3/           agent's; the runner's directory
 //!     run/                 task user's: socket, status log, compiled code
-//!     kept/                agent's; inputs for later tasks
+//!       work/launch-18/    of a component that named no inputs and wanted a directory all the same
+//!     kept/                agent's; inputs for later tasks, and their components
 //!     tasks/launch-17/     agent's
 //!       work/              task user's: the task's directory, its logs and outputs
 //!       inputs/            agent's; files 0444 or 0555, directories 0555; only if there are any
@@ -17,8 +18,13 @@
 //! inputs cannot be written by either kind. (If agent and tasks are one user, a process can change
 //! modes of its own files; run the agent as root to prevent that.)
 //!
+//! A component that names no inputs has nothing made for it before it starts: it runs from `kept`, and what it
+//! writes is in `run/work` ([`late`]). Most small tasks write nothing.
+//!
 //! The agent goes into `work` through [`Dir`] only: whatever links a task leaves there, nothing outside
 //! is read or written.
+
+mod late;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -35,6 +41,8 @@ use crate::files::open_regular;
 use crate::runner::{LOCK, TaskUser};
 use crate::users::TaskUsers;
 
+pub(crate) use late::{LATE_DIR, late_path_of};
+
 /// Directories in directories of inputs; deeper ones are a mistake.
 const DEPTH_MAX: usize = 64;
 
@@ -45,7 +53,12 @@ pub(crate) struct Sandboxes {
     users: TaskUsers,
     /// Frameworks whose directories this process has made or found whole.
     made: Mutex<BTreeSet<FrameworkId>>,
+    /// What the names of files begin with that this process keeps: no name is ever used twice.
+    kept_prefix: String,
 }
+
+/// Random bytes of a prefix: two processes never have the same.
+const PREFIX_BYTES: usize = 8;
 
 /// One sandbox, open.
 #[derive(Debug)]
@@ -65,6 +78,9 @@ pub(crate) struct Retired {
     name: String,
 }
 
+/// Where inputs for later tasks are, relative to the runner's directory.
+pub(crate) const KEPT_DIR: &str = "kept";
+
 /// What the name of such a directory begins with.
 const RETIRED: &str = "removed-";
 
@@ -81,11 +97,6 @@ const FREE_MIN_PART: u64 = 10;
 /// Paths relative to the runner's directory.
 pub(crate) fn path_of(launch: LaunchNumber) -> String {
     format!("tasks/{launch}")
-}
-
-/// The same, as the runner knows launches.
-pub(crate) fn sandbox_of(launch: u64) -> String {
-    path_of(LaunchNumber(launch))
 }
 
 /// How full a disk is.
@@ -108,10 +119,13 @@ impl Sandboxes {
         make(data, "runners", 0o700)?;
         let runners = data.open_dir("runners")?;
         remove_retired(&runners);
+        let mut prefix = [0; PREFIX_BYTES];
+        getrandom::fill(&mut prefix).map_err(|error| io::Error::other(error.to_string()))?;
         Ok(Self {
             runners,
             users,
             made: Mutex::default(),
+            kept_prefix: hex::encode(prefix),
         })
     }
 
@@ -129,7 +143,10 @@ impl Sandboxes {
         if make(&dir, "run", 0o700)? {
             self.give(framework, &dir, "run")?;
         }
-        make(&dir, "kept", 0o700)?;
+        // Open to the runner, which takes components from there. Earlier versions closed it.
+        if !make(&dir, KEPT_DIR, 0o755)? {
+            dir.set_permissions(KEPT_DIR, Permissions::from_mode(0o755))?;
+        }
         made.insert(framework);
         Ok(dir)
     }
@@ -162,7 +179,26 @@ impl Sandboxes {
 
     /// Where inputs for later tasks of a framework are kept. On the same disk as its sandboxes.
     pub(crate) fn kept(&self, framework: FrameworkId) -> io::Result<Dir> {
-        self.runner(framework)?.open_dir("kept")
+        self.runner(framework)?.open_dir(KEPT_DIR)
+    }
+
+    /// A name for a file there that no other file ever had.
+    pub(crate) fn kept_name(&self, number: u64) -> String {
+        format!("{}-{number}", self.kept_prefix)
+    }
+
+    /// Removes what earlier agent processes kept: they are not known any more. Not before this process is
+    /// attached to the runner, which until then may still be told to use them.
+    pub(crate) fn sweep_kept(&self, framework: FrameworkId) -> io::Result<()> {
+        for entry in self.kept(framework)?.entries()? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name.to_str().unwrap_or_default();
+            if !name.starts_with(&self.kept_prefix) {
+                entry.remove_file()?;
+            }
+        }
+        Ok(())
     }
 
     /// A fresh sandbox, with room for inputs or without; what was there under this number is removed.
@@ -173,8 +209,8 @@ impl Sandboxes {
         has_inputs: bool,
     ) -> io::Result<Sandbox> {
         let runner = self.runner(framework)?;
-        remove(&runner, launch)?;
         let path = path_of(launch);
+        remove_sandbox(&runner, path.as_ref())?;
         make(&runner, &path, 0o755)?;
         let dir = runner.open_dir(&path)?;
         make(&dir, "work", 0o700)?;
@@ -185,17 +221,18 @@ impl Sandboxes {
         open(dir)
     }
 
-    /// A sandbox that is there.
-    pub(crate) fn existing(
-        &self,
-        framework: FrameworkId,
-        launch: LaunchNumber,
-    ) -> io::Result<Sandbox> {
+    /// The directory of a launch's own that is there.
+    pub(crate) fn work(&self, framework: FrameworkId, launch: LaunchNumber) -> io::Result<Dir> {
         let runner = self.runners.open_dir(framework.to_string())?;
-        open(runner.open_dir(path_of(launch))?)
+        match late::open(&runner, launch) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                runner.open_dir(format!("{}/work", path_of(launch)))
+            }
+            work => work,
+        }
     }
 
-    /// Removes a sandbox.
+    /// Removes a sandbox, or what there is of one.
     pub(crate) fn remove(&self, framework: FrameworkId, launch: LaunchNumber) -> io::Result<()> {
         let runner = match self.runners.open_dir(framework.to_string()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -346,6 +383,7 @@ fn make(dir: &Dir, name: &str, mode: u32) -> io::Result<bool> {
 }
 
 fn remove(runner: &Dir, launch: LaunchNumber) -> io::Result<()> {
+    late::remove(runner, launch)?;
     remove_sandbox(runner, path_of(launch).as_ref())
 }
 

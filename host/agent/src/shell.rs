@@ -9,6 +9,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proffer_model::agent::Launch;
 use proffer_model::{FrameworkId, LaunchNumber, Reason, Remedy, Timestamp, code};
 use proffer_rpc::agent::HostSender;
 use tokio::sync::{mpsc, watch};
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::agent::{AgentError, AgentStatus, now};
 use crate::config::AgentConfig;
-use crate::fetch::Preparer;
+use crate::fetch::{Components, Looked, Preparer};
 use crate::files::Files;
 use crate::journal::{JournalError, SharedJournal};
 use crate::logic::{Action, Input, Logic, Outbox};
@@ -58,6 +59,8 @@ pub(crate) struct Shell {
     /// to take it away.
     leaving: BTreeMap<FrameworkId, u32>,
     work: JoinSet<()>,
+    /// What is gathered while actions are performed, to be done together.
+    gathered: Gathered,
     /// Inputs that came up while actions were performed.
     again: VecDeque<Input>,
     outbox: Outbox,
@@ -73,12 +76,24 @@ pub(crate) struct ShellParts {
     pub(crate) journal: SharedJournal,
     pub(crate) files: Files,
     pub(crate) sandboxes: Arc<Sandboxes>,
+    pub(crate) components: Components,
     pub(crate) preparer: Preparer,
     pub(crate) runners: Runners,
     pub(crate) from_runners: mpsc::Receiver<RunnerNews>,
     pub(crate) status: watch::Sender<AgentStatus>,
     /// Keeps other agents out of the directory.
     pub(crate) _lock: std::fs::File,
+}
+
+/// Work that costs less together.
+#[derive(Debug, Default)]
+struct Gathered {
+    /// Bare launches, whose components are looked for.
+    bare: Vec<Arc<Launch>>,
+    /// Those whose components were not found.
+    fetch: Vec<Arc<Launch>>,
+    /// Sandboxes to remove.
+    remove: Vec<(FrameworkId, LaunchNumber)>,
 }
 
 /// The connection, being made or there.
@@ -101,6 +116,8 @@ enum Event {
     Connected(u64, HostSender),
     /// Something of the connection of this epoch.
     Link(u64, Input),
+    /// What was found for bare launches.
+    Looked(Looked),
     /// The directory of a framework that is gone could not be removed in full.
     DirectoryStays(FrameworkId),
     /// Anything else.
@@ -132,6 +149,7 @@ impl Shell {
             preparing: BTreeMap::new(),
             leaving: BTreeMap::new(),
             work: JoinSet::new(),
+            gathered: Gathered::default(),
             again: VecDeque::new(),
             outbox,
             began: (Instant::now(), now()),
@@ -206,13 +224,15 @@ impl Shell {
     async fn perform_all(&mut self) -> Result<(), AgentError> {
         loop {
             let actions = self.outbox.take();
-            if actions.is_empty() && self.again.is_empty() {
+            let is_idle = self.again.is_empty() && self.gathered.fetch.is_empty();
+            if actions.is_empty() && is_idle {
                 break;
             }
             self.persist(&actions).await?;
             for action in actions {
                 self.perform(action)?;
             }
+            self.perform_gathered();
             let now = self.now();
             while let Some(input) = self.again.pop_front() {
                 self.parts.logic.handle(now, input, &mut self.outbox);
@@ -233,24 +253,39 @@ impl Shell {
         Ok(())
     }
 
-    /// All records first, with one sync: then every action may be performed. The agent itself waits,
-    /// its runtime's threads do not.
+    /// All records first, with one sync if any action needs one: then every action may be performed. The
+    /// agent itself waits, its runtime's threads do not.
     async fn persist(&mut self, actions: &[Action]) -> Result<(), AgentError> {
         let records = actions.iter().filter_map(|action| match action {
             Action::Persist(record) => Some(record.clone()),
             _ => None,
         });
         let records: Vec<_> = records.collect();
-        if records.is_empty() {
+        let needs_durable =
+            !self.gathered.fetch.is_empty() || actions.iter().any(Action::needs_durable);
+        let journal = self.parts.journal.clone();
+        let (is_synced, wants_compacting) = {
+            let journal = journal.lock();
+            (journal.is_synced(), journal.wants_compacting())
+        };
+        if records.is_empty() && (is_synced || !needs_durable) {
             return Ok(());
         }
-        let journal = self.parts.journal.clone();
-        if journal.lock().wants_compacting() {
+        if wants_compacting {
             // What the logic knows includes these records.
             let all = self.parts.logic.compacted();
             return on_disk(move || journal.lock().replace(&all)).await;
         }
-        on_disk(move || journal.lock().append(&records)).await
+        on_disk(move || {
+            let mut journal = journal.lock();
+            journal.append(&records)?;
+            if needs_durable {
+                journal.sync()
+            } else {
+                Ok(())
+            }
+        })
+        .await
     }
 
     fn input_of(&mut self, event: Event) -> Option<Input> {
@@ -267,6 +302,10 @@ impl Shell {
                 Some(input)
             }
             Event::Connected(..) | Event::Link(..) => None,
+            Event::Looked(looked) => {
+                self.on_looked(looked);
+                None
+            }
             Event::DirectoryStays(framework) => {
                 // With the next look at sandboxes: another removal in it was perhaps under way.
                 self.leaving.insert(framework, TAKE_AWAY_TRIES);

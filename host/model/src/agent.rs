@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    AgentId, AgentInfo, Bundle, Duration, FrameworkId, InputMarks, LaunchNumber, Resources,
-    RoleName, TaskId, TaskSpec, TaskState, TaskUpdate,
+    AgentId, AgentInfo, Bundle, Duration, Executor, FrameworkId, InputMarks, LaunchNumber,
+    Resources, RoleName, TaskId, TaskSpec, TaskState, TaskUpdate,
 };
 
 /// From an agent to the host.
@@ -128,6 +128,16 @@ pub struct Launch {
     /// The inputs of template and task, in that order, with places instead of names. For a Wasm
     /// task the component itself comes first.
     pub inputs: Vec<ResolvedInput>,
+}
+
+impl Launch {
+    /// Whether nothing has to be made for it before it starts: it is a component, which agents keep for later
+    /// tasks, and names no inputs.
+    #[must_use]
+    pub fn is_bare(&self) -> bool {
+        matches!(self.task.template.executor, Executor::Wasm(_))
+            && matches!(self.inputs.as_slice(), [component] if component.marks.cache)
+    }
 }
 
 /// An input whose source has been looked up.

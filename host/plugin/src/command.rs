@@ -2,30 +2,39 @@
 //!
 //! A task has its arguments, its environment, the directories that are opened for it, two files to
 //! write to, real clocks and real randomness. No sockets, no names, no standard input, none of the
-//! host's own environment. Its memory is limited; it is ended by a [`KillSwitch`], wherever it is.
+//! host's own environment. Its memory is limited; it is ended by a [`KillSwitch`], wherever it is. What it
+//! never touches of the file system is never opened.
 //!
 //! Each run has a thread of tokio's blocking pool to itself, so tasks share processors as the
 //! operating system shares them, and a task that spins delays nobody's messages.
 
-use std::fs::File;
+mod component;
+mod files;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use wasmtime::component::{Component, Linker, ResourceTable};
+use wasmtime::component::{Component, HasData, Linker, Resource, ResourceTable};
 use wasmtime::{
     Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, Trap,
     UpdateDeadline,
 };
-use wasmtime_wasi::cli::OutputFile;
+use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtx, WasiFilesystemCtxView};
+use wasmtime_wasi::p2::bindings::filesystem::preopens;
 use wasmtime_wasi::p2::bindings::{Command, CommandPre};
-use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use crate::cache::{self, OpenCacheError};
 use crate::compiled::Compiled;
 use crate::memory::{MemoryExceeded, MemoryLimiter, TABLE_ELEMENTS_MAX};
 use crate::ticker::Ticker;
+
+pub use component::ComponentFile;
+pub use files::{DirectoryAccess, OpenedDirectory, TaskFiles};
+
+use files::Opening;
 
 /// How often a running task looks whether it is to be killed. A task may run for hours: it should
 /// not look more often than anybody would notice.
@@ -78,13 +87,9 @@ pub struct CommandConfig {
     /// Its whole environment.
     pub env: Vec<(String, String)>,
     /// What it can see of the file system.
-    pub directories: Vec<OpenedDirectory>,
+    pub files: TaskFiles,
     /// All its linear memories together.
     pub memory_bytes_max: u64,
-    /// Where its standard output goes; none: nowhere.
-    pub stdout: Option<File>,
-    /// Where its standard error goes; none: nowhere.
-    pub stderr: Option<File>,
 }
 
 /// Where a task's component is.
@@ -92,28 +97,10 @@ pub struct CommandConfig {
 pub enum CommandComponent {
     /// In a file. Read again only when its identity, size or time of change differ.
     File(PathBuf),
+    /// In a file that is open, shared by all its tasks.
+    Opened(Arc<ComponentFile>),
     /// Here.
     Bytes(Arc<[u8]>),
-}
-
-/// A directory that a task can see.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OpenedDirectory {
-    /// On this machine.
-    pub host: PathBuf,
-    /// As the task knows it: `.`, or an absolute path such as `/in`.
-    pub guest: String,
-    /// What it may do there.
-    pub access: DirectoryAccess,
-}
-
-/// What a task may do in a directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DirectoryAccess {
-    /// List and read.
-    ReadOnly,
-    /// Everything.
-    ReadWrite,
 }
 
 /// How a task ended.
@@ -161,14 +148,6 @@ pub enum RunCommandError {
         /// What is wrong with it.
         problem: String,
     },
-    /// A directory cannot be opened.
-    #[error("cannot open {} for the task: {problem}", path.display())]
-    Directory {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        problem: String,
-    },
     /// It could not be started, or something of ours failed under it.
     #[error("the task could not be run: {problem}")]
     Start {
@@ -204,6 +183,30 @@ struct TaskState {
     wasi: WasiCtx,
     table: ResourceTable,
     memory: MemoryLimiter,
+    files: Arc<Opening>,
+    /// Its directories, once it has asked for them.
+    directories: Option<WasiFilesystemCtx>,
+}
+
+/// The state as the interface of directories sees it.
+struct LateDirectories;
+
+impl HasData for LateDirectories {
+    type Data<'a> = &'a mut TaskState;
+}
+
+impl preopens::Host for TaskState {
+    fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
+        let directories = match &mut self.directories {
+            Some(directories) => directories,
+            none => none.insert(self.files.directories()?),
+        };
+        let mut view = WasiFilesystemCtxView {
+            ctx: directories,
+            table: &mut self.table,
+        };
+        preopens::Host::get_directories(&mut view)
+    }
 }
 
 impl WasiView for TaskState {
@@ -273,7 +276,7 @@ impl CommandRunner {
         }
         let engine = engine(config).map_err(failed)?;
         let mut linker = Linker::new(&engine);
-        wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(failed)?;
+        add_wasi(&mut linker).map_err(failed)?;
         let ticker = Ticker::start(&engine, TICK)?;
         Ok(Self {
             shared: Arc::new(Shared {
@@ -310,7 +313,7 @@ impl CommandRunner {
         let mut abandoned = KillOnDrop(Some(kill.clone()));
         let end = on_a_thread(move || {
             let command = shared.command(&config.component)?;
-            let store = shared.store(config)?;
+            let store = shared.store(config);
             runtime.block_on(async {
                 tokio::select! {
                     biased;
@@ -353,15 +356,21 @@ impl Shared {
         &self,
         component: &CommandComponent,
     ) -> Result<CommandPre<TaskState>, RunCommandError> {
-        self.compiled.get(component, |bytes| {
+        let make = |bytes: &[u8]| {
             Component::new(&self.engine, bytes)
                 .and_then(|component| self.linker.instantiate_pre(&component))
                 .and_then(CommandPre::new)
                 .map_err(|error| format!("{error:#}"))
-        })
+        };
+        match component {
+            CommandComponent::File(path) => self.compiled.by_path(path, make),
+            CommandComponent::Opened(file) => file.command(&self.compiled, make),
+            CommandComponent::Bytes(bytes) => self.compiled.by_content(bytes, make),
+        }
     }
 
-    fn store(&self, config: CommandConfig) -> Result<Store<TaskState>, RunCommandError> {
+    fn store(&self, config: CommandConfig) -> Store<TaskState> {
+        let files = Opening::new(config.files);
         let mut builder = WasiCtxBuilder::new();
         builder
             .args(&config.args)
@@ -371,23 +380,11 @@ impl Shared {
             .allow_ip_name_lookup(false)
             // It has the thread to itself.
             .allow_blocking_current_thread(true);
-        if let Some(stdout) = config.stdout {
-            builder.stdout(OutputFile::new(stdout));
+        if let Some(stdout) = files.stdout() {
+            builder.stdout(stdout);
         }
-        if let Some(stderr) = config.stderr {
-            builder.stderr(OutputFile::new(stderr));
-        }
-        for directory in &config.directories {
-            let permissions = match directory.access {
-                DirectoryAccess::ReadOnly => FsPerms::ReadOnly,
-                DirectoryAccess::ReadWrite => FsPerms::ReadWrite,
-            };
-            builder
-                .preopened_dir(&directory.host, &directory.guest, permissions)
-                .map_err(|error| RunCommandError::Directory {
-                    path: directory.host.clone(),
-                    problem: format!("{error:#}"),
-                })?;
+        if let Some(stderr) = files.stderr() {
+            builder.stderr(stderr);
         }
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES_MAX);
@@ -395,6 +392,8 @@ impl Shared {
             wasi: builder.build(),
             table,
             memory: MemoryLimiter::new(config.memory_bytes_max),
+            files,
+            directories: None,
         };
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.memory);
@@ -402,7 +401,7 @@ impl Shared {
         store.set_epoch_deadline(1);
         // Each tick gives the thread back for a moment, and so lets the kill switch be seen.
         store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));
-        Ok(store)
+        store
     }
 
     async fn call(
@@ -423,6 +422,15 @@ impl Shared {
             })),
         }
     }
+}
+
+/// WASI, of which a task's directories are opened when it asks for them.
+fn add_wasi(linker: &mut Linker<TaskState>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    linker.allow_shadowing(true);
+    preopens::add_to_linker::<TaskState, LateDirectories>(linker, |state| state)?;
+    linker.allow_shadowing(false);
+    Ok(())
 }
 
 /// An engine whose instances come from a pool, if there is address space for one: what a small task

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
-use crate::command::{CommandComponent, RunCommandError};
+use crate::command::RunCommandError;
 
 /// How many components are kept ready: a job has one or two kinds of task, a runner one framework.
 const KEPT_MAX: usize = 32;
@@ -52,30 +52,26 @@ impl<T> Default for Compiled<T> {
 }
 
 impl<T: Clone> Compiled<T> {
-    /// What `make` makes, or has made, of the component's bytes. Blocks while they are read and
-    /// compiled.
-    pub(crate) fn get(
-        &self,
-        component: &CommandComponent,
-        make: impl FnOnce(&[u8]) -> Result<T, String>,
-    ) -> Result<T, RunCommandError> {
-        match component {
-            CommandComponent::Bytes(bytes) => self.by_content(bytes, make).map(|(_, made)| made),
-            CommandComponent::File(path) => self.by_file(path, make),
-        }
-    }
-
-    fn by_file(
+    /// What `make` makes, or has made, of the bytes of the component at this path. Blocks while they are
+    /// read and compiled; so do the others.
+    pub(crate) fn by_path(
         &self,
         path: &Path,
         make: impl FnOnce(&[u8]) -> Result<T, String>,
     ) -> Result<T, RunCommandError> {
-        let failed = |source| RunCommandError::Read {
-            path: path.to_owned(),
-            source,
-        };
-        let file = File::open(path).map_err(failed)?;
-        let identity = identity_of(&file).map_err(failed)?;
+        let mut file = File::open(path).map_err(|source| unreadable(path, source))?;
+        self.by_file(path, &mut file, make)
+    }
+
+    /// The same of a file that is open; its path is for people.
+    pub(crate) fn by_file(
+        &self,
+        path: &Path,
+        file: &mut File,
+        make: impl FnOnce(&[u8]) -> Result<T, String>,
+    ) -> Result<T, RunCommandError> {
+        let failed = |source| unreadable(path, source);
+        let identity = identity_of(file).map_err(failed)?;
         let known = {
             let kept = self.kept();
             let digest = kept.by_file.get(&identity);
@@ -84,12 +80,13 @@ impl<T: Clone> Compiled<T> {
         if let Some(Ok(made)) = known.as_ref().and_then(|slot| slot.get()) {
             return Ok(made.clone());
         }
+        file.rewind().map_err(failed)?;
         let mut bytes = Vec::new();
         // One byte more than allowed tells that there is more.
         file.take(COMPONENT_BYTES_MAX + 1)
             .read_to_end(&mut bytes)
             .map_err(failed)?;
-        let (digest, made) = self.by_content(&bytes, make)?;
+        let (digest, made) = self.by_digest(&bytes, make)?;
         let mut kept = self.kept();
         if kept.by_file.len() >= KEPT_MAX {
             kept.by_file.clear();
@@ -98,7 +95,16 @@ impl<T: Clone> Compiled<T> {
         Ok(made)
     }
 
-    fn by_content(
+    /// The same of bytes.
+    pub(crate) fn by_content(
+        &self,
+        bytes: &[u8],
+        make: impl FnOnce(&[u8]) -> Result<T, String>,
+    ) -> Result<T, RunCommandError> {
+        self.by_digest(bytes, make).map(|(_, made)| made)
+    }
+
+    fn by_digest(
         &self,
         bytes: &[u8],
         make: impl FnOnce(&[u8]) -> Result<T, String>,
@@ -129,6 +135,13 @@ impl<T: Clone> Compiled<T> {
     /// A panic while it was held cannot have left it half changed.
     fn kept(&self) -> MutexGuard<'_, Kept<T>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn unreadable(path: &Path, source: std::io::Error) -> RunCommandError {
+    RunCommandError::Read {
+        path: path.to_owned(),
+        source,
     }
 }
 

@@ -2,16 +2,21 @@
 //!
 //! Each framework has its own, so that one's tasks cannot reach another's. What is kept is the agent's
 //! and read-only, like every input; a link to it costs no copy, and a runner knows a component that it
-//! has compiled by being the same file.
+//! has compiled by its name, which is never given to another.
+//!
+//! A file goes when newer ones have taken its place *and* no launch is to run from it any more.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cap_std::fs::Dir;
 use proffer_model::agent::{Origin, ResolvedInput};
 use proffer_model::{FrameworkId, LaunchNumber};
+
+use crate::sandbox::{KEPT_DIR, Sandboxes};
 
 /// Files kept per framework. A job has one or two kinds of task, and a few files that all of them read.
 const KEPT_MAX: usize = 64;
@@ -25,9 +30,40 @@ pub(super) struct Kept {
 /// One framework's.
 #[derive(Debug, Default)]
 struct Files {
-    by_key: BTreeMap<Key, u64>,
-    /// The name of the next one; names only grow, so the smallest is the oldest.
+    by_key: BTreeMap<Key, Arc<KeptFile>>,
+    /// The number of the next one; the smallest is the oldest.
     next: u64,
+}
+
+/// A file that is kept. It is there as long as this is held.
+#[derive(Debug)]
+pub(crate) struct KeptFile {
+    sandboxes: Arc<Sandboxes>,
+    framework: FrameworkId,
+    number: u64,
+    /// It goes with its last holder.
+    is_replaced: AtomicBool,
+}
+
+impl KeptFile {
+    /// Its path, relative to the runner's directory.
+    pub(crate) fn path(&self) -> String {
+        format!("{KEPT_DIR}/{}", self.name())
+    }
+
+    fn name(&self) -> String {
+        self.sandboxes.kept_name(self.number)
+    }
+}
+
+impl Drop for KeptFile {
+    fn drop(&mut self) {
+        if *self.is_replaced.get_mut() {
+            let kept = self.sandboxes.kept(self.framework);
+            // Sandboxes have links of their own. What stays is swept by the next agent process.
+            let _best_effort = kept.is_ok_and(|kept| kept.remove_file(self.name()).is_ok());
+        }
+    }
 }
 
 /// Two inputs with equal keys are one file.
@@ -102,54 +138,60 @@ impl Kept {
         dir: &Dir,
         to: (&Dir, &str),
     ) -> bool {
-        let name = self
-            .frameworks()
-            .get(&framework)
-            .and_then(|files| files.by_key.get(key).copied());
-        let Some(name) = name else { return false };
-        match dir.hard_link(name.to_string(), to.0, to.1) {
+        let Some(file) = self.find(framework, key) else {
+            return false;
+        };
+        match dir.hard_link(file.name(), to.0, to.1) {
             Ok(()) => true,
             Err(error) => {
                 // It was taken away, or it has as many links as a file may have: a new one is kept.
                 tracing::debug!(%framework, %error, "a kept input was not linked");
                 if let Some(files) = self.frameworks().get_mut(&framework) {
-                    files.by_key.remove(key);
+                    files.replace(key);
                 }
                 false
             }
         }
     }
 
+    /// A kept file, to run from.
+    pub(super) fn find(&self, framework: FrameworkId, key: &Key) -> Option<Arc<KeptFile>> {
+        let frameworks = self.frameworks();
+        let files = frameworks.get(&framework)?;
+        files.by_key.get(key).map(Arc::clone)
+    }
+
     /// Keeps a file that is in its place in a sandbox. What cannot be kept is fetched again.
-    pub(super) fn keep(&self, framework: FrameworkId, key: Key, dir: &Dir, from: (&Dir, &str)) {
+    pub(super) fn keep(
+        &self,
+        framework: FrameworkId,
+        key: Key,
+        sandboxes: &Arc<Sandboxes>,
+        from: (&Dir, &str),
+    ) -> io::Result<()> {
+        let dir = sandboxes.kept(framework)?;
         let mut frameworks = self.frameworks();
         let files = frameworks.entry(framework).or_default();
         // Tasks that began together fetch together; one of them is enough.
         if files.by_key.contains_key(&key) {
-            return;
+            return Ok(());
         }
-        if files.next == 0
-            && let Err(error) = clear(dir)
-        {
-            tracing::warn!(%framework, %error, "kept inputs of an earlier agent stay");
-            return;
-        }
-        let name = files.next;
+        let file = KeptFile {
+            sandboxes: Arc::clone(sandboxes),
+            framework,
+            number: files.next,
+            is_replaced: AtomicBool::new(false),
+        };
         files.next += 1;
-        if let Err(error) = from.0.hard_link(from.1, dir, name.to_string()) {
-            tracing::debug!(%framework, %error, "an input was not kept");
-            return;
-        }
-        files.by_key.insert(key, name);
+        from.0.hard_link(from.1, &dir, file.name())?;
+        files.by_key.insert(key, Arc::new(file));
         if files.by_key.len() > KEPT_MAX {
-            let oldest = files.by_key.iter().min_by_key(|(_, name)| **name);
-            let Some((key, name)) = oldest.map(|(key, name)| (key.clone(), *name)) else {
-                return;
-            };
-            files.by_key.remove(&key);
-            // Sandboxes have links of their own.
-            let _best_effort = dir.remove_file(name.to_string()).is_err();
+            let oldest = files.by_key.iter().min_by_key(|(_, file)| file.number);
+            if let Some(key) = oldest.map(|(key, _)| key.clone()) {
+                files.replace(&key);
+            }
         }
+        Ok(())
     }
 
     /// A panic while it was held cannot have left it half changed.
@@ -160,10 +202,11 @@ impl Kept {
     }
 }
 
-/// What an earlier agent process kept is not known any more.
-fn clear(dir: &Dir) -> io::Result<()> {
-    for entry in dir.entries()? {
-        entry?.remove_file()?;
+impl Files {
+    /// Another takes the place of the one under this key.
+    fn replace(&mut self, key: &Key) {
+        if let Some(file) = self.by_key.remove(key) {
+            file.is_replaced.store(true, Ordering::Relaxed);
+        }
     }
-    Ok(())
 }

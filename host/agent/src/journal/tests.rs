@@ -88,6 +88,21 @@ fn damage_in_the_middle_stops_the_agent_and_says_where() {
 }
 
 #[test]
+fn what_is_written_waits_for_a_sync_unless_all_is_written_anew() {
+    let (dir, _) = three();
+    let (mut journal, _) = open(dir.path()).unwrap();
+    let mut states = vec![journal.is_synced()];
+    journal.append(&numbers(4, 4)).unwrap();
+    states.push(journal.is_synced());
+    journal.sync().unwrap();
+    states.push(journal.is_synced());
+    journal.append(&numbers(5, 5)).unwrap();
+    journal.replace(&numbers(1, 5)).unwrap();
+    states.push(journal.is_synced());
+    assert_eq!(states, [true, false, true, true]);
+}
+
+#[test]
 fn what_replaces_a_journal_is_all_that_is_left() {
     let (dir, _) = three();
     let (mut journal, _) = open(dir.path()).unwrap();

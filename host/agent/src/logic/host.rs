@@ -77,11 +77,6 @@ impl Logic {
             );
         }
         for launch in new {
-            if !launch.inputs.is_empty() {
-                let why = Reason::new("preparing", Remedy::Retry, "its inputs are being fetched");
-                let news = News::by_agent(TaskState::Starting, why);
-                self.tell(now, launch.number, news, outbox);
-            }
             outbox.push(Action::Prepare(launch));
         }
     }

@@ -9,6 +9,23 @@ use super::launch::{Due, End, Found, News, Outcome, Phase, Unprepared};
 use super::{Action, Logic, Outbox, Record, StopCause};
 
 impl Logic {
+    /// What is here already is no news: only a launch that has to wait is said to be starting, and once.
+    pub(super) fn on_fetching(
+        &mut self,
+        now: Timestamp,
+        number: LaunchNumber,
+        outbox: &mut Outbox,
+    ) {
+        let state = self.launches.get(&number);
+        if state.is_some_and(|state| {
+            state.phase == Phase::Preparing && state.latest == TaskState::Staging
+        }) {
+            let why = Reason::new("preparing", Remedy::Retry, "its inputs are being fetched");
+            let news = News::by_agent(TaskState::Starting, why);
+            self.tell(now, number, news, outbox);
+        }
+    }
+
     pub(super) fn on_prepared(
         &mut self,
         now: Timestamp,
@@ -28,11 +45,12 @@ impl Logic {
         }
         state.phase = Phase::Prepared;
         let group = Arc::clone(&state.group);
-        let ready = |number: &LaunchNumber| {
+        // One may be prepared once more, after it never reached its runner: others run already then.
+        let waits = |number: &LaunchNumber| {
             let state = self.launches.get(number);
-            state.is_some_and(|state| state.phase == Phase::Prepared)
+            state.is_some_and(|state| state.phase == Phase::Preparing)
         };
-        if group.iter().all(ready) {
+        if !group.iter().any(waits) {
             for number in group.iter() {
                 self.start(*number, outbox);
             }
@@ -40,7 +58,8 @@ impl Logic {
     }
 
     fn start(&mut self, number: LaunchNumber, outbox: &mut Outbox) {
-        if let Some(state) = self.launches.get_mut(&number) {
+        let state = self.launches.get_mut(&number);
+        if let Some(state) = state.filter(|state| state.phase == Phase::Prepared) {
             state.phase = Phase::Handed;
             outbox.push(Action::Persist(Record::Started(number)));
             outbox.push(Action::Start(Arc::clone(&state.launch)));
@@ -81,9 +100,11 @@ impl Logic {
                 let news = news_of(end, stop, phase);
                 self.end(now, number, news, outbox);
             }
-            // The runner never heard of it, so it may start; unless it was to end anyway.
+            // The runner never heard of it, so it may start; unless it was to end anyway. What an agent before
+            // this one had ready for it may be gone.
             Found::NeverStarted if phase == Phase::Handed && stop.is_none() => {
-                outbox.push(Action::Start(Arc::clone(&state.launch)));
+                state.phase = Phase::Preparing;
+                outbox.push(Action::Prepare(Arc::clone(&state.launch)));
             }
             Found::NeverStarted | Found::NoRunner(_)
                 if phase == Phase::Handed && stop.is_some() =>

@@ -144,6 +144,12 @@ impl Script {
         self.give(Input::FromHost(ToAgent::Launch(launches)))
     }
 
+    fn fetching(&mut self, launch: u64) -> String {
+        self.give(Input::Fetching {
+            launch: LaunchNumber(launch),
+        })
+    }
+
     fn prepared(&mut self, launch: u64) -> String {
         self.give(Input::Prepared {
             launch: LaunchNumber(launch),

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::protocol::{Ending, How};
 
 /// Opens a log of a task's in its own directory. It is new: a task cannot have put anything there.
-pub(super) fn log(work: &str, name: &str) -> io::Result<File> {
+fn log(work: &str, name: &str) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.append(true).create(true).mode(0o644);
     options.open(Path::new(work).join(name))

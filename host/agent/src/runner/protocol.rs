@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Another version is refused: a runner of an older program is left to finish what it runs, told by
 /// its status log.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// Arguments and environment of a task are at most 1 MiB; status lists are small.
 const FRAME_MAX: usize = 16 * 1024 * 1024;
@@ -17,8 +17,9 @@ const FRAME_MAX: usize = 16 * 1024 * 1024;
 /// From the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ToRunner {
-    /// First.
-    Hello { version: u32 },
+    /// First; with the launches, of this runner and those before it, of which the agent does not know for
+    /// good how they ended.
+    Hello { version: u32, open: Vec<u64> },
     /// Start this, unless it was started before.
     Start(Box<StartTask>),
     /// TERM now, KILL after the grace; later ones can only shorten it.
@@ -98,6 +99,9 @@ pub(crate) enum Program {
     Wasm {
         /// The file, relative to the runner's directory.
         component: String,
+        /// Whether its directory is made by the runner, when it first wants one. Its component is then kept
+        /// for many tasks, under a name that no other ever has.
+        is_late: bool,
         /// The name first.
         args: Vec<String>,
         memory_bytes: u64,

@@ -12,16 +12,23 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
 use super::RunnerError;
-use super::act::{CACHE_DIR, CONTROL, Done, LOCK, Tasks};
+use super::act::{CACHE_DIR, CONTROL, LOCK, Tasks};
 use super::descendants::Descendants;
-use super::protocol::{FromRunner, ToRunner, VERSION, read_frame, write_frame};
+use super::protocol::{FromRunner, Status, ToRunner, VERSION, read_frame, write_frame};
 use super::status::StatusLog;
+use crate::sandbox::LATE_DIR;
 
 /// Ends of tasks that wait to be written down. The tasks' watchers wait if it is full.
 const ENDED_QUEUE: usize = 256;
 
 /// Commands of the agent that wait. It waits if it is full.
-const COMMANDS_QUEUE: usize = 64;
+const COMMANDS_QUEUE: usize = 256;
+
+/// What is taken at once of either, and shares a write of the log.
+const BATCH_MAX: usize = 64;
+
+/// Bytes of commands and news that go over the socket at once: some dozens of each.
+const SOCKET_BUFFER: usize = 64 * 1024;
 
 /// An agent that does not read for so long has stalled; it can attach again.
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
@@ -44,9 +51,9 @@ pub(super) async fn serve(idle: Duration) -> Result<(), RunnerError> {
     let started = |what| move |source: io::Error| RunnerError::Start { what, source };
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true).mode(0o700);
-    builder
-        .create(CACHE_DIR)
-        .map_err(started("its directories"))?;
+    for dir in [CACHE_DIR, LATE_DIR] {
+        builder.create(dir).map_err(started("its directories"))?;
+    }
     let _lock = lock()
         .map_err(started("its lock"))?
         .ok_or(RunnerError::Taken)?;
@@ -91,31 +98,26 @@ async fn run(listener: UnixListener, log: StatusLog, idle: Duration, descendants
     let mut tasks = Tasks::new(ended, log, descendants);
     let mut attached: Option<Attached> = None;
     let mut connections = 0;
+    let (mut ended, mut heard) = (Vec::new(), Vec::new());
     loop {
         // What there is to say goes out in one piece as soon as nothing more comes.
         if endings.is_empty() && commands.is_empty() {
             flush(&mut attached).await;
         }
         let is_idle = attached.is_none() && !tasks.any_runs();
+        // Every branch is cancel-safe: what is received is in its vector, or still in its queue.
         tokio::select! {
-            Some((launch, ending)) = endings.recv() => {
-                let status = tasks.on_ended(launch, ending);
-                tell(&mut attached, FromRunner::Status { launch, status }).await;
+            1.. = endings.recv_many(&mut ended, BATCH_MAX) => {
+                let news = tasks.on_ended(std::mem::take(&mut ended));
+                tell(&mut attached, news).await;
             }
-            Some(event) = commands.recv() => match event {
-                FromSocket::Command(from, command) if is_from(&attached, from) => {
-                    match tasks.perform(command) {
-                        Done::Tell(launch, status) => {
-                            tell(&mut attached, FromRunner::Status { launch, status }).await;
-                        }
-                        Done::Nothing => {}
-                        Done::Exit => return,
-                    }
+            1.. = commands.recv_many(&mut heard, BATCH_MAX) => {
+                let done = tasks.perform(current(&mut heard, &mut attached));
+                tell(&mut attached, done.tell).await;
+                if done.is_over {
+                    return;
                 }
-                FromSocket::Gone(from) if is_from(&attached, from) => attached = None,
-                // Of a connection that was replaced.
-                FromSocket::Command(..) | FromSocket::Gone(_) => {}
-            },
+            }
             Ok((stream, _)) = listener.accept() => {
                 if is_allowed(&stream) {
                     connections += 1;
@@ -123,17 +125,31 @@ async fn run(listener: UnixListener, log: StatusLog, idle: Duration, descendants
                     tokio::spawn(listen(connections, read, from_socket.clone()));
                     attached = Some(Attached {
                         number: connections,
-                        to_agent: BufWriter::new(to_agent),
+                        to_agent: BufWriter::with_capacity(SOCKET_BUFFER, to_agent),
                         is_pending: false,
                     });
                     let hello = FromRunner::Hello { version: VERSION, launches: tasks.list() };
-                    tell(&mut attached, hello).await;
+                    say(&mut attached, &hello).await;
                 }
             }
             // Begins anew with each event, which is what is meant: so long nothing happened.
             () = tokio::time::sleep(idle), if is_idle => return,
         }
     }
+}
+
+/// The commands of the agent that is attached. Those of a connection that was replaced are dropped; one that
+/// is gone detaches its agent.
+fn current(heard: &mut Vec<FromSocket>, attached: &mut Option<Attached>) -> Vec<ToRunner> {
+    let mut commands = Vec::new();
+    for event in heard.drain(..) {
+        match event {
+            FromSocket::Command(from, command) if is_from(attached, from) => commands.push(command),
+            FromSocket::Gone(from) if is_from(attached, from) => *attached = None,
+            FromSocket::Command(..) | FromSocket::Gone(_) => {}
+        }
+    }
+    commands
 }
 
 fn is_from(attached: &Option<Attached>, number: u64) -> bool {
@@ -150,10 +166,16 @@ fn is_allowed(stream: &UnixStream) -> bool {
         .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own)
 }
 
-async fn tell(attached: &mut Option<Attached>, message: FromRunner) {
+async fn tell(attached: &mut Option<Attached>, news: Vec<(u64, Status)>) {
+    for (launch, status) in news {
+        say(attached, &FromRunner::Status { launch, status }).await;
+    }
+}
+
+async fn say(attached: &mut Option<Attached>, message: &FromRunner) {
     let Some(agent) = attached else { return };
     agent.is_pending = true;
-    let written = tokio::time::timeout(WRITE_WITHIN, write_frame(&mut agent.to_agent, &message));
+    let written = tokio::time::timeout(WRITE_WITHIN, write_frame(&mut agent.to_agent, message));
     if !matches!(written.await, Ok(Ok(()))) {
         *attached = None;
     }
@@ -172,7 +194,7 @@ async fn flush(attached: &mut Option<Attached>) {
 
 /// Passes commands on until the connection ends.
 async fn listen(number: u64, read: OwnedReadHalf, to_runner: mpsc::Sender<FromSocket>) {
-    let mut read = BufReader::new(read);
+    let mut read = BufReader::with_capacity(SOCKET_BUFFER, read);
     while let Ok(Some(command)) = read_frame(&mut read).await {
         let event = FromSocket::Command(number, command);
         if to_runner.send(event).await.is_err() {

@@ -1,7 +1,7 @@
 //! The status log: what became of launches, for when nobody is left to say it. And the marks by which a
 //! process is known again.
 //!
-//! A record is appended with one write and never changed; of several about one launch the last counts.
+//! A record is appended and never changed, those that come together with one write; of several about one launch the last counts.
 //! (A file per launch, replaced at each change, spent more than half of a runner's processor time in the
 //! file system.) It is not synced: it must survive the runner's death, not the machine's, after which
 //! nothing runs.
@@ -51,15 +51,18 @@ impl StatusLog {
         })
     }
 
-    /// Adds a record, whole or not at all.
-    pub(super) fn note(&mut self, launch: u64, status: &Status) -> io::Result<()> {
-        let record = record(launch, status)?;
-        if let Err(error) = self.file.write_all(&record) {
+    /// Adds records with one write, all or none of them.
+    pub(super) fn note(&mut self, statuses: &[(u64, Status)]) -> io::Result<()> {
+        let mut records = Vec::new();
+        for (launch, status) in statuses {
+            records.extend(record(*launch, status)?);
+        }
+        if let Err(error) = self.file.write_all(&records) {
             // If this fails too, the next runner or reader drops what is cut short.
             let _best_effort = self.file.set_len(self.bytes).is_err();
             return Err(error);
         }
-        self.bytes += record.len() as u64;
+        self.bytes += records.len() as u64;
         Ok(())
     }
 

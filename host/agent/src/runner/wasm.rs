@@ -4,16 +4,17 @@ use std::path::PathBuf;
 
 use proffer_plugin::command::{
     CommandComponent, CommandConfig, CommandEnd, CommandRunner, DirectoryAccess, KillSwitch,
-    OpenedDirectory,
+    OpenedDirectory, TaskFiles,
 };
 
 use super::act::CACHE_DIR;
-use super::process;
 use super::protocol::{Ending, How};
 
 /// A component, ready to run.
 pub(super) struct WasmTask {
-    pub(super) component: String,
+    pub(super) component: CommandComponent,
+    /// Its directory is made when it first wants one.
+    pub(super) is_late: bool,
     pub(super) args: Vec<String>,
     pub(super) memory_bytes: u64,
     pub(super) inputs: Vec<(String, String)>,
@@ -30,12 +31,9 @@ pub(super) fn engine() -> Result<CommandRunner, String> {
 
 /// Runs a task to its end.
 pub(super) async fn run(engine: CommandRunner, task: WasmTask, kill: KillSwitch) -> Ending {
-    let how = match config_of(task) {
-        Ok(config) => match engine.run(config, kill.clone()).await {
-            Ok(end) => how_of(end),
-            Err(error) => How::NotStarted(proffer_model::with_causes(&error)),
-        },
-        Err(error) => How::NotStarted(format!("its logs: {error}")),
+    let how = match engine.run(config_of(task), kill.clone()).await {
+        Ok(end) => how_of(end),
+        Err(error) => How::NotStarted(proffer_model::with_causes(&error)),
     };
     Ending {
         how,
@@ -44,9 +42,10 @@ pub(super) async fn run(engine: CommandRunner, task: WasmTask, kill: KillSwitch)
     }
 }
 
-fn config_of(task: WasmTask) -> std::io::Result<CommandConfig> {
+fn config_of(task: WasmTask) -> CommandConfig {
+    let path = PathBuf::from(task.work);
     let work = OpenedDirectory {
-        host: PathBuf::from(&task.work),
+        host: path.clone(),
         guest: ".".to_owned(),
         access: DirectoryAccess::ReadWrite,
     };
@@ -58,15 +57,18 @@ fn config_of(task: WasmTask) -> std::io::Result<CommandConfig> {
             guest,
             access: DirectoryAccess::ReadOnly,
         });
-    Ok(CommandConfig {
-        component: CommandComponent::File(PathBuf::from(task.component)),
+    CommandConfig {
+        component: task.component,
         args: task.args,
         env: task.env,
-        directories: std::iter::once(work).chain(inputs).collect(),
+        files: TaskFiles {
+            directories: std::iter::once(work).chain(inputs).collect(),
+            stdout: Some(path.join("stdout")),
+            stderr: Some(path.join("stderr")),
+            made_first: task.is_late.then_some(path),
+        },
         memory_bytes_max: task.memory_bytes,
-        stdout: Some(process::log(&task.work, "stdout")?),
-        stderr: Some(process::log(&task.work, "stderr")?),
-    })
+    }
 }
 
 fn how_of(end: CommandEnd) -> How {

@@ -45,6 +45,10 @@ struct Link {
     attached: Option<Attached>,
     /// Handed to the runner and not known to have ended.
     handed: BTreeSet<LaunchNumber>,
+    /// Handed to this runner or one before, and it is not known for good how they ended.
+    open: BTreeSet<LaunchNumber>,
+    /// What earlier agent processes kept is gone.
+    is_swept: bool,
     /// When no runner could be started.
     failed_at: Option<Instant>,
 }
@@ -62,6 +66,8 @@ pub(super) async fn run(
         news,
         attached: None,
         handed: BTreeSet::new(),
+        open: BTreeSet::new(),
+        is_swept: false,
         failed_at: None,
     };
     loop {
@@ -100,13 +106,17 @@ impl Link {
                 self.send(stop).await;
             }
             Command::Inquire(launches) => {
+                self.open.extend(&launches);
                 self.handed.extend(launches);
-                match Attached::to_running(&self.setup, self.framework).await {
+                match Attached::to_running(&self.setup, self.framework, &self.open).await {
                     Some((attached, known)) => self.take(attached, known).await,
                     None => self.on_lost().await,
                 }
             }
-            Command::Forget(launch) => self.send(ToRunner::Forget { launch: launch.0 }).await,
+            Command::Forget(launch) => {
+                self.open.remove(&launch);
+                self.send(ToRunner::Forget { launch: launch.0 }).await;
+            }
             Command::Dismiss => self.send(ToRunner::Exit).await,
         }
     }
@@ -121,14 +131,15 @@ impl Link {
 
     async fn try_start(&mut self, launch: Arc<Launch>) -> Result<(), Found> {
         let number = launch.number;
-        let task = program::start_task(&launch).map_err(not_started)?;
+        let kept = self.setup.components.path_of(number);
+        let task = program::start_task(&launch, kept).map_err(not_started)?;
         if self.attached.is_none() {
             let failed = self.failed_at.take().map(|at| at.elapsed());
             let attempts = match failed {
                 Some(ago) if ago < PATIENCE_AFTER => 1,
                 _ => START_ATTEMPTS,
             };
-            let started = attach::start(&self.setup, self.framework, attempts).await;
+            let started = attach::start(&self.setup, self.framework, &self.open, attempts).await;
             let (attached, known) = started.map_err(|error| {
                 self.failed_at = Some(Instant::now());
                 Found::NoRunner(error.to_string())
@@ -136,6 +147,7 @@ impl Link {
             self.take(attached, known).await;
         }
         self.handed.insert(number);
+        self.open.insert(number);
         self.send(ToRunner::Start(Box::new(task))).await;
         Ok(())
     }
@@ -162,6 +174,7 @@ impl Link {
     /// A runner was attached to: what it knows counts, and of what it does not know its files speak.
     async fn take(&mut self, attached: Attached, known: Known) {
         self.attached = Some(attached);
+        self.sweep().await;
         let mut asked = std::mem::take(&mut self.handed);
         for (launch, status) in known {
             let number = LaunchNumber(launch);
@@ -174,6 +187,17 @@ impl Link {
             }
         }
         self.find_out(asked).await;
+    }
+
+    /// Commands of earlier agent processes reach the runner no more: it needs nothing that they kept.
+    async fn sweep(&mut self) {
+        if std::mem::replace(&mut self.is_swept, true) {
+            return;
+        }
+        let (sandboxes, framework) = (Arc::clone(&self.setup.sandboxes), self.framework);
+        if let Err(error) = blocking(move || sandboxes.sweep_kept(framework)).await {
+            tracing::warn!(%framework, %error, "kept inputs of an earlier agent stay");
+        }
     }
 
     async fn on_message(&mut self, message: FromRunner) {
@@ -273,8 +297,8 @@ impl Link {
         let sandboxes = Arc::clone(&self.setup.sandboxes);
         let framework = self.framework;
         let data = blocking(move || {
-            let sandbox = sandboxes.existing(framework, launch)?;
-            read_result(&sandbox.work)
+            let work = sandboxes.work(framework, launch)?;
+            read_result(&work)
         });
         data.await.unwrap_or_else(|error| {
             tracing::warn!(%launch, %error, "a task's result was left out");

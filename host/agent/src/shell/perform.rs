@@ -9,9 +9,10 @@ use proffer_rpc::ConnectError;
 use proffer_rpc::agent::connect_to_leader;
 use tokio::sync::mpsc;
 
-use super::{Connection, Event, Shell, input_of_news};
+use super::{Connection, Event, Gathered, Shell, input_of_news};
 use crate::agent::AgentError;
 use crate::config::AgentConfig;
+use crate::fetch::Looked;
 use crate::logic::{Action, Input};
 use crate::runners::Command;
 
@@ -30,7 +31,13 @@ impl Shell {
                 self.epoch += 1;
             }
             Action::Send(message) => self.send(message),
-            Action::Prepare(launch) => self.prepare(launch),
+            Action::Prepare(launch) => {
+                self.parts.files.set(launch.number, launch.framework, None);
+                match launch.is_bare() {
+                    true => self.gathered.bare.push(launch),
+                    false => self.prepare(launch),
+                }
+            }
             Action::CancelPrepare(launch) => {
                 if let Some(preparing) = self.preparing.remove(&launch) {
                     preparing.abort();
@@ -50,11 +57,15 @@ impl Shell {
                 launches,
             } => self.command(framework, Command::Inquire(launches)),
             Action::Publish { launch, finished } => {
+                self.parts.components.remove(launch);
                 if let Some(framework) = self.parts.files.end(launch, finished) {
                     self.command(framework, Command::Forget(launch));
                 }
             }
-            Action::RemoveSandbox { launch, framework } => self.remove(launch, framework),
+            Action::RemoveSandbox { launch, framework } => {
+                self.parts.files.remove(launch);
+                self.gathered.remove.push((framework, launch));
+            }
             Action::DismissRunner(framework) => {
                 self.command(framework, Command::Dismiss);
                 self.leaving.insert(framework, 0);
@@ -90,11 +101,15 @@ impl Shell {
 
     fn prepare(&mut self, launch: Arc<Launch>) {
         let number = launch.number;
-        self.parts.files.set(number, launch.framework, None);
         let preparer = self.parts.preparer.clone();
         let events = self.events.clone();
         let preparing = self.work.spawn(async move {
-            let outcome = preparer.prepare(&launch).await;
+            let fetching = async {
+                let input = Input::Fetching { launch: number };
+                // An error means that the agent is ending.
+                let _told = events.send(Event::Input(input)).await.is_ok();
+            };
+            let outcome = preparer.prepare(&launch, fetching).await;
             let outcome = outcome.map_err(|error| error.unprepared());
             let input = Input::Prepared {
                 launch: number,
@@ -142,12 +157,67 @@ impl Shell {
         }
     }
 
-    fn remove(&mut self, launch: LaunchNumber, framework: FrameworkId) {
-        self.parts.files.remove(launch);
-        let sandboxes = Arc::clone(&self.parts.sandboxes);
+    /// Does what was gathered, off this loop.
+    pub(super) fn perform_gathered(&mut self) {
+        let Gathered {
+            bare,
+            fetch,
+            remove,
+        } = std::mem::take(&mut self.gathered);
+        if !bare.is_empty() {
+            self.look(bare);
+        }
+        for launch in fetch {
+            self.prepare(launch);
+        }
+        if !remove.is_empty() {
+            self.remove(remove);
+        }
+    }
+
+    fn look(&mut self, bare: Vec<Arc<Launch>>) {
+        let preparer = self.parts.preparer.clone();
+        let events = self.events.clone();
+        self.work.spawn(async move {
+            let all = bare.clone();
+            let looked = tokio::task::spawn_blocking(move || preparer.look(&bare)).await;
+            let looked = looked.unwrap_or_else(|error| {
+                tracing::error!(%error, "looking for components failed: a bug in the agent");
+                Looked {
+                    left: all,
+                    ..Looked::default()
+                }
+            });
+            // An error means that the agent is ending.
+            let _told = events.send(Event::Looked(looked)).await.is_ok();
+        });
+    }
+
+    /// Those that were killed meanwhile are not prepared any more.
+    pub(super) fn on_looked(&mut self, looked: Looked) {
+        let Looked { ready, left } = looked;
+        for (launch, file) in ready {
+            if self.parts.files.is_open(launch) {
+                self.parts.components.set(launch, file);
+                self.again.push_back(Input::Prepared {
+                    launch,
+                    outcome: Ok(()),
+                });
+            }
+        }
+        let files = &self.parts.files;
+        let left = left.into_iter();
+        let left = left.filter(|launch| files.is_open(launch.number));
+        self.gathered.fetch.extend(left);
+    }
+
+    fn remove(&mut self, sandboxes: Vec<(FrameworkId, LaunchNumber)>) {
+        let all = Arc::clone(&self.parts.sandboxes);
         self.work.spawn_blocking(move || {
-            if let Err(error) = sandboxes.remove(framework, launch) {
-                tracing::warn!(%launch, %error, "a sandbox was not removed");
+            for (framework, launch) in sandboxes {
+                if let Err(error) = all.remove(framework, launch) {
+                    tracing::warn!(%launch, %error, "a sandbox was not removed");
+                }
             }
         });
     }

@@ -246,6 +246,11 @@ impl AgentProcess {
     pub(crate) fn work(&self, launch: u64) -> PathBuf {
         work(&self.data, launch)
     }
+
+    /// The directory of a component that began without one.
+    pub(crate) fn late_work(&self, launch: u64) -> PathBuf {
+        runner(&self.data).join(format!("run/work/launch-{launch}"))
+    }
 }
 
 impl Drop for AgentProcess {

@@ -11,7 +11,7 @@ use proffer_model::{AgentId, Executor, Input, InputMarks, TaskState, code};
 use super::stage::{AgentProcess, Host, Registered, input, launch, with};
 
 /// The guest that misbehaves to order; none where nothing compiles WebAssembly.
-fn component() -> Option<PathBuf> {
+pub(crate) fn component() -> Option<PathBuf> {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let options = BuildOptions {
         target_dir: Some(repository.join("target/guests")),
@@ -28,6 +28,16 @@ fn component() -> Option<PathBuf> {
         }
         Err(error) => panic!("the guest does not build: {error:?}"),
     }
+}
+
+/// A component of this name.
+pub(crate) fn executor() -> Executor {
+    Executor::Wasm(Input {
+        source: String::new(),
+        path: "task.wasm".to_owned(),
+        digest: String::new(),
+        marks: InputMarks::default(),
+    })
 }
 
 struct Stage {
@@ -58,13 +68,7 @@ impl Stage {
             let path = self.host.dir.path().join("files").join(name);
             Origin::File(path.to_str().unwrap().to_owned())
         };
-        let component = Input {
-            source: String::new(),
-            path: "task.wasm".to_owned(),
-            digest: String::new(),
-            marks: InputMarks::default(),
-        };
-        let mut launch = launch(number, Executor::Wasm(component));
+        let mut launch = launch(number, executor());
         launch.inputs = vec![
             input("task.wasm", source("task.wasm")),
             input("in/text", source("text")),

@@ -1,12 +1,11 @@
 //! Tasks have what they are given, and nothing else.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use proffer_plugin::command::{
     CommandComponent, CommandConfig, CommandEnd, CommandRunner, DirectoryAccess, KillSwitch,
-    OpenedDirectory, RunCommandError,
+    OpenedDirectory, RunCommandError, TaskFiles,
 };
 use tempfile::TempDir;
 
@@ -53,13 +52,16 @@ impl Case {
                 .map(ToString::to_string)
                 .collect(),
             env: vec![("NAME".to_owned(), "value".to_owned())],
-            directories: vec![
-                open("sandbox", ".", DirectoryAccess::ReadWrite),
-                open("in", "/in", DirectoryAccess::ReadOnly),
-            ],
+            files: TaskFiles {
+                made_first: None,
+                directories: vec![
+                    open("sandbox", ".", DirectoryAccess::ReadWrite),
+                    open("in", "/in", DirectoryAccess::ReadOnly),
+                ],
+                stdout: Some(self.path("stdout")),
+                stderr: Some(self.path("stderr")),
+            },
             memory_bytes_max: 32 << 20,
-            stdout: Some(File::create(self.path("stdout")).unwrap()),
-            stderr: Some(File::create(self.path("stderr")).unwrap()),
         }
     }
 
@@ -141,6 +143,48 @@ async fn nothing_outside_is_reachable() {
         );
         assert!(case.read("stdout").starts_with("refused"), "{path}");
     }
+    assert_eq!(case.read("secret"), "secret");
+}
+
+#[tokio::test]
+async fn what_a_task_does_not_touch_is_not_made() {
+    let Some(case) = Case::new() else { return };
+    let late = case.path("late");
+    let run = async |args: &[&str]| {
+        let mut config = case.config(args);
+        config.files = TaskFiles {
+            made_first: Some(late.clone()),
+            directories: vec![OpenedDirectory {
+                host: late.clone(),
+                guest: ".".to_owned(),
+                access: DirectoryAccess::ReadWrite,
+            }],
+            stdout: Some(late.join("stdout")),
+            stderr: Some(late.join("stderr")),
+        };
+        runner().run(config, KillSwitch::new()).await.unwrap()
+    };
+    assert_eq!(run(&["nothing"]).await, CommandEnd::Exited(0));
+    assert!(!late.exists());
+    assert_eq!(run(&["echo", "words"]).await, CommandEnd::Exited(0));
+    assert_eq!(case.read("late/stderr"), "to the error stream\n");
+    // It is one task's own: the next that wants it gets nothing.
+    let end = run(&["write", "own", "mine"]).await;
+    assert!(matches!(end, CommandEnd::Trapped { .. }), "{end:?}");
+    std::fs::remove_dir_all(&late).unwrap();
+    assert_eq!(run(&["write", "own", "mine"]).await, CommandEnd::Exited(0));
+    assert_eq!(case.read("late/own"), "mine");
+    assert!(!late.join("stdout").exists());
+}
+
+#[tokio::test]
+async fn a_link_that_a_task_left_in_the_place_of_its_log_is_not_followed() {
+    let Some(case) = Case::new() else { return };
+    let log = case.path("sandbox/stdout");
+    std::os::unix::fs::symlink("../secret", &log).unwrap();
+    let mut config = case.config(&["echo"]);
+    config.files.stdout = Some(log);
+    runner().run(config, KillSwitch::new()).await.unwrap();
     assert_eq!(case.read("secret"), "secret");
 }
 

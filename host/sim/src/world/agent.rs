@@ -292,7 +292,7 @@ impl World {
         }
     }
 
-    /// Records first, with one sync; then every action may be performed.
+    /// Records first, with one sync if any action needs one; then every action may be performed.
     fn agent_writes(&mut self, agent: usize, actions: Vec<Action>) {
         let compact_at = self.scenario.compact_at;
         self.note(|| format!("   a{agent} {actions:?}"));
@@ -307,7 +307,9 @@ impl World {
                 _ => None,
             })
             .collect();
-        if records.is_empty() {
+        let needs_durable = actions.iter().any(Action::needs_durable);
+        let is_synced = node.disk.tail.is_empty() && node.disk.draft.is_none();
+        if records.is_empty() && (is_synced || !needs_durable) {
             return self.agent_performs(agent, actions);
         }
         if node.disk.synced.len() >= compact_at {
@@ -317,6 +319,9 @@ impl World {
         } else {
             let content = journal::encode(&records);
             node.disk.tail.extend(content.unwrap_or_default());
+            if !needs_durable {
+                return self.agent_performs(agent, actions);
+            }
         }
         process.waiting = Some(actions);
         let life = process.life;
@@ -415,7 +420,7 @@ impl World {
 
     /// Makes a sandbox and fetches what goes into it; each source is there or not.
     fn prepare(&mut self, agent: usize, launch: &Launch) {
-        let wait = 1 + delay(&mut self.dice.machine, 2_000);
+        let wait = 2 + delay(&mut self.dice.machine, 2_000);
         let number = launch.number;
         self.check_inputs(launch);
         let outcome = self.fetch(launch);
@@ -423,6 +428,10 @@ impl World {
             return;
         };
         self.agents[agent].machine.make_sandbox(number);
+        if !launch.inputs.is_empty() {
+            let input = Box::new(Input::Fetching { launch: number });
+            self.after(1, Occurrence::AgentHears { agent, life, input });
+        }
         let input = Box::new(Input::Prepared {
             launch: number,
             outcome,

@@ -27,6 +27,26 @@ fn a_group_starts_when_all_of_it_is_ready() {
 }
 
 #[test]
+fn one_that_never_reached_its_runner_is_prepared_again_and_starts_alone() {
+    let mut script = Script::registered();
+    script.launch(vec![task(1), task(2)]);
+    script.prepared(1);
+    script.prepared(2);
+    script.found(1, Found::Running);
+    let mut out = script.found(2, Found::NeverStarted);
+    out += &script.prepared(2);
+    expect![[r#"
+        prepare 2
+          durable: started 2
+        start 2
+    "#]]
+    .assert_eq(&out);
+    script.found(2, Found::NeverStarted);
+    assert!(script.kill(2, 0).contains("killed-during-launch"));
+    assert_eq!(script.prepared(2), "");
+}
+
+#[test]
 fn one_that_cannot_be_prepared_drops_its_group() {
     let mut script = Script::registered();
     script.launch(vec![task(1), task(2), task(3)]);

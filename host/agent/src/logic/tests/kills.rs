@@ -44,6 +44,7 @@ fn b30_kills_repeat_safely_and_grace_only_gets_shorter() {
 fn b31_a_kill_before_the_task_runs_is_told_apart() {
     let mut script = Script::registered();
     script.launch(vec![task_with_input(1, "in")]);
+    script.fetching(1);
     script.acknowledge(1, 1);
     let mut out = script.kill(1, 5_000);
     out += "-- its preparation was done all the same\n";

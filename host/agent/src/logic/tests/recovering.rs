@@ -9,6 +9,7 @@ use super::{Script, task, task_with_input};
 fn at_all_stages() -> Script {
     let mut script = Script::registered();
     script.launch(vec![task_with_input(1, "in")]);
+    script.fetching(1);
     script.launch(vec![task(2)]);
     script.prepared(2);
     for number in 3..=6 {
@@ -42,7 +43,7 @@ fn after_a_restart_everything_goes_on_where_it_was() {
         say: 4 #2 killing (latest killing)
         say: 5 #2 failed (latest failed)
         -- what the runner says
-        start 2
+        prepare 2
           durable: 4 #3 killed killed exit None
         publish 4 false
           durable: 3 #2 failed runner-lost exit None

@@ -11,6 +11,7 @@ use super::{Script, task, task_with_input};
 fn b23_updates_go_in_order_one_in_flight_and_again_until_acknowledged() {
     let mut script = Script::registered();
     let mut out = script.at(100).launch(vec![task_with_input(1, "in")]);
+    out += &script.fetching(1);
     out += &script.prepared(1);
     out += &script.found(1, Found::Running);
     out += &script.exited(1, 7);
@@ -29,9 +30,9 @@ fn b23_updates_go_in_order_one_in_flight_and_again_until_acknowledged() {
         .replace("say: alive\n", "");
     expect![[r#"
           durable: launched 1
+        prepare 1
           durable: 1 #1 starting preparing exit None
         say: 1 #1 starting (latest starting)
-        prepare 1
           durable: started 1
         start 1
           durable: 1 #2 running running exit None
@@ -54,6 +55,18 @@ fn b23_updates_go_in_order_one_in_flight_and_again_until_acknowledged() {
           durable: 1 #3 told
     "#]]
     .assert_eq(&out);
+}
+
+#[test]
+fn a_launch_is_starting_only_while_something_is_fetched_for_it_and_says_so_once() {
+    let mut script = Script::registered();
+    let mut out = script.launch(vec![task_with_input(1, "in")]);
+    out += &script.prepared(1);
+    assert_eq!(script.fetching(1), "");
+    assert!(!out.contains("starting"), "{out}");
+    script.launch(vec![task_with_input(2, "in")]);
+    assert!(script.fetching(2).contains("say: 2 #1 starting"));
+    assert_eq!(script.fetching(2), "");
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! Finding a runner, or starting one, and talking to it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::process::Stdio;
 use std::time::Duration;
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
-use proffer_model::FrameworkId;
+use proffer_model::{FrameworkId, LaunchNumber};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, BufWriter};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
@@ -29,6 +30,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Messages of the runner that wait for the agent. The reader waits if it is full.
 const MESSAGES_QUEUE: usize = 256;
+
+/// Bytes of commands and news that go over the socket at once: some dozens of each.
+const SOCKET_BUFFER: usize = 64 * 1024;
 
 /// The runner's log is begun anew past this when a runner is started.
 const LOG_BYTES_MAX: u64 = 1024 * 1024;
@@ -57,12 +61,13 @@ impl Drop for Attached {
 pub(super) async fn start(
     setup: &RunnerSetup,
     framework: FrameworkId,
+    open: &BTreeSet<LaunchNumber>,
     attempts: u32,
 ) -> io::Result<(Attached, Known)> {
     let mut pause = START_PAUSE;
     let mut attempt = 1;
     loop {
-        match Attached::start(setup, framework).await {
+        match Attached::start(setup, framework, open).await {
             Err(error) if attempt < attempts => {
                 tracing::warn!(%framework, %error, attempt, "a runner was not started");
                 tokio::time::sleep(pause).await;
@@ -79,9 +84,10 @@ impl Attached {
     pub(super) async fn to_running(
         setup: &RunnerSetup,
         framework: FrameworkId,
+        open: &BTreeSet<LaunchNumber>,
     ) -> Option<(Self, Known)> {
         let dir = setup.sandboxes.runner(framework).ok()?;
-        match connect(setup, framework, &dir).await {
+        match connect(setup, framework, open, &dir).await {
             Ok(attached) => Some(attached),
             Err(error) => {
                 tracing::debug!(%framework, %error, "no runner is there");
@@ -90,8 +96,12 @@ impl Attached {
         }
     }
 
-    async fn start(setup: &RunnerSetup, framework: FrameworkId) -> io::Result<(Self, Known)> {
-        if let Some(attached) = Self::to_running(setup, framework).await {
+    async fn start(
+        setup: &RunnerSetup,
+        framework: FrameworkId,
+        open: &BTreeSet<LaunchNumber>,
+    ) -> io::Result<(Self, Known)> {
+        if let Some(attached) = Self::to_running(setup, framework, open).await {
             return Ok(attached);
         }
         let dir = setup.sandboxes.runner(framework)?;
@@ -107,7 +117,7 @@ impl Attached {
         // Takes its exit status when it ends, so that no zombie stays. The task ends with the runner,
         // or with the agent's runtime, which leaves the runner alone.
         tokio::spawn(async move { child.wait().await });
-        connect(setup, framework, &dir).await
+        connect(setup, framework, open, &dir).await
     }
 
     pub(super) async fn send(&mut self, command: &ToRunner) -> io::Result<()> {
@@ -141,6 +151,7 @@ impl Attached {
 async fn connect(
     setup: &RunnerSetup,
     framework: FrameworkId,
+    open: &BTreeSet<LaunchNumber>,
     dir: &Dir,
 ) -> io::Result<(Attached, Known)> {
     let path = format!("/proc/self/fd/{}/{CONTROL}", dir.as_raw_fd());
@@ -156,7 +167,11 @@ async fn connect(
         )));
     }
     let (mut read, mut write) = stream.into_split();
-    write_frame(&mut write, &ToRunner::Hello { version: VERSION }).await?;
+    let hello = ToRunner::Hello {
+        version: VERSION,
+        open: open.iter().map(|launch| launch.0).collect(),
+    };
+    write_frame(&mut write, &hello).await?;
     let hello = tokio::time::timeout(ANSWER_WITHIN, read_frame(&mut read)).await;
     let hello: Option<FromRunner> =
         hello.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
@@ -166,7 +181,7 @@ async fn connect(
     };
     let (messages, received) = mpsc::channel(MESSAGES_QUEUE);
     let reader = tokio::spawn(async move {
-        let mut read = BufReader::new(read);
+        let mut read = BufReader::with_capacity(SOCKET_BUFFER, read);
         // An error is the runner's end as well.
         while let Ok(Some(message)) = read_frame(&mut read).await {
             if messages.send(message).await.is_err() {
@@ -175,7 +190,7 @@ async fn connect(
         }
     });
     let attached = Attached {
-        write: BufWriter::new(write),
+        write: BufWriter::with_capacity(SOCKET_BUFFER, write),
         is_pending: false,
         messages: received,
         reader: reader.abort_handle(),
