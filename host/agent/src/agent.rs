@@ -13,7 +13,8 @@ use proffer_rpc::data::DataClient;
 use proffer_rpc::serve::Server;
 use proffer_rpc::{BindError, Bound};
 use rustix::fs::{FlockOperation, flock};
-use tokio::sync::{mpsc, watch};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::AgentConfig;
 use crate::detect;
@@ -83,6 +84,12 @@ pub enum AgentError {
     /// Its own port failed.
     #[error(transparent)]
     Serve(#[from] proffer_rpc::serve::ServeError),
+    /// It has no thread of its own.
+    #[error("the agent's own thread cannot be started")]
+    Thread(#[source] io::Error),
+    /// A bug.
+    #[error("the agent's own thread ended without a word: a bug in the agent")]
+    Panicked,
 }
 
 impl Agent {
@@ -151,6 +158,7 @@ impl Agent {
                 preparer,
                 runners,
                 from_runners,
+                runtime: Handle::current(),
                 status: status_sender,
                 _lock: lock,
             },
@@ -198,8 +206,15 @@ impl Agent {
             // An error means that the shell is gone, which is a stop too.
             let _stopped = stopped.wait_for(|stop| *stop).await.is_ok();
         });
+        let (end, ending) = oneshot::channel();
+        let running = on_own_thread(shell, ending);
+        let told = async {
+            shutdown.await;
+            // An error means that it has ended by itself.
+            let _told = end.send(()).is_ok();
+            std::future::pending().await
+        };
         tokio::pin!(serving);
-        let running = shell.run(shutdown);
         tokio::select! {
             ended = running => {
                 stop.send_replace(true);
@@ -209,8 +224,33 @@ impl Agent {
             }
             // Without its port others could not read its tasks' outputs. Tasks go on.
             failed = &mut serving => Ok(failed?),
+            never = told => never,
         }
     }
+}
+
+/// Runs the shell on a thread with a runtime of its own: what its parts tell each other would cost more than
+/// they do if each time another thread were woken. Its end is told, or nobody waits for it any more.
+async fn on_own_thread(shell: Shell, end: oneshot::Receiver<()>) -> Result<(), AgentError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(AgentError::Thread)?;
+    let (tell, told) = oneshot::channel();
+    let run = move || {
+        let ended = runtime.block_on(shell.run(async {
+            let _told = end.await.is_ok();
+        }));
+        // What is left of it waits for disks, and for nobody.
+        runtime.shutdown_background();
+        // An error means that nobody waits for it any more.
+        let _told = tell.send(ended).is_ok();
+    };
+    std::thread::Builder::new()
+        .name("proffer-agent".to_owned())
+        .spawn(run)
+        .map_err(AgentError::Thread)?;
+    told.await.unwrap_or(Err(AgentError::Panicked))
 }
 
 /// Milliseconds since 1970.

@@ -41,7 +41,6 @@ use std::ffi::OsString;
 use std::io;
 use std::time::Duration;
 
-use proffer_plugin::command::TASKS_AT_ONCE_MAX;
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 
 pub(crate) use act::{CONTROL, LOCK, STATUS_LOG};
@@ -171,11 +170,9 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<(), RunnerError> {
     if let Some(user) = options.user {
         become_user(user).map_err(failed("becoming the task user"))?;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        // It waits for children and passes messages; Wasm tasks have threads of their own.
-        .worker_threads(2)
-        // More wait their turn: the engine has room for so many.
-        .max_blocking_threads(TASKS_AT_ONCE_MAX)
+    // It waits for children and passes messages, which between threads would cost more than it takes; Wasm
+    // tasks have threads of their own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(started("its runtime"))?;

@@ -80,6 +80,8 @@ pub(crate) struct ShellParts {
     pub(crate) preparer: Preparer,
     pub(crate) runners: Runners,
     pub(crate) from_runners: mpsc::Receiver<RunnerNews>,
+    /// Where inputs are fetched: the loop's own runtime has one thread, which is not to wait for data.
+    pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) status: watch::Sender<AgentStatus>,
     /// Keeps other agents out of the directory.
     pub(crate) _lock: std::fs::File,

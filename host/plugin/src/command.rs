@@ -5,8 +5,8 @@
 //! host's own environment. Its memory is limited; it is ended by a [`KillSwitch`], wherever it is. What it
 //! never touches of the file system is never opened.
 //!
-//! Each run has a thread of tokio's blocking pool to itself, so tasks share processors as the
-//! operating system shares them, and a task that spins delays nobody's messages.
+//! Each run has a thread to itself, so tasks share processors as the operating system shares them, and a task
+//! that spins delays nobody's messages.
 
 mod component;
 mod files;
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use wasmtime::component::{Component, HasData, Linker, Resource, ResourceTable};
 use wasmtime::{
     Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, Trap,
@@ -29,6 +29,7 @@ use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use crate::cache::{self, OpenCacheError};
 use crate::compiled::Compiled;
 use crate::memory::{MemoryExceeded, MemoryLimiter, TABLE_ELEMENTS_MAX};
+use crate::threads::Threads;
 use crate::ticker::Ticker;
 
 pub use component::ComponentFile;
@@ -47,7 +48,7 @@ const HOSTCALL_BYTES_MAX: usize = 32 * 1024 * 1024;
 const HANDLES_MAX: usize = 4_096;
 
 /// Tasks of one engine at once; more wait for one to end.
-pub const TASKS_AT_ONCE_MAX: usize = 512;
+const TASKS_AT_ONCE_MAX: usize = 512;
 
 /// Core instances of one component: a Python component has 38.
 const CORE_INSTANCES_EACH: u32 = 64;
@@ -61,8 +62,8 @@ const MEMORY_BYTES_MAX: usize = 4 << 30;
 /// An instance's own tables and descriptors: more than any known program's.
 const INSTANCE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Memory that stays with a slot of the pool between two tasks.
-const KEEP_RESIDENT_BYTES: usize = 256 * 1024;
+/// Of a table so much is cleared by hand between two tasks, and stays with its slot of the pool.
+const TABLE_KEEP_RESIDENT_BYTES: usize = 256 * 1024;
 
 /// Compiles and runs tasks. Cheap to clone; clones share what is compiled.
 #[derive(Clone)]
@@ -74,6 +75,7 @@ struct Shared {
     engine: Engine,
     linker: Linker<TaskState>,
     ticker: Ticker,
+    threads: Threads,
     compiled: Compiled<CommandPre<TaskState>>,
 }
 
@@ -162,8 +164,8 @@ pub enum MakeRunnerError {
     /// The cache.
     #[error(transparent)]
     Cache(#[from] OpenCacheError),
-    /// The ticker's thread.
-    #[error("cannot start the runner's clock thread")]
+    /// The ticker's thread, or the watcher's.
+    #[error("cannot start the runner's own threads")]
     Thread(#[from] std::io::Error),
     /// wasmtime.
     #[error("cannot make the engine: {problem}")]
@@ -283,6 +285,7 @@ impl CommandRunner {
                 engine,
                 linker,
                 ticker,
+                threads: Threads::start(TASKS_AT_ONCE_MAX)?,
                 compiled: Compiled::default(),
             }),
         })
@@ -294,7 +297,8 @@ impl CommandRunner {
     /// If it cannot be read or is no command.
     pub async fn prepare(&self, component: CommandComponent) -> Result<(), RunCommandError> {
         let shared = Arc::clone(&self.shared);
-        on_a_thread(move || shared.command(&component).map(|_| ())).await
+        let work = move || shared.command(&component).map(|_| ());
+        on_a_thread(&self.shared.threads, work).await
     }
 
     /// Runs a task to its end. Must be called inside a tokio runtime.
@@ -311,7 +315,7 @@ impl CommandRunner {
         let shared = Arc::clone(&self.shared);
         let runtime = tokio::runtime::Handle::current();
         let mut abandoned = KillOnDrop(Some(kill.clone()));
-        let end = on_a_thread(move || {
+        let work = move || {
             let command = shared.command(&config.component)?;
             let store = shared.store(config);
             runtime.block_on(async {
@@ -321,8 +325,8 @@ impl CommandRunner {
                     end = shared.call(&command, store) => end,
                 }
             })
-        })
-        .await;
+        };
+        let end = on_a_thread(&self.shared.threads, work).await;
         abandoned.0 = None;
         end
     }
@@ -341,14 +345,20 @@ impl Drop for KillOnDrop {
 
 /// Runs blocking work of one task; a panic in it is that task's failure only.
 async fn on_a_thread<T: Send + 'static>(
+    threads: &Threads,
     work: impl FnOnce() -> Result<T, RunCommandError> + Send + 'static,
 ) -> Result<T, RunCommandError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(RunCommandError::Start {
-            problem: format!("a bug in the host: {error}"),
-        }),
-    }
+    let (tell, told) = oneshot::channel();
+    let job = move || {
+        // An error means that nobody waits for it any more.
+        let _told = tell.send(work()).is_ok();
+    };
+    let failed = |problem: String| RunCommandError::Start { problem };
+    threads
+        .run(job)
+        .map_err(|error| failed(format!("no thread for it: {error}")))?;
+    told.await
+        .unwrap_or_else(|_| Err(failed("a bug in the host: its thread panicked".to_owned())))
 }
 
 impl Shared {
@@ -463,9 +473,10 @@ fn pool() -> PoolingAllocationConfig {
         .max_core_instance_size(INSTANCE_BYTES_MAX)
         .max_component_instance_size(INSTANCE_BYTES_MAX)
         .table_elements(TABLE_ELEMENTS_MAX)
-        // Cleared by hand rather than by the kernel: cheaper up to about so much.
-        .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
-        .table_keep_resident(KEEP_RESIDENT_BYTES);
+        // A memory begins with the stack's far end, which is hardly ever reached: to clear that by hand
+        // costs more than the kernel takes for all of it.
+        .linear_memory_keep_resident(0)
+        .table_keep_resident(TABLE_KEEP_RESIDENT_BYTES);
     pool
 }
 

@@ -33,6 +33,7 @@ mod manifest;
 mod memory;
 mod meter;
 mod policy;
+mod threads;
 mod ticker;
 
 pub mod command;

@@ -103,7 +103,7 @@ impl Shell {
         let number = launch.number;
         let preparer = self.parts.preparer.clone();
         let events = self.events.clone();
-        let preparing = self.work.spawn(async move {
+        let preparing = async move {
             let fetching = async {
                 let input = Input::Fetching { launch: number };
                 // An error means that the agent is ending.
@@ -117,7 +117,8 @@ impl Shell {
             };
             // An error means that the agent is ending.
             let _told = events.send(Event::Input(input)).await.is_ok();
-        });
+        };
+        let preparing = self.work.spawn_on(preparing, &self.parts.runtime);
         self.preparing.insert(number, preparing);
     }
 
