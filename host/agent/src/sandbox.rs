@@ -25,6 +25,7 @@
 //! is read or written.
 
 mod late;
+mod owner;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -140,14 +141,22 @@ impl Sandboxes {
         make(&self.runners, &name, 0o755)?;
         let dir = self.runners.open_dir(&name)?;
         make(&dir, "tasks", 0o755)?;
-        if make(&dir, "run", 0o700)? {
+        let is_ours = if make(&dir, "run", 0o700)? {
             self.give(framework, &dir, "run")?;
-        }
+            true
+        } else {
+            let own = rustix::process::geteuid().as_raw();
+            let uid = self.users.of(framework).map_or(own, |user| user.uid);
+            owner::hand_over(&dir, uid, |dir, name| self.give(framework, dir, name))?
+        };
         // Open to the runner, which takes components from there. Earlier versions closed it.
         if !make(&dir, KEPT_DIR, 0o755)? {
             dir.set_permissions(KEPT_DIR, Permissions::from_mode(0o755))?;
         }
-        made.insert(framework);
+        // Otherwise it is looked at again the next time.
+        if is_ours {
+            made.insert(framework);
+        }
         Ok(dir)
     }
 
