@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use proffer_model::policy::{Changes, Cycle, Feeds, Place, Proposal};
+use proffer_model::with_causes;
 use proffer_plugin::{
     Kind, LoadedPlugin, PluginHost, PluginHostConfig, PolicyHandle, PolicyLimits,
 };
@@ -115,10 +116,11 @@ impl Component {
             .enable_time()
             .build()
             .map_err(|error| format!("cannot start: {error}"))?;
-        let host = PluginHost::new(PluginHostConfig::default()).map_err(chain)?;
+        let host =
+            PluginHost::new(PluginHostConfig::default()).map_err(|error| with_causes(&error))?;
         let loaded = runtime
             .block_on(host.load(bytes, Kind::Policy))
-            .map_err(|error| format!("{}: {}", file.display(), chain(error)))?;
+            .map_err(|error| format!("{}: {}", file.display(), with_causes(&error)))?;
         Ok(Self {
             runtime,
             host,
@@ -142,7 +144,10 @@ impl Seats for Component {
     fn make(&mut self, config: &str) -> Result<(Box<dyn Seat + '_>, Feeds), String> {
         let limits = PolicyLimits::asked_by(self.loaded.manifest());
         let spawned = self.host.spawn_policy(self.loaded.clone(), limits, config);
-        let (handle, feeds) = self.runtime.block_on(spawned).map_err(chain)?;
+        let (handle, feeds) = self
+            .runtime
+            .block_on(spawned)
+            .map_err(|error| with_causes(&error))?;
         let seat = ComponentSeat {
             runtime: &self.runtime,
             handle,
@@ -155,27 +160,17 @@ impl Seat for ComponentSeat<'_> {
     fn apply(&mut self, changes: Vec<Changes>) -> Result<(), String> {
         self.runtime
             .block_on(self.handle.apply(changes))
-            .map_err(chain)
+            .map_err(|error| with_causes(&error))
     }
 
     fn cycle(&mut self, changes: Vec<Changes>, cycle: Cycle) -> Result<Proposal, String> {
         let outcome = self.runtime.block_on(self.handle.cycle(changes, cycle));
-        outcome.result.map_err(chain)
+        outcome.result.map_err(|error| with_causes(&error))
     }
 
     fn places(&mut self) -> Result<Vec<Place>, String> {
-        self.runtime.block_on(self.handle.places()).map_err(chain)
+        self.runtime
+            .block_on(self.handle.places())
+            .map_err(|error| with_causes(&error))
     }
-}
-
-/// An error with its causes.
-fn chain(error: impl std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

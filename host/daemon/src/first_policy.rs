@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use proffer_core::{Core, Event};
 use proffer_model::policy::Feeds;
+use proffer_model::with_causes;
 use proffer_plugin::{Kind, PluginHost};
 use proffer_store::Components;
 
 use crate::config::{NATIVE_POLICY, PolicyChoice};
-use crate::host::{StartHostError, chain};
+use crate::host::StartHostError;
 use crate::instance::spawn;
 use crate::policy_seat::{LoadedPolicy, Loader};
 
@@ -74,7 +75,7 @@ pub(crate) async fn load_policy(
     let (components, digest) = (components.clone(), plugin.digest().to_owned());
     let kept = tokio::task::spawn_blocking(move || components.put(&digest, &bytes)).await;
     if let Ok(Err(error)) = kept {
-        tracing::warn!(error = %chain(&error), "no rollback will find the settings' policy");
+        tracing::warn!(error = %with_causes(&error), "no rollback will find the settings' policy");
     }
     let policy = LoadedPolicy::new(plugin, config);
     let (_, feeds) = spawn(plugins, &policy)

@@ -10,14 +10,13 @@ use proffer_model::fact::PolicyRecord;
 use proffer_model::policy::{
     Changes, ChangesPart, Cycle, Feeds, Finding, Proposal, Question, Section,
 };
-use proffer_model::{Reason, Remedy};
+use proffer_model::{Reason, Remedy, with_causes};
 use proffer_plugin::{Kind, LoadedPlugin, PluginHost};
 use proffer_store::Components;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::candidate::{Candidates, Handover};
 use crate::handle::{Input, LoopHandle};
-use crate::host::chain;
 use crate::instance::{Instance, NativeInstance, spawn};
 use crate::tenants::Tenants;
 
@@ -257,11 +256,11 @@ impl Loader {
         let unfit = |text: String| unfit(record, text);
         let bytes = match read {
             Ok(Ok(bytes)) => bytes,
-            Ok(Err(error)) => return Err(unfit(chain(&error))),
+            Ok(Err(error)) => return Err(unfit(with_causes(&error))),
             Err(bug) => return Err(unfit(bug.to_string())),
         };
         let plugin = self.plugins.load(bytes, Kind::Policy).await;
-        let plugin = plugin.map_err(|error| unfit(chain(&error)))?;
+        let plugin = plugin.map_err(|error| unfit(with_causes(&error)))?;
         let policy = LoadedPolicy::new(plugin, &record.config);
         let (_, feeds) = spawn(&self.plugins, &policy)
             .await

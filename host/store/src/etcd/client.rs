@@ -291,13 +291,11 @@ fn kv(channel: Channel) -> KvClient<Channel> {
 
 /// tonic's own texts say "transport error" and leave the reason to the sources.
 fn chain(status: &Status) -> String {
-    let mut text = status.message().to_owned();
-    let mut next = std::error::Error::source(status);
-    while let Some(source) = next {
-        text = format!("{text}: {source}");
-        next = source.source();
+    let text = status.message();
+    match std::error::Error::source(status) {
+        Some(cause) => format!("{text}: {}", proffer_model::with_causes(cause)),
+        None => text.to_owned(),
     }
-    text
 }
 
 /// A watch.
