@@ -295,9 +295,16 @@ impl<'s> Stage<'s> {
         self.agents.keys().cloned().collect()
     }
 
+    /// Its connection ends: only then an operator may say that it is gone.
+    pub(crate) fn disconnect(&mut self, name: &str) -> Result<(), String> {
+        match self.connections.remove(name) {
+            Some(connection) => self.event(Event::AgentDisconnected { connection }),
+            None => Ok(()),
+        }
+    }
+
     pub(crate) fn forget_agent(&mut self, name: &str) {
         self.agents.remove(name);
-        self.connections.remove(name);
     }
 
     /// An agent registers. Nothing is decided before `then` was played, in one cycle with it.

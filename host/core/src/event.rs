@@ -362,8 +362,6 @@ pub enum AgentChange {
     Deactivate,
     /// Its downtime is planned, moved or cancelled.
     Down(Option<Window>),
-    /// It is gone for good, with everything on it.
-    Remove,
 }
 
 /// What of a framework is replaced.
@@ -483,7 +481,7 @@ codec_enum!(Event {
     Persisted(a), Ticked,
 });
 codec_enum!(ReservationChange { Reserve, Unreserve });
-codec_enum!(AgentChange { Activate, Deactivate, Down(a), Remove });
+codec_enum!(AgentChange { Activate, Deactivate, Down(a) });
 codec_struct!(FrameworkChange {
     roles,
     suppressed,

@@ -3,15 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proffer_model::agent::ToAgent;
 use proffer_model::fact::{Effect, Fact, FrameworkOptions};
 use proffer_model::framework::{CONSTRAINTS_MAX, constraint_count};
 use proffer_model::{
-    AgentId, Amount, Bundle, FrameworkId, OfferId, Reason, Remedy, Resources, RoleName, TaskState,
-    Terms, code,
+    AgentId, Amount, Bundle, FrameworkId, OfferId, Reason, Remedy, Resources, RoleName, Terms, code,
 };
 
-use crate::action::{Action, Reply};
+use crate::action::Reply;
 use crate::book::Ending;
 use crate::constraint::Constraints;
 use crate::event::{AgentChange, FrameworkChange, Ticket};
@@ -278,7 +276,6 @@ impl Core {
                 self.note_shape(id);
                 self.agent_came(id);
             }
-            AgentChange::Remove => self.end_agent(id),
         }
         self.reply(ticket, Reply::Done);
     }
@@ -290,31 +287,6 @@ impl Core {
         self.feed.agents.insert(id);
         self.note_shape(id);
         self.agent_has_more(id);
-    }
-
-    /// An agent is gone for good at an operator's word, connected or not, with everything on it.
-    fn end_agent(&mut self, id: AgentId) {
-        let why = Reason::new(
-            code::AGENT_LOST,
-            Remedy::ChooseAnew,
-            "the agent was removed",
-        );
-        self.rescind_agent_offers(id, &why);
-        for (_, framework, task) in self.tasks_on(id) {
-            self.release_task(framework, &task);
-        }
-        self.forget_inverses(|(agent, _)| *agent == id);
-        self.inverses.down.remove(&id);
-        if let Some(connection) = self.agents.get(&id).and_then(|agent| agent.connection) {
-            self.connections.remove(&connection);
-            let message = Box::new(ToAgent::Refused { why: why.text });
-            self.emit_durable(Action::Send {
-                connection,
-                message,
-            });
-            self.emit_durable(Action::Close { connection });
-        }
-        self.declare_gone(id, TaskState::GoneByOperator, "an operator removed it");
     }
 
     pub(crate) fn agents_allowed(&mut self, ticket: Ticket, agents: Option<BTreeSet<AgentId>>) {

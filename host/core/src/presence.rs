@@ -222,6 +222,8 @@ impl Core {
             self.decide_task(framework, &task, state, why);
         }
         self.drop_agent_filters(id);
+        self.inverses.down.remove(&id);
+        self.forget_inverses(|(agent, _)| *agent == id);
         let Some(agent) = self.remove_agent(id) else {
             return;
         };

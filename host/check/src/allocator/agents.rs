@@ -75,7 +75,10 @@ impl Run<'_> {
                 self.stage.play(play)
             }
             Step::RemoveAgent { id } => {
-                self.change_agent(id, AgentChange::Remove)?;
+                let agent = self.stage.agent(id)?.to_string();
+                self.stage.disconnect(id)?;
+                self.stage
+                    .order(|ticket| Event::AgentGoneAsked { ticket, agent })?;
                 self.stage.forget_agent(id);
                 Ok(())
             }

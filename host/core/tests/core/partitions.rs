@@ -1,10 +1,10 @@
 //! Agents that are away, time in which no host ran, and what outlives a host: behaviours 20, 21, 23,
 //! 35, 37, 40, 41, 42 and 52.
 
-use proffer_core::{CoreConfig, Event, Ticket};
+use proffer_core::{AgentChange, CoreConfig, Event, Ticket};
 use proffer_model::fact::Fact;
 use proffer_model::framework::Standing;
-use proffer_model::{Duration, TaskState};
+use proffer_model::{Duration, TaskState, Timestamp, Window};
 
 use super::cluster::Cluster;
 use super::words::{accept, kill, reconcile, task, timer, want_anything};
@@ -489,4 +489,29 @@ fn b52_what_ended_waits_or_is_gone_is_bounded() {
     let counters = cluster.core.framework_named("f").unwrap().counters;
     let counted = counters.requests_refused - before.requests_refused;
     assert_eq!(counted, refused, "and counted");
+}
+
+/// Declared gone by an operator or by time, its downtime was still asked for.
+#[test]
+fn what_was_asked_back_on_an_agent_is_rescinded_when_it_is_gone() {
+    let mut cluster = Cluster::running("cpus:4;mem:100", vec![task("t", "cpus:1;mem:1")]);
+    let (ticket, agent) = (cluster.ticket(), cluster.agent_id("a1"));
+    let start = Timestamp(cluster.now + 60_000);
+    let down = Some(Window {
+        start,
+        length: None,
+    });
+    cluster.event(Event::AgentChangeAsked {
+        ticket,
+        agent,
+        change: AgentChange::Down(down),
+    });
+    cluster.command("f", vec![want_anything(1)]);
+    assert_eq!(cluster.core.inverse_offers().count(), 1);
+    cluster.drain("f");
+    cluster.disconnect("a1");
+    cluster.declare_gone("a1");
+    assert_eq!(cluster.core.inverse_offers().count(), 0);
+    let told = cluster.drain("f").join("\n");
+    assert!(told.contains("InverseRescinded"), "{told}");
 }
