@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use proffer_core::{Core, RecoverError};
+use proffer_model::with_causes;
 use proffer_plugin::{
     LoadPluginError, MakePluginHostError, PluginFault, PluginHost, PluginHostConfig,
 };
@@ -16,6 +17,7 @@ use proffer_rpc::data::DataClient;
 use proffer_rpc::serve::Server;
 use proffer_rpc::{BindError, Bound, Tls, Token, TokenError};
 use proffer_store::etcd::{Authority, OpenClusterError, UnusableEtcdTls};
+use proffer_store::leadership::Fence;
 use proffer_store::{
     Components, FrameworkStates, JournalLimit, OpenStoreError, Pin, Recovered, Store, open,
 };
@@ -174,6 +176,8 @@ pub(crate) struct Beginning {
     pub(crate) states: FrameworkStates,
     pub(crate) store: Box<dyn Store>,
     pub(crate) authority: Authority,
+    /// Of a host of several.
+    pub(crate) fence: Option<Fence>,
 }
 
 /// A host that leads.
@@ -306,6 +310,7 @@ impl Term {
             states,
             store,
             authority,
+            fence,
         } = begin;
         let journal_len = store.journal_len();
         let leads = authority.clone();
@@ -392,9 +397,10 @@ impl Term {
             .operators(operator);
         let mut others = vec![policy_task];
         others.push(tokio::spawn(forward(connection_events, handle.clone())));
+        let led = fence.map_or_else(|| components.clone(), |fence| components.led(fence));
         let (stopping, removing) = (
             stopped(shutting_down.clone()),
-            remove_when_told(handle.clone(), components.clone(), framework_removed),
+            remove_when_told(handle.clone(), led, framework_removed),
         );
         others.push(tokio::spawn(async move {
             // Dropped between two looks, it has removed what it was about to, or has not begun.
@@ -406,7 +412,7 @@ impl Term {
         let stopping = stopped(shutting_down.clone());
         others.push(tokio::spawn(async move {
             if let Err(error) = server.serve(bound, stopping).await {
-                tracing::error!(error = %chain(&error), "the host's port failed");
+                tracing::error!(error = %with_causes(&error), "the host's port failed");
             }
         }));
         if let Some(http) = http {
@@ -493,6 +499,7 @@ async fn begin_alone(parts: &Parts, dir: PathBuf) -> Result<Term, StartHostError
         states,
         store: Box::new(store),
         authority: Authority::unshared(),
+        fence: None,
     };
     Term::start(parts, begin).await
 }
@@ -523,7 +530,7 @@ fn start_recorder(config: &HostConfig, core: &Core, clock: Clock) -> Recorder {
     match Recorder::start(limits, core, clock.now()) {
         Ok(recorder) => recorder,
         Err(error) => {
-            tracing::warn!(error = %chain(&error), "nothing is recorded");
+            tracing::warn!(error = %with_causes(&error), "nothing is recorded");
             Recorder::off()
         }
     }
@@ -565,15 +572,4 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, StartHostError> {
         path: path.to_owned(),
         source,
     })
-}
-
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        cause = source.source();
-    }
-    text
 }

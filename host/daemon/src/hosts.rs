@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use proffer_core::Replica;
 use proffer_model::fact::Fact;
+use proffer_model::with_causes;
 use proffer_plugin::Kind;
 use proffer_rpc::{Token, leader};
 use proffer_store::etcd::{
@@ -23,7 +24,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::{EtcdTlsFiles, HostConfig, StoreChoice, TlsFiles};
 use crate::event_loop::Ended;
-use crate::host::{Beginning, HostFailed, Parts, StartHostError, Term, chain, read, stopped};
+use crate::host::{Beginning, HostFailed, Parts, StartHostError, Term, read, stopped};
 use crate::http::{StandbyPages, serve_standby};
 
 /// Between two tries of a standby while no etcd answers.
@@ -187,6 +188,7 @@ impl Standby {
             states,
             store: Box::new(store),
             authority,
+            fence: Some(fence),
         };
         let term = Term::start(parts, begin).await;
         term.map(Some)
@@ -395,7 +397,7 @@ impl Redirecting {
         );
         let mut tasks = vec![tokio::spawn(async move {
             if let Err(error) = redirect.await {
-                tracing::error!(error = %chain(&error), "the standby's port failed");
+                tracing::error!(error = %with_causes(&error), "the standby's port failed");
             }
         })];
         if let Some(bound) = &parts.http {

@@ -1,7 +1,8 @@
 //! Component files: plain files under their digest, written whole or not at all, checked when read.
 //!
 //! Where several hosts share an etcd, components are kept there too, and a host's own files are copies
-//! that it makes when it needs them: no directory is shared.
+//! that it makes when it needs them: no directory is shared. What nobody refers to goes from there by the
+//! hand of the host that leads, from a directory by that of its host.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::ComponentError;
 use crate::etcd::Cluster;
+use crate::leadership::Fence;
 
 /// The largest component kept: twice what an operator may send, so that a policy of a language with
 /// a large runtime still fits, and little enough to be read into memory at once.
@@ -24,6 +26,8 @@ pub struct Components {
     dir: PathBuf,
     /// Where other hosts find them.
     shared: Option<Cluster>,
+    /// Under which this host leads: then it may remove what is there.
+    fence: Option<Fence>,
     wanted: Arc<Mutex<Wanted>>,
 }
 
@@ -35,12 +39,35 @@ struct Wanted {
     touched: BTreeSet<String>,
 }
 
+/// A removal of what nobody refers to, under way.
+#[derive(Debug)]
+pub struct Removal {
+    /// This host's own files.
+    here: BTreeSet<String>,
+    /// Where the hosts share them, and when each was kept last.
+    shared: BTreeMap<String, i64>,
+}
+
+impl Removal {
+    /// The digests of all that could be removed.
+    pub fn digests(&self) -> impl Iterator<Item = &str> {
+        let all: BTreeSet<&String> = self.here.iter().chain(self.shared.keys()).collect();
+        all.into_iter().map(String::as_str)
+    }
+}
+
 /// A component stays as long as this is held.
 #[derive(Debug)]
 #[must_use = "a component whose pin is dropped may be removed"]
 pub struct Pin {
     digest: String,
     wanted: Arc<Mutex<Wanted>>,
+}
+
+impl Wanted {
+    fn is_wanted(&self, digest: &str) -> bool {
+        self.touched.contains(digest) || self.pinned.contains_key(digest)
+    }
 }
 
 impl Drop for Pin {
@@ -67,6 +94,7 @@ impl Components {
         Self {
             dir,
             shared: None,
+            fence: None,
             wanted: Arc::default(),
         }
     }
@@ -77,6 +105,7 @@ impl Components {
         Self {
             dir,
             shared: Some(cluster),
+            fence: None,
             wanted: Arc::default(),
         }
     }
@@ -92,15 +121,51 @@ impl Components {
         }
     }
 
-    /// Begins a removal of what nobody refers to: the digests of all files here. What is kept or pinned
-    /// from now on stays.
+    /// The same, of a host that leads: what it removes goes from etcd too, as long as it does.
+    #[must_use]
+    pub fn led(&self, fence: Fence) -> Self {
+        Self {
+            fence: Some(fence),
+            ..self.clone()
+        }
+    }
+
+    /// What is pinned is where other hosts find it: a host that led before may have removed it there.
     ///
     /// # Errors
-    /// If the directory cannot be read.
-    pub fn begin_removal(&self) -> Result<BTreeSet<String>, ComponentError> {
+    /// If it cannot be read here, or written there.
+    pub fn share_pinned(&self) -> Result<(), ComponentError> {
+        let Some(cluster) = &self.shared else {
+            return Ok(());
+        };
+        let pinned: Vec<String> = locked(&self.wanted).pinned.keys().cloned().collect();
+        for digest in pinned {
+            // One that is pinned before it is kept is on its way there.
+            if let Ok(bytes) = self.read(&digest) {
+                cluster.put_component(&digest, &bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins a removal of what nobody refers to: all that there is here, and in etcd if this host leads.
+    /// What is kept or pinned from now on stays.
+    ///
+    /// # Errors
+    /// If the directory cannot be read, or etcd does not answer.
+    pub fn begin_removal(&self) -> Result<Removal, ComponentError> {
         let mut wanted = locked(&self.wanted);
         wanted.touched = wanted.pinned.keys().cloned().collect();
         drop(wanted);
+        let shared = match (&self.shared, self.fence) {
+            (Some(cluster), Some(_)) => cluster.components()?,
+            _ => BTreeMap::new(),
+        };
+        let here = self.files()?;
+        Ok(Removal { here, shared })
+    }
+
+    fn files(&self) -> Result<BTreeSet<String>, ComponentError> {
         let failed = |source| ComponentError::io(&self.dir, source);
         let entries = match fs::read_dir(&self.dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
@@ -116,16 +181,26 @@ impl Components {
         Ok(digests)
     }
 
-    /// Removes this host's file of a component, unless it was kept or pinned since the removal began; says
-    /// whether it is gone.
+    /// Removes a component, unless it was kept or pinned since the removal began; says whether it is gone.
     ///
     /// # Errors
-    /// If the file cannot be removed.
-    pub fn remove_unused(&self, digest: &str) -> Result<bool, ComponentError> {
+    /// If the file cannot be removed, or etcd does not answer.
+    pub fn remove_unused(&self, removal: &Removal, digest: &str) -> Result<bool, ComponentError> {
         let path = self.path(digest)?;
+        if self.is_wanted(digest) {
+            return Ok(false);
+        }
+        // Not under the lock, which nobody is to wait for as long as for etcd: whoever keeps it meanwhile has
+        // put its header again, and then it stays there.
+        if let (Some(cluster), Some(fence)) = (&self.shared, self.fence)
+            && let Some(revision) = removal.shared.get(digest)
+            && !cluster.remove_component(digest, fence, Some(*revision))?
+        {
+            return Ok(false);
+        }
         // Held: whoever keeps it next finds it there or gone, and does not rely on what is about to go.
         let wanted = locked(&self.wanted);
-        if wanted.touched.contains(digest) || wanted.pinned.contains_key(digest) {
+        if wanted.is_wanted(digest) {
             return Ok(false);
         }
         match fs::remove_file(&path) {
@@ -134,6 +209,10 @@ impl Components {
             }
             _ => Ok(true),
         }
+    }
+
+    fn is_wanted(&self, digest: &str) -> bool {
+        locked(&self.wanted).is_wanted(digest)
     }
 
     /// Keeps bytes under their digest. Durable when it returns.
@@ -190,15 +269,12 @@ impl Components {
         }
     }
 
-    /// Drops the bytes kept under a digest, if there are any.
+    /// Drops this host's file, if there is one.
     ///
     /// # Errors
     /// If the file cannot be removed.
-    pub fn remove(&self, digest: &str) -> Result<(), ComponentError> {
+    pub(crate) fn remove(&self, digest: &str) -> Result<(), ComponentError> {
         let path = self.path(digest)?;
-        if let Some(cluster) = &self.shared {
-            cluster.remove_component(digest)?;
-        }
         match fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 Err(ComponentError::io(&path, source))
@@ -276,15 +352,18 @@ mod tests {
         let _pin = components.pin(pinned);
         let short = components.pin(unpinned);
         let listed = components.begin_removal().unwrap();
-        assert_eq!(listed, digests.iter().cloned().collect());
+        let mut all_there: Vec<&str> = digests.iter().map(String::as_str).collect();
+        all_there.sort_unstable();
+        assert_eq!(listed.digests().collect::<Vec<_>>(), all_there);
         drop(short);
         components.put(kept, all[1].as_bytes()).unwrap();
-        let removed = |digest: &String| components.remove_unused(digest).unwrap();
-        assert_eq!(digests.each_ref().map(removed), [false, false, false, true]);
+        let removed = |removal, digest: &String| components.remove_unused(removal, digest).unwrap();
+        let first = digests.each_ref().map(|digest| removed(&listed, digest));
+        assert_eq!(first, [false, false, false, true]);
         assert!(components.get(unused).is_err());
         // Nobody refers to them by the next time.
-        components.begin_removal().unwrap();
-        let left = [pinned, kept, unpinned].map(removed);
+        let listed = components.begin_removal().unwrap();
+        let left = [pinned, kept, unpinned].map(|digest| removed(&listed, digest));
         assert_eq!(left, [false, true, true]);
     }
 }

@@ -22,6 +22,7 @@
 mod address;
 mod client;
 mod cluster;
+mod components;
 mod election;
 mod follower;
 mod layout;

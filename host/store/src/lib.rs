@@ -42,7 +42,7 @@ mod memory;
 mod store;
 mod wire;
 
-pub use components::{COMPONENT_BYTES_MAX, Components, Pin};
+pub use components::{COMPONENT_BYTES_MAX, Components, Pin, Removal};
 pub use embedded::{Embedded, open};
 pub use error::{ComponentError, OpenStoreError, WriteStoreError};
 pub use limit::JournalLimit;

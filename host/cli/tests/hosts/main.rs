@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use proffer_build::{BuildOptions, build};
 use serde_json::{Value, json};
 
+mod components;
 #[path = "../../../store/testing/etcd_server.rs"]
 mod etcd_server;
 mod members;
@@ -31,10 +32,14 @@ const LEASE: &str = "host.leader-lease=2s";
 /// Guests of the project by name, or none if nothing here compiles to wasm.
 fn guests() -> Option<BTreeMap<String, PathBuf>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let dirs: Vec<PathBuf> = ["plugins/frameworks/mapreduce", "plugins/tasks/wordcount"]
-        .iter()
-        .map(|dir| root.join(dir))
-        .collect();
+    let dirs: Vec<PathBuf> = [
+        "plugins/policies/drf",
+        "plugins/frameworks/mapreduce",
+        "plugins/tasks/wordcount",
+    ]
+    .iter()
+    .map(|dir| root.join(dir))
+    .collect();
     let mut silent = |_: &str| {};
     match build(&dirs, &BuildOptions::default(), &mut silent) {
         Ok(built) => Some(built.into_iter().map(|g| (g.name, g.path)).collect()),

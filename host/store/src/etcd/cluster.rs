@@ -6,13 +6,11 @@ use tokio::runtime::Handle;
 
 use super::EtcdAddress;
 use super::client::{Client, EtcdError};
-use super::layout::{Keys, PART_BYTES_MAX, Range};
-use super::ops::{delete, get, get_op, made_at, put, txn};
+use super::layout::{Keys, Range};
+use super::ops::{get, get_op, made_at, put, txn};
 use super::proto::response_op::Response;
 use super::proto::{KeyValue, RangeRequest, TxnResponse};
-use crate::components::{check, check_digest, digest_of};
 use crate::embedded::{FORMAT, FORMAT_PREFIX};
-use crate::{COMPONENT_BYTES_MAX, ComponentError};
 
 /// Parts read in one answer: a few megabytes, so that no answer keeps etcd busy for long.
 const PAGE_KEYS: i64 = 16;
@@ -233,87 +231,6 @@ impl Cluster {
                 return Ok(());
             }
         }
-    }
-
-    /// Keeps a component. Durable when it returns; the blocking form, for threads of their own.
-    pub(crate) fn put_component(&self, digest: &str, bytes: &[u8]) -> Result<(), ComponentError> {
-        let hex = check_digest(digest)?;
-        check(digest, bytes)?;
-        let work = async {
-            let key = self.keys.component(hex);
-            if self.value(key.clone()).await?.is_some() {
-                return Ok(());
-            }
-            for (part, chunk) in bytes.chunks(PART_BYTES_MAX).enumerate() {
-                let op = put(self.keys.component_part(hex, part), chunk.to_vec());
-                self.client
-                    .txn(txn(Vec::new(), vec![op], Vec::new()))
-                    .await?;
-            }
-            // The header last: without it the parts count for nothing.
-            let op = put(key, bytes.len().to_string().into_bytes());
-            self.client
-                .txn(txn(Vec::new(), vec![op], Vec::new()))
-                .await?;
-            Ok(())
-        };
-        self.client
-            .runtime
-            .block_on(work)
-            .map_err(ComponentError::Etcd)
-    }
-
-    /// A component's bytes, checked.
-    pub(crate) fn get_component(&self, digest: &str) -> Result<Vec<u8>, ComponentError> {
-        let hex = check_digest(digest)?;
-        let work = async {
-            let mut bytes = Vec::new();
-            let header = self.value(self.keys.component(hex)).await?;
-            if header.is_some() {
-                self.pages(self.keys.component_parts(hex), 0, |kv| {
-                    // More than was ever written is damage: the digest will tell.
-                    if bytes.len() <= COMPONENT_BYTES_MAX {
-                        bytes.extend_from_slice(&kv.value);
-                    }
-                    Ok(())
-                })
-                .await?;
-            }
-            Ok((header.is_some(), bytes))
-        };
-        let (there, bytes) = match self.client.runtime.block_on(work) {
-            Ok(read) => read,
-            Err(OpenClusterError::Etcd(error)) => return Err(ComponentError::Etcd(error)),
-            // Only etcd itself fails here.
-            Err(_) => (false, Vec::new()),
-        };
-        let digest = digest.to_owned();
-        if !there {
-            return Err(ComponentError::Unknown { digest });
-        }
-        let found = digest_of(&bytes);
-        if found == digest {
-            return Ok(bytes);
-        }
-        Err(ComponentError::Damaged {
-            path: self.keys.name(&format!("component/{hex}")).into(),
-            found,
-        })
-    }
-
-    /// Drops a component.
-    pub(crate) fn remove_component(&self, digest: &str) -> Result<(), ComponentError> {
-        let hex = check_digest(digest)?;
-        let ops = vec![
-            delete((self.keys.component(hex), Vec::new())),
-            delete(self.keys.component_parts(hex)),
-        ];
-        let work = self.client.txn(txn(Vec::new(), ops, Vec::new()));
-        self.client
-            .runtime
-            .block_on(work)
-            .map(drop)
-            .map_err(ComponentError::Etcd)
     }
 }
 

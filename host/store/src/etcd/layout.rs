@@ -108,6 +108,10 @@ impl Keys {
         [(from, begin), (end, to)]
     }
 
+    pub(super) fn components(&self) -> Range {
+        self.below("component/")
+    }
+
     pub(super) fn component(&self, hex: &str) -> Vec<u8> {
         self.key(&format!("component/{hex}"))
     }

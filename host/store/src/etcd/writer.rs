@@ -337,7 +337,11 @@ impl Store for EtcdStore {
     }
 
     fn remove_blob(&self, digest: &str) -> Result<(), ComponentError> {
-        self.cluster.remove_component(digest)
+        let removed = self.cluster.remove_component(digest, self.fence, None)?;
+        if !removed {
+            tracing::debug!(digest, "a component stays: another host leads");
+        }
+        Ok(())
     }
 }
 
