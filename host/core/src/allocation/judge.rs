@@ -76,6 +76,11 @@ impl Newer {
     fn is_any(&self) -> bool {
         self.cells || !self.agents.is_empty() || !self.clients.is_empty()
     }
+
+    /// Whether an agent is other than it was told, or has other things free.
+    fn has_changed(&self, agent: AgentId) -> bool {
+        self.agents.contains(&agent) || self.seen.contains_key(&agent)
+    }
 }
 
 /// A grant that passed.
@@ -141,10 +146,10 @@ impl Core {
             Some(first) if first.gang != 0 => self.next_gang(),
             _ => 0,
         };
-        let missing = self.missing_in_gang(gang);
+        let mut missing = self.missing_in_gang(gang, &judgement.newer);
         for (position, grant) in gang.iter().enumerate() {
-            let verdict = match &missing {
-                Some(why) => Err(fault(code::INVALID_GRANT, why.clone())),
+            let verdict = match missing.take() {
+                Some(verdict) => Err(verdict),
                 None => self.judge_grant(grant, judgement),
             };
             match verdict {
@@ -184,7 +189,7 @@ impl Core {
 
     /// What is wrong with these grants as a whole: a gang is for one demand, and a demand that is
     /// of use only as a gang is granted at least one at once.
-    fn missing_in_gang(&self, gang: &[Grant<'_>]) -> Option<String> {
+    fn missing_in_gang(&self, gang: &[Grant<'_>], newer: &Newer) -> Option<Verdict> {
         let first = gang.first()?;
         if gang.len() == 1 && first.demand == NONE {
             return None;
@@ -193,7 +198,8 @@ impl Core {
             .iter()
             .any(|grant| (grant.client, grant.demand) != (first.client, first.demand))
         {
-            return Some("a gang is for one client and one demand".to_owned());
+            let text = "a gang is for one client and one demand".to_owned();
+            return Some(fault(code::INVALID_GRANT, text));
         }
         let demand = &self.standing_demand(first.demand)?.demand;
         if demand.gang <= 1 {
@@ -203,11 +209,19 @@ impl Core {
             .iter()
             .map(|grant| u64::from(self.units_in(grant, &demand.shape)))
             .sum();
-        (units < u64::from(demand.gang)).then(|| {
-            format!(
-                "{units} units at once for a demand that wants {} at least",
-                demand.gang
-            )
+        if units >= u64::from(demand.gang) {
+            return None;
+        }
+        let text = format!(
+            "{units} units at once for a demand that wants {} at least",
+            demand.gang
+        );
+        // It may have wanted fewer when the policy looked, and there may have been more.
+        let is_newer = newer.demands.contains(&first.demand)
+            || gang.iter().any(|grant| newer.has_changed(grant.agent));
+        Some(match is_newer {
+            true => stale(first.agent, text),
+            false => fault(code::INVALID_GRANT, text),
         })
     }
 

@@ -374,3 +374,31 @@ fn policies_are_told_nothing_of_offers_that_came_and_went() {
     cluster.propose(Proposal::default());
     assert_eq!(told(&cluster), [(0, 0)]);
 }
+
+/// Found by random runs with policies that answer late: a gang that was enough when the policy looked was
+/// called nonsense, and the policy blamed.
+#[test]
+fn a_gang_that_has_become_too_small_meanwhile_is_stale() {
+    let mut cluster = Cluster::new();
+    cluster.agent("a1", "cpus:2;mem:20");
+    cluster.framework("f", "*");
+    cluster.load_policy(Decider::Hand);
+    let gang_of = |gang| {
+        let gang_of = move |demand: &mut proffer_model::Demand| demand.gang = gang;
+        vec![want_as("d", "*", "cpus:1;mem:1", 3, gang_of)]
+    };
+    cluster.command("f", gang_of(2));
+    // As the policy is asked, two at once are enough; as it answers, they are not.
+    cluster.command("f", gang_of(3));
+    let mut proposal = Proposal::default();
+    proposal.grants.push(0, 0, 0, &[]);
+    cluster.propose(proposal);
+    let policy = cluster.core.policy();
+    assert_eq!((policy.grants_stale, policy.grants_invalid), (1, 0));
+    assert_eq!(policy.failures, 0);
+    // What was nonsense when it looked still is.
+    let mut proposal = Proposal::default();
+    proposal.grants.push(0, 0, 0, &[]);
+    cluster.propose(proposal);
+    assert_eq!(cluster.core.policy().grants_invalid, 1);
+}
