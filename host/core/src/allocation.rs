@@ -477,6 +477,12 @@ impl Core {
             .as_mut()
     }
 
+    /// The candidate whose answer the cycle under way waits for.
+    pub(crate) fn waits_for_candidate(&self) -> Option<u64> {
+        let joint = self.allocation.in_flight.as_ref()?.joint.as_ref()?;
+        joint.canary.is_none().then_some(joint.candidate)
+    }
+
     /// A canary is not there any more: the cycle that waited for it alone, and what was answered.
     pub(crate) fn take_cycle_without_canary(&mut self) -> Option<(InFlightCycle, Proposal)> {
         let joint = self.allocation.in_flight.as_mut()?.joint.take()?;

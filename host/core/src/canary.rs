@@ -110,7 +110,7 @@ pub struct CanaryView {
 /// The two answers to a cycle that a canary is asked too.
 #[derive(Debug)]
 pub(crate) struct Joint {
-    candidate: u64,
+    pub(crate) candidate: u64,
     /// Of the policy of the seat.
     pub(crate) own: Option<Proposal>,
     pub(crate) canary: Option<Proposal>,

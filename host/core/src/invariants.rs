@@ -7,6 +7,7 @@ use proffer_model::{AgentId, Resources};
 
 use crate::handles::ClientId;
 use crate::machine::Core;
+use crate::swap::{Candidate, Stage};
 
 /// An invariant that does not hold: a bug of the core.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +79,9 @@ impl Core {
         }
         self.check_offers()?;
         self.check_tasks()?;
-        self.check_demands()
+        self.check_demands()?;
+        self.check_candidate()?;
+        self.check_tenants()
     }
 
     fn check_offers(&self) -> Result<(), InvariantBroken> {
@@ -126,6 +129,28 @@ impl Core {
         Ok(())
     }
 
+    /// A canary is a candidate that decides, and no cycle waits for one that is not there.
+    fn check_candidate(&self) -> Result<(), InvariantBroken> {
+        let swaps = &self.allocation.swaps;
+        let candidate = swaps.candidate.as_ref();
+        let decides = candidate.filter(|candidate| candidate.stage == Stage::Canary);
+        let stands = swaps.canary.as_ref().map(|canary| canary.candidate);
+        let promoted = candidate.filter(|candidate| candidate.stage == Stage::Ready);
+        let number = |candidate: &Candidate| candidate.swap.candidate;
+        let both = decides.or(promoted.filter(|_| stands.is_some()));
+        if both.map(number) != stands {
+            let problem = format!("the canary is {stands:?}, and the candidate {candidate:?}");
+            return Err(broken("the seat", problem));
+        }
+        if let Some(waits) = self.waits_for_candidate()
+            && candidate.map(number) != Some(waits)
+        {
+            let problem = format!("a cycle waits for the candidate {waits}, which is not there");
+            return Err(broken("the seat", problem));
+        }
+        Ok(())
+    }
+
     fn check_demands(&self) -> Result<(), InvariantBroken> {
         for (framework, fw) in &self.frameworks {
             for (key, standing) in &fw.demands {
@@ -149,7 +174,7 @@ impl Core {
     }
 }
 
-fn broken(place: impl fmt::Display, problem: String) -> InvariantBroken {
+pub(crate) fn broken(place: impl fmt::Display, problem: String) -> InvariantBroken {
     InvariantBroken {
         place: place.to_string(),
         problem,

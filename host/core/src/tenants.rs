@@ -20,6 +20,7 @@ use proffer_model::fact::{Fact, PolicyCause, PolicyRecord, WaitGuard};
 use proffer_model::policy::{Cycle, Proposal};
 use proffer_model::{AgentId, OfferId, Reason, Remedy, RoleName, Timestamp, code};
 
+mod check;
 mod picture;
 mod settle;
 

@@ -11,7 +11,7 @@ use proffer_core::{
     Ticket,
 };
 use proffer_model::agent::{Registration, ToAgent};
-use proffer_model::fact::Fact;
+use proffer_model::fact::{Fact, PolicyRecord};
 use proffer_model::framework::Batch;
 use proffer_model::policy::{Changes, ChangesPart, Cycle, Feeds, Proposal};
 use proffer_model::{FrameworkId, Reason, Timestamp};
@@ -41,6 +41,13 @@ pub(crate) enum Decider {
 }
 
 pub(crate) type Script = dyn FnMut(&[Changes], &Cycle) -> Result<Proposal, Reason>;
+
+/// Whose answers may come late: each one's come in their order.
+#[derive(Clone, Copy)]
+enum Late {
+    Deciders,
+    Candidate,
+}
 
 /// A step that waits for its answer.
 pub(crate) struct Step {
@@ -78,6 +85,11 @@ pub(crate) struct Cluster {
     pub(crate) turns: Vec<(u64, bool, Vec<Changes>)>,
     /// Whether it says by itself that it has its snapshot.
     pub(crate) prompt_candidate: bool,
+    /// What policies have answered and the core has not heard, if it is not to hear it at once: of those
+    /// that decide, and of the one that is about to be put in.
+    pub(crate) late: Option<[VecDeque<Event>; 2]>,
+    /// Policies of before that are to be loaded again.
+    pub(crate) to_load: Vec<PolicyRecord>,
     pub(crate) machines: BTreeMap<String, Machine>,
     pub(crate) steps: BTreeMap<FrameworkId, Step>,
     pub(crate) cycles: VecDeque<(PolicySeat, Vec<Changes>, Cycle)>,
@@ -127,6 +139,8 @@ impl Cluster {
             tenant: Decider::Hand,
             turns: Vec::new(),
             prompt_candidate: true,
+            late: None,
+            to_load: Vec::new(),
             machines: BTreeMap::new(),
             steps: BTreeMap::new(),
             cycles: VecDeque::new(),
@@ -307,6 +321,7 @@ impl Cluster {
             }
             Action::LoadPolicy(record) => {
                 self.lifecycle.push(format!("load {}", record.digest));
+                self.to_load.push(*record);
             }
             Action::CarryPolicy => self.lifecycle.push("carry".to_owned()),
             Action::RunTenant {
@@ -347,7 +362,15 @@ impl Cluster {
                 return;
             }
         };
-        self.queue.push_back(answered(number, answer));
+        self.hear(Late::Deciders, answered(number, answer));
+    }
+
+    /// At once, or when the test says so.
+    fn hear(&mut self, who: Late, event: Event) {
+        match &mut self.late {
+            Some(late) => late[who as usize].push_back(event),
+            None => self.queue.push_back(event),
+        }
     }
 
     fn run_tenant(&mut self, tenant: Option<u64>, turn: u64, changes: Vec<Changes>, cycle: &Cycle) {
@@ -365,13 +388,16 @@ impl Cluster {
             (_, Decider::Hand) => None,
         };
         self.turns.push((turn, tenant.is_none(), changes));
-        self.queue.extend(answer.map(|answer| match answer {
+        let answered = answer.map(|answer| match answer {
             Ok(proposal) => Event::TenantProposed {
                 turn,
                 proposal: Box::new(proposal),
             },
             Err(fault) => Event::TenantFailed { turn, fault },
-        }));
+        });
+        if let Some(answered) = answered {
+            self.hear(Late::Deciders, answered);
+        }
     }
 
     /// A candidate takes what it is fed in at once, and says so unless the test does.
@@ -387,21 +413,24 @@ impl Cluster {
             _ => None,
         };
         match (proposed, cycle) {
-            (Some(Ok(proposal)), Some(cycle)) => self.queue.push_back(Event::CandidateProposed {
-                candidate,
-                cycle: cycle.number,
-                proposal: Box::new(proposal),
-            }),
+            (Some(Ok(proposal)), Some(cycle)) => {
+                let proposed = Event::CandidateProposed {
+                    candidate,
+                    cycle: cycle.number,
+                    proposal: Box::new(proposal),
+                };
+                self.hear(Late::Candidate, proposed);
+            }
             (Some(Err(fault)), _) => {
                 let failed = Event::CandidateFailed { candidate, fault };
-                self.queue.push_back(failed);
+                self.hear(Late::Candidate, failed);
             }
             _ => {}
         }
         self.candidate_fed.extend_from_slice(changes);
         let begins = |part: &Changes| part.part == ChangesPart::SnapshotLast;
         if self.prompt_candidate && changes.iter().any(begins) {
-            self.queue.push_back(Event::CandidateReady { candidate });
+            self.hear(Late::Candidate, Event::CandidateReady { candidate });
         }
     }
 

@@ -10,6 +10,7 @@ mod leases;
 mod limits;
 mod moves;
 mod offers;
+mod operators;
 mod outputs;
 mod partitions;
 mod play;

@@ -1,7 +1,7 @@
 //! The host dies and comes back: what a cluster is made again from, and what must be the same.
 
 use proffer_core::{Core, FrameworkView};
-use proffer_model::fact::{Effect, Fact};
+use proffer_model::fact::{Effect, Fact, PolicyCause};
 use proffer_model::framework::Command;
 use proffer_model::{Amount, StepNumber, TaskState, Timestamp};
 
@@ -31,6 +31,7 @@ impl Cluster {
         for machine in fresh.machines.values_mut() {
             machine.inbox.clear();
         }
+        fresh.late = self.late.as_ref().map(|_| Default::default());
         fresh.carry(self);
         fresh.base = facts;
         *self = fresh;
@@ -116,6 +117,13 @@ pub(crate) fn comparable(snapshot: Vec<Fact>) -> Vec<String> {
                 }
         )
     };
+    // A host that goes on puts on record that the canary of before decides no more.
+    let restarted = |fact: &Fact| match fact {
+        Fact::PolicySet(record) => {
+            matches!(&record.cause, PolicyCause::CanaryEnded(why) if why.code == "host-restarted")
+        }
+        _ => false,
+    };
     let plain = |fact: Fact| match fact {
         Fact::FrameworkSet(mut record) => {
             record.step = StepNumber(0);
@@ -123,7 +131,11 @@ pub(crate) fn comparable(snapshot: Vec<Fact>) -> Vec<String> {
         }
         fact => fact,
     };
-    let facts = snapshot.into_iter().filter(told).map(plain);
+    let facts = snapshot
+        .into_iter()
+        .filter(told)
+        .filter(|fact| !restarted(fact));
+    let facts = facts.map(plain);
     facts.map(|fact| format!("{fact:?}")).collect()
 }
 
