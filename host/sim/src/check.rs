@@ -4,6 +4,7 @@
 mod durable;
 mod machines;
 mod offers;
+mod policies;
 mod told;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use proffer_model::fact::Fact;
 pub(crate) use durable::Durable;
 pub(crate) use machines::{Machines, Start};
 pub(crate) use offers::Offers;
+pub(crate) use policies::{By, Policies};
 pub(crate) use told::Told;
 
 /// What must hold.
@@ -42,6 +44,8 @@ pub enum Invariant {
     LeasesEnd,
     /// Of several hosts one leads at a time, and the store takes no write of one that led before.
     OneLeader,
+    /// Each policy grants within its own domain, and a subtree gets no more than it was granted.
+    DomainsKept,
     /// A request that was answered with success has left its trace.
     RepliesLast,
     /// A task gets all parts of its inputs or none.
@@ -60,7 +64,7 @@ pub enum Invariant {
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Conservation,
         Self::ResourcesOnce,
         Self::EffectsAfterFacts,
@@ -72,6 +76,7 @@ impl Invariant {
         Self::FiltersHonoured,
         Self::LeasesEnd,
         Self::OneLeader,
+        Self::DomainsKept,
         Self::RepliesLast,
         Self::InputsWhole,
         Self::VersionsStart,
@@ -96,6 +101,7 @@ impl Invariant {
             Self::FiltersHonoured => "filters-honoured",
             Self::LeasesEnd => "leases-end",
             Self::OneLeader => "one-leader",
+            Self::DomainsKept => "domains-kept",
             Self::RepliesLast => "replies-last",
             Self::InputsWhole => "inputs-whole",
             Self::VersionsStart => "versions-start",
@@ -176,6 +182,7 @@ pub(crate) struct Check {
     pub(crate) durable: Durable,
     pub(crate) told: Told,
     pub(crate) offers: Offers,
+    pub(crate) policies: Policies,
     pub(crate) machines: Machines,
 }
 

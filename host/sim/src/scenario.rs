@@ -37,6 +37,8 @@ pub(crate) struct Scenario {
     pub(crate) loaded_policy: bool,
     /// Operators upgrade, reserve and set quota.
     pub(crate) operators: bool,
+    /// Operators put policies in, as canaries too, and give roles policies of their own.
+    pub(crate) policies: bool,
     /// An agent is declared gone.
     pub(crate) gives_up: bool,
     /// One of the frameworks is removed.
@@ -110,6 +112,7 @@ impl Scenario {
             restless: dice.between(1, 2),
             loaded_policy: dice.one_in(2),
             operators: dice.one_in(2),
+            policies: Dice::new(seed).stream("policies").one_in(2),
             gives_up: may_give_up && dice.one_in(2),
             removal: dice.one_in(4),
             stormy: dice.between(1, 4) * MINUTE,

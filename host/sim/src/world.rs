@@ -10,6 +10,7 @@ mod machine;
 mod network;
 mod operators;
 mod plugins;
+mod policies;
 mod settle;
 
 use std::cmp::Reverse;
@@ -88,6 +89,7 @@ struct Streams {
     machine: Dice,
     fault: Dice,
     client: Dice,
+    policies: Dice,
 }
 
 /// Something that will happen.
@@ -266,6 +268,7 @@ impl World {
                 machine: dice.stream("machine"),
                 fault: dice.stream("fault"),
                 client: dice.stream("client"),
+                policies: dice.stream("policies of operators"),
             },
             hosts: Vec::new(),
             terms: 0,

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use proffer_core::Core;
 use proffer_model::agent::ToAgent;
 use proffer_model::fact::{Effect, Fact};
-use proffer_model::{AgentId, FrameworkId, LaunchNumber, TaskId, TaskState};
+use proffer_model::{AgentId, FrameworkId, LaunchNumber, RoleName, TaskId, TaskState};
 
 use crate::broken::BROKEN;
 
@@ -21,6 +22,14 @@ pub(crate) struct Durable {
     frameworks: BTreeSet<FrameworkId>,
     /// Components that frameworks were ever of.
     versions: BTreeSet<(FrameworkId, String)>,
+    /// The number of the record of the policy of the seat.
+    seat: Option<u64>,
+    /// Policies that were ever put in, also for some roles.
+    put_in: BTreeSet<String>,
+    /// Roles' own policies.
+    role_policies: BTreeMap<RoleName, String>,
+    /// All that a role's policy ever was, and whether it had none.
+    role_policies_ever: BTreeSet<(RoleName, Option<String>)>,
 }
 
 /// A launch.
@@ -76,6 +85,13 @@ impl Durable {
                 format!("a snapshot says {snapshot:?}, the facts {facts:?}")
             })?;
         }
+        let same = own.seat == self.seat && own.role_policies == self.role_policies;
+        tally.holds(Invariant::RecoveryTrue, same, || {
+            format!(
+                "a snapshot has the policies {:?} and {:?}, the facts {:?} and {:?}",
+                own.seat, own.role_policies, self.seat, self.role_policies
+            )
+        })?;
         let same = own.agents == self.agents && own.frameworks == self.frameworks;
         tally.holds(Invariant::RecoveryTrue, same, || {
             "a snapshot has other agents or frameworks than the facts".to_owned()
@@ -131,6 +147,36 @@ impl Durable {
     /// Whether a framework was ever of this component.
     pub(crate) fn has_version(&self, framework: FrameworkId, digest: &str) -> bool {
         self.versions.contains(&(framework, digest.to_owned()))
+    }
+
+    /// A host that goes on has the policies that the facts say decide, and no canary.
+    pub(crate) fn compare_policies(&self, core: &Core, tally: &mut Tally) -> Checked {
+        let seat = core.policy_record().map(|record| record.number);
+        let own = core.tenants().map(|own| (own.role, own.record.digest));
+        let own: BTreeMap<RoleName, String> = own.collect();
+        let same = seat == self.seat && own == self.role_policies;
+        tally.holds(Invariant::RecoveryTrue, same, || {
+            format!(
+                "a host goes on with the policies {seat:?} and {own:?}, the facts say {:?} and {:?}",
+                self.seat, self.role_policies
+            )
+        })?;
+        let swaps = core.policy_swaps();
+        let half = core.policy_canary().is_some() || swaps.candidate.is_some() || swaps.waking;
+        tally.holds(Invariant::RecoveryTrue, !half, || {
+            "a host goes on with a policy that is half put in".to_owned()
+        })
+    }
+
+    /// Whether a policy was ever put in.
+    pub(crate) fn was_put_in(&self, digest: &str) -> bool {
+        self.put_in.contains(digest)
+    }
+
+    /// Whether a role ever had this policy, or none.
+    pub(crate) fn had_policy(&self, role: &RoleName, digest: Option<&str>) -> bool {
+        let ever = (role.clone(), digest.map(str::to_owned));
+        self.role_policies_ever.contains(&ever)
     }
 
     /// A message leaves the host: what it says follows from durable facts.
@@ -197,6 +243,21 @@ impl Durable {
                 tally.holds(Invariant::VersionsStart, starts, || {
                     format!("{name} is durably of a version that does not start")
                 })?;
+            }
+            Fact::PolicySet(record) => {
+                if !record.cause.is_beside() {
+                    self.seat = Some(record.number);
+                }
+                self.put_in.insert(record.digest.clone());
+            }
+            Fact::RolePolicySet { role, policy } => {
+                let digest = policy.as_ref().map(|record| record.digest.clone());
+                self.role_policies_ever
+                    .insert((role.clone(), digest.clone()));
+                match digest {
+                    Some(digest) => self.role_policies.insert(role.clone(), digest),
+                    None => self.role_policies.remove(role),
+                };
             }
             Fact::FrameworkRemoved { framework } => self.remove_framework(*framework),
             Fact::StepCommitted(step) => {

@@ -67,6 +67,10 @@ pub(super) enum Errand {
     Submit(usize),
     /// Of which framework, to which component.
     Upgrade(usize, String),
+    /// To which component; a trial's beginning is no record.
+    Swap(String),
+    /// A role's own, or none.
+    RolePolicy(RoleName, Option<String>),
     Other,
 }
 
@@ -141,6 +145,11 @@ impl World {
             };
             let name = format!("restless-{number}");
             let role = ["service", "batch", "*"][dice.index(3)];
+            // Below one that may have a policy of its own, some of them.
+            let role = match role {
+                "service" if self.scenario.policies && number % 2 == 0 => "service/web",
+                role => role,
+            };
             let own = wanted(name, RESTLESS, wishes.to_config(), role, wishes.keep);
             self.client.frameworks.push(own);
         }
@@ -184,12 +193,22 @@ impl World {
     }
 
     pub(super) fn ask(&mut self, errand: Errand, event: impl FnOnce(Ticket) -> Event) -> Checked {
+        let lives: Vec<u64> = self.terms_now().collect();
+        match self.dice.client.pick(&lives).copied() {
+            Some(life) => self.ask_term(life, errand, event),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks the host that is in this term.
+    pub(super) fn ask_term(
+        &mut self,
+        life: u64,
+        errand: Errand,
+        event: impl FnOnce(Ticket) -> Event,
+    ) -> Checked {
         self.client.tickets += 1;
         let ticket = Ticket(self.client.tickets);
-        let lives: Vec<u64> = self.terms_now().collect();
-        let Some(life) = self.dice.client.pick(&lives).copied() else {
-            return Ok(());
-        };
         self.client.waiting.insert(ticket, (life, errand));
         self.host_hears(life, event(ticket))
     }
@@ -302,6 +321,9 @@ impl World {
     /// Whatever operators do to a cluster that runs.
     fn do_something(&mut self) -> Checked {
         let choice = self.dice.client.below(24);
+        if self.scenario.policies && self.dice.policies.one_in(3) {
+            return self.operate_policies();
+        }
         if self.scenario.operators && self.dice.client.one_in(3) {
             return self.operate();
         }
@@ -322,10 +344,12 @@ impl World {
                 })
             }
             3 => self.kill_some_task(),
-            4 if self.scenario.loaded_policy => match self.acting().map(|term| term.life) {
-                Some(life) => self.host_hears(life, policy_loaded()),
-                None => Ok(()),
-            },
+            4 if self.scenario.loaded_policy && !self.scenario.policies => {
+                match self.acting().map(|term| term.life) {
+                    Some(life) => self.host_hears(life, policy_loaded()),
+                    None => Ok(()),
+                }
+            }
             5 if self.scenario.removal && index > 0 && self.now > self.scenario.stormy / 2 => {
                 let fates = [
                     ReservationFate::Keep,
@@ -390,7 +414,11 @@ impl World {
             (Errand::Upgrade(index, digest), Reply::Done) => {
                 return self.upgraded(index, &digest);
             }
-            (Errand::Upgrade(..) | Errand::Other, _) => {}
+            (Errand::Swap(digest), Reply::Done) => return self.was_put_in(&digest),
+            (Errand::RolePolicy(role, digest), Reply::Done) => {
+                return self.role_has_policy(&role, digest.as_deref());
+            }
+            _ => {}
         }
         Ok(())
     }

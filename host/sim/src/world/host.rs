@@ -17,7 +17,8 @@ use crate::workload::Decide;
 
 use super::election::{Candidate, Standby};
 use super::log::{Job, Write};
-use super::plugins::{NativeDrf, policy_loaded};
+use super::plugins::NativeDrf;
+use super::policies::Shell;
 use super::{Checked, Occurrence, RECOUNT_EVERY, World, clock, delay, jump, unclock};
 
 /// A host's machine, and its process, if it runs.
@@ -62,6 +63,7 @@ pub(super) struct Term {
     pub(super) connections: BTreeMap<ConnectionId, ()>,
     pub(super) actors: BTreeMap<FrameworkId, Box<dyn Steps>>,
     pub(super) recovered: FrameworkStates,
+    pub(super) policies: Shell,
     pub(super) loaded: Box<dyn Decide>,
     pub(super) fallback: Box<dyn Decide>,
 }
@@ -176,6 +178,7 @@ impl World {
             connections: BTreeMap::new(),
             actors: BTreeMap::new(),
             recovered: self.log.states(),
+            policies: Shell::default(),
             loaded: self.new_policy(),
             fallback: Box::new(NativeDrf::default()),
         };
@@ -184,10 +187,9 @@ impl World {
         }
         self.check.told.host_began();
         self.check.offers.host_began();
+        self.check.policies.host_began();
         self.host_recounts()?;
-        if self.scenario.loaded_policy {
-            self.host_hears(life, policy_loaded())?;
-        }
+        self.load_policies(host, life)?;
         self.host_hears(life, Event::Ticked)
     }
 
@@ -322,6 +324,7 @@ impl World {
             _ => None,
         };
         let registered = matches!(event, Event::AgentRegistered { .. });
+        let before = self.check.policies.before(&event, &term.core);
         let mut out = Outbox::new();
         term.core.handle(now, event, &mut out);
         // Asked after the core, as the daemon's loop does: no effect leaves.
@@ -339,11 +342,14 @@ impl World {
         if registered || self.events.is_multiple_of(RECOUNT_EVERY) {
             self.host_recounts()?;
         }
+        let lease = self.scenario.core.lease;
         let Self { check, hosts, .. } = self;
-        match hosts[host].term() {
-            Some(term) => check.offers.look(&term.core, time, &mut check.tally),
-            None => Ok(()),
-        }
+        let Some(term) = hosts[host].term() else {
+            return Ok(());
+        };
+        let (core, tally) = (&term.core, &mut check.tally);
+        check.policies.look(&before, core, lease, tally)?;
+        check.offers.look(core, time, tally)
     }
 
     pub(super) fn host_recounts(&mut self) -> Checked {
@@ -412,15 +418,14 @@ impl World {
                 let at = unclock(at, offset).max(now);
                 self.at(at, Occurrence::HostWakes { life, wake });
             }
-            // Nobody swaps policies here, and a policy's memory is not looked at.
-            Action::FeedCandidate { .. }
+            action @ (Action::FeedCandidate { .. }
             | Action::SwitchPolicy { .. }
             | Action::DropCandidate { .. }
             | Action::LoadPolicy(_)
             | Action::RunTenant { .. }
             | Action::DropTenant { .. }
-            | Action::CarryPolicy
-            | Action::Note { .. } => {}
+            | Action::CarryPolicy) => return self.perform_for_policies(life, action),
+            Action::Note { .. } => {}
         }
         Ok(())
     }
@@ -457,11 +462,12 @@ impl World {
         if term.writing.is_some() {
             return;
         }
+        let due = term.journal_limit.is_reached(term.journal_len);
         let job = if !term.facts.is_empty() {
             let facts = std::mem::take(&mut term.facts);
             term.journal_len += facts.len() as u64;
             Job::Append(facts, term.facts_seq)
-        } else if term.journal_limit.is_reached(term.journal_len) && term.core.held_effects() == 0 {
+        } else if due && term.core.held_effects() == 0 {
             let facts = term.core.snapshot();
             term.journal_len = facts.len() as u64;
             term.journal_limit.replaced(term.journal_len);

@@ -226,7 +226,7 @@ pub(super) fn policy_loaded() -> Event {
 }
 
 /// Grants at random, now and then right ones.
-fn nonsense(dice: &mut Dice) -> Proposal {
+pub(super) fn nonsense(dice: &mut Dice) -> Proposal {
     let mut proposal = Proposal::default();
     let small = |dice: &mut Dice, n: u64| u32::try_from(dice.below(n)).unwrap_or(0);
     for _ in 0..dice.below(6) {
@@ -248,6 +248,6 @@ fn nonsense(dice: &mut Dice) -> Proposal {
     proposal
 }
 
-fn fault(text: String) -> Reason {
+pub(super) fn fault(text: String) -> Reason {
     Reason::new("plugin-fault", Remedy::Mend, text)
 }

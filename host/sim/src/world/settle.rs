@@ -33,10 +33,10 @@ impl World {
                 let _held = self.undo()?;
                 self.not_served()
             }
-            Stage::Draining => match self.undo()? {
-                None => self.not_drained(),
-                left => self.not_drained().or(left),
-            },
+            Stage::Draining => {
+                let left = self.undo()?.or(self.undo_policies()?);
+                self.not_drained().or(left)
+            }
             Stage::Storm | Stage::Settled => None,
         };
         match missing {
