@@ -10,7 +10,7 @@ use std::sync::Arc;
 use proffer_core::{Action, ConnectionId, Core, Event, Outbox, Reply, Seq, Ticket};
 use proffer_model::agent::{FromAgent, ToAgent};
 use proffer_model::fact::Fact;
-use proffer_model::{FrameworkId, Reason};
+use proffer_model::{FrameworkId, Reason, Timestamp};
 use proffer_record::Recorder;
 use proffer_rpc::agent::{AgentConnectionEvent, ToAgentSender};
 use proffer_store::etcd::Authority;
@@ -54,6 +54,8 @@ pub(crate) struct EventLoop {
     /// Whether effects may leave this host.
     pub(crate) authority: Authority,
     pub(crate) journal_len: u64,
+    /// When it began, by its clock.
+    pub(crate) began: Timestamp,
     /// When a snapshot replaces the journal, at the next quiet moment.
     pub(crate) journal_limit: JournalLimit,
     pub(crate) frameworks: Frameworks,
@@ -77,7 +79,7 @@ pub(crate) struct Waiting {
     facts_seq: Seq,
     /// What the store is writing ends with this.
     writing_seq: Option<Seq>,
-    wake: Option<proffer_model::Timestamp>,
+    wake: Option<Timestamp>,
     /// Digest of the component of each framework, for the log.
     names: BTreeMap<FrameworkId, Arc<str>>,
 }
@@ -299,7 +301,7 @@ impl EventLoop {
             self.metrics.facts.inc_by(facts.len() as u64);
             self.waiting.writing_seq = Some(self.waiting.facts_seq);
             self.persister.give(Job::Append(facts));
-        } else if self.journal_limit.is_reached(self.journal_len) && self.core.held_effects() == 0 {
+        } else if self.is_snapshot_due() && self.core.held_effects() == 0 {
             // Nothing waits and nothing is held back: all that the core knows is durable.
             let facts = self.core.snapshot();
             tracing::info!(
@@ -311,6 +313,11 @@ impl EventLoop {
             self.journal_limit.replaced(self.journal_len);
             self.persister.give(Job::Snapshot(facts));
         }
+    }
+
+    fn is_snapshot_due(&self) -> bool {
+        let led_for = self.clock.now().since(self.began);
+        self.journal_limit.is_due(self.journal_len, led_for)
     }
 
     fn must_wait_for_store(&self) -> bool {

@@ -360,6 +360,7 @@ impl Term {
             persister,
             authority,
             journal_len,
+            began: clock.now(),
             journal_limit: JournalLimit::new(config.journal_max),
             frameworks: Frameworks::new(actor_parts, states),
             policies,

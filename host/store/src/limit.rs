@@ -1,5 +1,7 @@
 //! When a snapshot is to replace the journal.
 
+use proffer_model::Duration;
+
 /// How long the journal may get. Pure: the host's loop and the simulator ask the same one.
 ///
 /// A snapshot may be longer than the limit: a million tasks are a million facts. So after each, the
@@ -11,6 +13,10 @@ pub struct JournalLimit {
     at: u64,
 }
 
+/// A host that has just begun to lead has better things to do: agents come back to it, and everybody waits for
+/// what it says. A snapshot of half a million tasks takes it seconds.
+const BEGINS_WITHIN: Duration = Duration(10_000);
+
 /// A journal so many times its limit makes the loop wait for a quiet moment to replace it.
 const OVERDUE: u64 = 4;
 
@@ -21,10 +27,11 @@ impl JournalLimit {
         Self { max, at: max }
     }
 
-    /// Whether a journal of this length is to be replaced at the next quiet moment.
+    /// Whether a journal of this length is to be replaced at the next quiet moment, by a host that has led for
+    /// so long.
     #[must_use]
-    pub const fn is_reached(&self, length: u64) -> bool {
-        length >= self.at
+    pub const fn is_due(&self, length: u64, led_for: Duration) -> bool {
+        length >= self.at && (led_for.0 >= BEGINS_WITHIN.0 || self.is_overdue(length))
     }
 
     /// Whether that cannot wait much longer.
@@ -41,18 +48,27 @@ impl JournalLimit {
 
 #[cfg(test)]
 mod tests {
-    use super::JournalLimit;
+    use super::{BEGINS_WITHIN, JournalLimit};
 
     /// Found by the simulator: with as many live tasks as the limit, the host made one snapshot after
     /// the other, for ever.
     #[test]
     fn a_snapshot_longer_than_the_limit_is_not_replaced_at_once() {
         let mut limit = JournalLimit::new(100);
-        assert!(!limit.is_reached(99) && limit.is_reached(100));
+        let due = |limit: &JournalLimit, length| limit.is_due(length, BEGINS_WITHIN);
+        assert!(!due(&limit, 99) && due(&limit, 100));
         limit.replaced(150);
-        assert!(!limit.is_reached(150) && !limit.is_reached(299) && limit.is_reached(300));
+        assert!(!due(&limit, 150) && !due(&limit, 299) && due(&limit, 300));
         assert!(!limit.is_overdue(1_199) && limit.is_overdue(1_200));
         limit.replaced(10);
-        assert!(limit.is_reached(100));
+        assert!(due(&limit, 100));
+    }
+
+    #[test]
+    fn who_has_just_begun_to_lead_makes_none_unless_it_is_overdue() {
+        let limit = JournalLimit::new(100);
+        let soon = proffer_model::Duration(BEGINS_WITHIN.0 - 1);
+        assert!(!limit.is_due(399, soon) && limit.is_due(399, BEGINS_WITHIN));
+        assert!(limit.is_due(400, soon));
     }
 }

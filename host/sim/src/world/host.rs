@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use proffer_core::{Action, ConnectionId, Core, Event, Outbox, Reply, Seq, Ticket};
 use proffer_model::fact::Fact;
-use proffer_model::{FrameworkId, Timestamp};
+use proffer_model::{Duration, FrameworkId, Timestamp};
 use proffer_store::leadership::Fence;
 use proffer_store::{FrameworkStates, JournalLimit};
 
@@ -60,6 +60,7 @@ pub(super) struct Term {
     head: u64,
     journal_len: u64,
     journal_limit: JournalLimit,
+    began: u64,
     pub(super) connections: BTreeMap<ConnectionId, ()>,
     pub(super) actors: BTreeMap<FrameworkId, Box<dyn Steps>>,
     pub(super) recovered: FrameworkStates,
@@ -175,6 +176,7 @@ impl World {
             head: self.log.head(),
             journal_len: self.log.len(),
             journal_limit: JournalLimit::new(self.scenario.journal_max),
+            began: self.now,
             connections: BTreeMap::new(),
             actors: BTreeMap::new(),
             recovered: self.log.states(),
@@ -456,13 +458,15 @@ impl World {
     }
 
     fn give_store_work(&mut self, life: u64) {
+        let now = self.now;
         let Some(term) = self.term_mut(life) else {
             return;
         };
         if term.writing.is_some() {
             return;
         }
-        let due = term.journal_limit.is_reached(term.journal_len);
+        let led_for = Duration(now - term.began);
+        let due = term.journal_limit.is_due(term.journal_len, led_for);
         let job = if !term.facts.is_empty() {
             let facts = std::mem::take(&mut term.facts);
             term.journal_len += facts.len() as u64;
