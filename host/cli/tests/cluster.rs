@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use proffer_build::{BuildOptions, build};
 use proffer_rpc::operator::{FetchOutput, FrameworkRequest, OperatorClient, StatusQuery};
 use proffer_rpc::{PeerAddress, Tls, Token};
+use proffer_tests::cluster::{as_tsv, write_inputs};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -53,40 +54,6 @@ fn guests() -> Option<BTreeMap<String, PathBuf>> {
             None
         }
     }
-}
-
-/// Files whose words are known: some of them are not UTF-8, one is empty, one is in a directory.
-fn write_inputs(dir: &Path) -> BTreeMap<Vec<u8>, u64> {
-    std::fs::create_dir_all(dir.join("deep/er")).unwrap();
-    let mut counts: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
-    for file in 0..12_u32 {
-        let mut text = Vec::new();
-        for word in 0..1_500_u32 {
-            let mut one = format!("w{}", (word * word + file * 7) % 611).into_bytes();
-            if word % 97 == 0 {
-                one.extend([0xff, 0xfe, b'x']);
-            }
-            *counts.entry(one.clone()).or_default() += 1;
-            text.extend(one);
-            text.extend_from_slice(if word % 5 == 0 { b" \t\r\n" } else { b" " });
-        }
-        let name = if file == 3 {
-            "deep/er/three".to_owned()
-        } else {
-            format!("f{file}")
-        };
-        std::fs::write(dir.join(name), text).unwrap();
-    }
-    std::fs::write(dir.join("empty"), b"").unwrap();
-    counts
-}
-
-/// The counts as `counts.tsv` has them.
-fn as_tsv(counts: &BTreeMap<Vec<u8>, u64>) -> Vec<u8> {
-    let mut rows: Vec<_> = counts.iter().collect();
-    rows.sort_by(|a, b| b.1.cmp(a.1).then_with(|| a.0.cmp(b.0)));
-    let row = |(word, count): (&Vec<u8>, &u64)| [word, format!("\t{count}\n").as_bytes()].concat();
-    rows.into_iter().flat_map(row).collect()
 }
 
 /// A process that dies with the test.

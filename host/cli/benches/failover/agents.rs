@@ -1,22 +1,38 @@
 //! Agents that are only there to be registered, many on one connection.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use proffer_model::agent::{FromAgent, KnownLaunch, Registration, ToAgent};
 use proffer_model::{AgentId, FrameworkId, LaunchNumber, RoleName, TaskState};
-use proffer_rpc::agent::HostChannel;
+use proffer_rpc::agent::{HostChannel, HostReceiver, HostSender};
 use proffer_rpc::{PeerAddress, Tls, Token};
 
 use crate::facts::{info, task_id, total};
+
+/// Between two streams of an agent, as between the first tries of a real one.
+const AGAIN_AFTER: Duration = Duration::from_millis(250);
+/// Between two looks for the leader.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// How the agents fare.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    /// Streams on which an agent has registered, and which are open.
+    pub(crate) open: AtomicUsize,
+    /// Streams that the host ended before it said a word.
+    pub(crate) sent_away: AtomicUsize,
+    /// Why the first of them was.
+    pub(crate) first: OnceLock<String>,
+}
 
 /// Agents on one connection. They find the leader again whenever they lose it.
 pub(crate) struct Group {
     pub(crate) hosts: Vec<PeerAddress>,
     pub(crate) token: Token,
     pub(crate) registrations: Vec<Registration>,
-    pub(crate) connected: Arc<AtomicUsize>,
+    pub(crate) tally: Arc<Tally>,
 }
 
 impl Group {
@@ -26,41 +42,44 @@ impl Group {
             if let Ok(channel) = found {
                 let mut agents = tokio::task::JoinSet::new();
                 for registration in &self.registrations {
-                    let connected = Arc::clone(&self.connected);
-                    agents.spawn(agent(channel.clone(), registration.clone(), connected));
+                    let tally = Arc::clone(&self.tally);
+                    agents.spawn(agent(channel.clone(), registration.clone(), tally));
                 }
                 while agents.join_next().await.is_some() {}
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 }
 
-/// One agent on one stream, until that ends.
-async fn agent(channel: HostChannel, registration: Registration, connected: Arc<AtomicUsize>) {
-    let Ok((to_host, mut from_host)) = channel.connect().await else {
-        return;
-    };
-    if to_host
-        .send(FromAgent::Register(Box::new(registration)))
-        .is_err()
-    {
-        return;
+/// One agent, on one stream after the other, until nobody takes one on this connection.
+async fn agent(channel: HostChannel, registration: Registration, tally: Arc<Tally>) {
+    while let Ok((to_host, from_host)) = channel.connect().await {
+        let register = FromAgent::Register(Box::new(registration.clone()));
+        if to_host.send(register).is_ok() {
+            tally.open.fetch_add(1, Ordering::Relaxed);
+            stream(to_host, from_host, &tally).await;
+            tally.open.fetch_sub(1, Ordering::Relaxed);
+        }
+        tokio::time::sleep(AGAIN_AFTER).await;
     }
-    connected.fetch_add(1, Ordering::Relaxed);
+}
+
+/// One stream to its end.
+async fn stream(to_host: HostSender, mut from_host: HostReceiver, tally: &Tally) {
     let mut was_heard = false;
     loop {
         match from_host.receive().await {
-            Ok(ToAgent::Heartbeat) if to_host.send(FromAgent::Heartbeat).is_err() => break,
+            Ok(ToAgent::Heartbeat) if to_host.send(FromAgent::Heartbeat).is_err() => return,
             Ok(_) => was_heard = true,
-            Err(_) if was_heard => break,
+            Err(_) if was_heard => return,
             Err(why) => {
-                eprintln!("an agent was sent away: {why}");
-                break;
+                tally.sent_away.fetch_add(1, Ordering::Relaxed);
+                tally.first.get_or_init(|| why.to_string());
+                return;
             }
         }
     }
-    connected.fetch_sub(1, Ordering::Relaxed);
 }
 
 /// What an agent says of itself.

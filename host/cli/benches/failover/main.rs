@@ -9,13 +9,16 @@
 //! started on the same facts, twice: the second time on the snapshot of the first. `job`: nothing is
 //! simulated; three hosts, three agents, and a MapReduce job that wants more than there is: until the
 //! next leader's first offer.
+//!
+//! Each connection is an open file, here and in the leader: the soft limit is raised to the hard one,
+//! and if that is not enough it is said before anything begins.
 
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use proffer_rpc::operator::{OperatorClient, StatusQuery};
 use proffer_rpc::{PeerAddress, Tls, Token};
 
@@ -26,7 +29,7 @@ mod facts;
 mod host;
 mod job;
 
-use agents::{Group, registration};
+use agents::{Group, Tally, registration};
 use etcd_server::EtcdServer;
 use facts::{fill, fill_etcd};
 use host::Host;
@@ -37,6 +40,10 @@ const AGENTS_PER_CONNECTION: usize = 200;
 pub(crate) const FACTS_PER_COMMIT: usize = 2_000;
 /// The shortest lease that etcd grants.
 pub(crate) const LEASE: proffer_model::Duration = proffer_model::Duration::from_secs(2);
+/// Open files besides the agents' connections: etcd's, the store's, the engine's, the other hosts'.
+const OTHER_FILES: u64 = 256;
+/// Between two lines that say how far it is.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// A leader is looked at for so long after the last agent is back: several leases.
 const LED_FOR: Duration = Duration::from_secs(10);
 /// Everything that is waited for comes within this.
@@ -76,6 +83,7 @@ fn restart(runtime: &tokio::runtime::Runtime, agents: usize, tasks: usize) -> an
         println!("{tasks} tasks' facts written in {:.1} s", seconds(begun));
     }
     for round in ["the journal", "a snapshot"] {
+        println!("restarting from {round} ...");
         let begun = Instant::now();
         let host = Host::start(dir.path(), 0, &[])?;
         let client = runtime.block_on(host.client(dir.path()))?;
@@ -94,6 +102,8 @@ fn restart(runtime: &tokio::runtime::Runtime, agents: usize, tasks: usize) -> an
 }
 
 fn failover(runtime: &tokio::runtime::Runtime, agents: usize, tasks: usize) -> anyhow::Result<()> {
+    let connections = agents.div_ceil(AGENTS_PER_CONNECTION);
+    raise_open_files(connections as u64 + OTHER_FILES)?;
     let Some(etcd) = EtcdServer::start(&["--quota-backend-bytes", "8589934592"]) else {
         bail!("there is no etcd");
     };
@@ -114,7 +124,7 @@ fn failover(runtime: &tokio::runtime::Runtime, agents: usize, tasks: usize) -> a
     }
     let token = Token::read(&dir.path().join("host0/token"))?;
     let addresses: Vec<PeerAddress> = hosts.iter().map(|host| host.address.clone()).collect();
-    let connected = Arc::new(AtomicUsize::new(0));
+    let tally = Arc::new(Tally::default());
     for first in (0..agents).step_by(AGENTS_PER_CONNECTION) {
         let numbers = first..(first + AGENTS_PER_CONNECTION).min(agents);
         let registrations = numbers
@@ -124,36 +134,22 @@ fn failover(runtime: &tokio::runtime::Runtime, agents: usize, tasks: usize) -> a
             hosts: addresses.clone(),
             token: token.clone(),
             registrations,
-            connected: Arc::clone(&connected),
+            tally: Arc::clone(&tally),
         };
         runtime.spawn(group.run());
     }
-    let client = |hosts: Vec<PeerAddress>| {
-        let token = token.clone();
-        async move { OperatorClient::connect_to_leader(&hosts, &token, &Tls::Off).await }
+    let watch = Watch {
+        runtime,
+        addresses: &addresses,
+        token: &token,
+        agents,
+        tally: &tally,
     };
     let begun = Instant::now();
-    let all_back = |begun: Instant| -> anyhow::Result<(f64, f64)> {
-        let mut first = None;
-        while begun.elapsed() < WITHIN {
-            let status = runtime.block_on(async {
-                let client = client(addresses.clone()).await.ok()?;
-                client.status(StatusQuery {}).await.ok()
-            });
-            if let Some(status) = status {
-                let answered = *first.get_or_insert_with(|| seconds(begun));
-                if status.agents_active as usize == agents {
-                    return Ok((answered, seconds(begun)));
-                }
-            }
-            std::thread::park_timeout(Duration::from_millis(10));
-        }
-        bail!("{} agents are connected", connected.load(Ordering::Relaxed))
-    };
     let first = reign_of(&etcd)?;
-    let (_, all) = all_back(begun)?;
+    let (_, all) = watch.until_all_are_back(begun)?;
     println!(
-        "{agents} agents registered in {all:.2} s, {}",
+        "{agents} agents on {connections} connections ({AGENTS_PER_CONNECTION} to each) registered in {all:.2} s, {}",
         led_on(&first, &reign_of(&etcd)?)
     );
     let leader = leader_of(&etcd)?;
@@ -164,7 +160,7 @@ fn failover(runtime: &tokio::runtime::Runtime, agents: usize, tasks: usize) -> a
     };
     let killed = Instant::now();
     hosts[dead].child.kill()?;
-    let (answered, all) = all_back(killed)?;
+    let (answered, all) = watch.until_all_are_back(killed)?;
     println!(
         "from kill -9 (lease {LEASE}): the next leader answers after {answered:.2} s, all agents are back after {all:.2} s; its resident memory {} MiB",
         hosts[alive].resident_mib()?
@@ -180,6 +176,83 @@ fn failover(runtime: &tokio::runtime::Runtime, agents: usize, tasks: usize) -> a
         seconds(watched),
         led_on(&second, &reign_of(&etcd)?)
     );
+    Ok(())
+}
+
+/// Looks at the leader, whoever it is.
+struct Watch<'r> {
+    runtime: &'r tokio::runtime::Runtime,
+    addresses: &'r [PeerAddress],
+    token: &'r Token,
+    agents: usize,
+    tally: &'r Tally,
+}
+
+impl Watch<'_> {
+    /// After how many seconds the leader answered, and all agents were there.
+    fn until_all_are_back(&self, begun: Instant) -> anyhow::Result<(f64, f64)> {
+        let mut first = None;
+        let (mut told, mut active) = (Instant::now(), 0);
+        while begun.elapsed() < WITHIN {
+            let asked = Instant::now();
+            let status = self.runtime.block_on(async {
+                let client =
+                    OperatorClient::connect_to_leader(self.addresses, self.token, &Tls::Off);
+                client.await.ok()?.status(StatusQuery {}).await.ok()
+            });
+            if let Some(status) = status {
+                let answered = *first.get_or_insert_with(|| seconds(begun));
+                active = status.agents_active as usize;
+                if active == self.agents {
+                    return Ok((answered, seconds(begun)));
+                }
+            }
+            if told.elapsed() >= PROGRESS_EVERY {
+                told = Instant::now();
+                println!(
+                    "  after {:.0} s: {active} of {} agents are there ({}); the leader answers within {:.2} s",
+                    seconds(begun),
+                    self.agents,
+                    self.streams(),
+                    seconds(asked)
+                );
+            }
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        bail!(
+            "{active} of {} agents are there after {WITHIN:?} ({})",
+            self.agents,
+            self.streams()
+        )
+    }
+
+    fn streams(&self) -> String {
+        let open = self.tally.open.load(Ordering::Relaxed);
+        let sent_away = self.tally.sent_away.load(Ordering::Relaxed);
+        match self.tally.first.get() {
+            Some(why) => {
+                format!("{open} streams, {sent_away} were sent away, the first because: {why}")
+            }
+            None => format!("{open} streams"),
+        }
+    }
+}
+
+/// As many open files as this process may have, which its hosts inherit.
+fn raise_open_files(needed: u64) -> anyhow::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, raised).context("the limit of open files cannot be raised")?;
+    if let Some(most) = maximum {
+        ensure!(
+            most >= needed,
+            "this needs {needed} open files, here and in each host, and {most} is the hard limit: raise it (ulimit -Hn {needed}, as root)"
+        );
+    }
     Ok(())
 }
 

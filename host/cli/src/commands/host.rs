@@ -26,6 +26,7 @@ async fn run(settings: &Settings, agents: u32) -> anyhow::Result<()> {
     let data = settings.data_dir()?;
     let config = shipped::with_component(settings, settings.host(data.clone())?)?;
     log::start();
+    raise_open_files();
     let mut host = RunningHost::start(config).await?;
     outln!("host       {}", host.address());
     if let Some(address) = host.http_address() {
@@ -55,6 +56,24 @@ async fn run(settings: &Settings, agents: u32) -> anyhow::Result<()> {
     }
     let stopped = host.stop().await;
     first.and(stopped)
+}
+
+/// Each agent is a connection, and each connection an open file: the soft limit that a shell gives is for
+/// programs that open a few.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        return;
+    }
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        let error = error.to_string();
+        tracing::warn!(error, current, "the limit of open files stays as it was");
+    }
 }
 
 async fn start_agents(
