@@ -11,8 +11,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// Between two looks of the watcher: so long a piece waits at most when all threads are held by long ones.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// Between two looks of the watcher. A piece waits for one look when all threads are held by long ones; of
+/// hundreds that come at once, the last for ten. On a machine that is busy otherwise, short ones take as long.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// A thread that found nothing to do for so long ends.
 const IDLE: Duration = Duration::from_secs(10);
@@ -152,9 +153,12 @@ impl Shared {
         }
     }
 
-    /// While jobs wait and none is taken, every thread is held: each of them gets one.
+    /// While jobs wait and no thread comes for another, all are held: one more is woken, and each time twice as
+    /// many, until they come. A thread that is made for one short job costs more than the job.
     fn watch(self: &Arc<Self>) {
         let mut state = self.state();
+        // Threads that were woken at the last look.
+        let mut ours = 0;
         loop {
             let waited = self
                 .watch
@@ -170,12 +174,17 @@ impl Shared {
                     return;
                 }
                 state.is_watched = false;
+                ours = 0;
                 continue;
             }
-            if state.taken != taken && !state.is_over {
+            // Each of ours takes one; more than that were taken by threads that are done with another.
+            if state.taken - taken > ours && !state.is_over {
+                ours = 0;
                 continue;
             }
-            for _ in state.woken..state.queue.len() {
+            ours = (ours * 2).max(1);
+            let waiting = state.queue.len().saturating_sub(state.woken) as u64;
+            for _ in 0..waiting.min(ours) {
                 if let Err(error) = self.wake_one(&mut state) {
                     tracing::warn!(%error, "no thread for a task that waits");
                     break;
