@@ -53,10 +53,19 @@ impl Preparer {
     /// Looks for what bare launches run from. Blocks while it looks whether a source has changed.
     pub(crate) fn look(&self, launches: &[Arc<Launch>]) -> Looked {
         let mut looked = Looked::default();
+        // Most launches that come together have one component, which is looked at once for all of them.
+        let mut last = None;
         for launch in launches {
-            let key = launch.inputs.first();
-            let key = key.and_then(|component| self.shared.key_of(component));
-            let file = key.and_then(|key| self.shared.kept.find(launch.framework, &key));
+            let wanted = (launch.framework, launch.inputs.first());
+            let file = match &last {
+                Some((before, file)) if *before == wanted => Option::clone(file),
+                _ => {
+                    let key = wanted.1.and_then(|component| self.shared.key_of(component));
+                    let file = key.and_then(|key| self.shared.kept.find(launch.framework, &key));
+                    last = Some((wanted, file.clone()));
+                    file
+                }
+            };
             match file {
                 Some(file) => looked.ready.push((launch.number, file)),
                 None => looked.left.push(Arc::clone(launch)),
