@@ -476,7 +476,7 @@ mod tests {
         let given = r#"{"fair-exclude":["gpus"]}"#;
         let config = check(&[("host.policy-config", given)]).unwrap();
         assert_eq!(config.policy, native(given));
-        let wrong = check(&[("host.policy-config", r#"{"fair":1}"#)]).unwrap_err();
+        let wrong = check(&[("host.policy-config", r#"{"fair":true}"#)]).unwrap_err();
         assert!(wrong[0].contains("there is no setting 'fair'"), "{wrong:?}");
         assert_eq!(
             HostConfig::loopback("data".into()).listen,
