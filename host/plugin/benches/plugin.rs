@@ -211,15 +211,7 @@ fn scheduled(names: &[&str]) -> (Duration, Duration) {
 /// The good framework's steps.
 async fn measure(good: &FrameworkHandle, offers: u64) -> Measured {
     let quick = || scheduled(&["proffer-quick"]).1;
-    let heavy = || {
-        scheduled(&[
-            "proffer-slow",
-            "proffer-last",
-            "proffer-policy",
-            "proffer-late",
-        ])
-        .0
-    };
+    let heavy = || scheduled(&["proffer-slow", "proffer-policy"]).0;
     let (began, quick_before, heavy_before) = (Instant::now(), quick(), heavy());
     let mut walls = Vec::new();
     for step in 1..=STEPS {

@@ -1,14 +1,13 @@
 //! The threads that plug-ins run on, time-sliced.
 //!
 //! A call begins in the **quick** lane. One that is still not done after a slice moves to the
-//! **slow** lane, whose threads have a low priority, and one that has run for long to the **last**
-//! lane, whose threads have the lowest. So short calls never stand in a line behind
-//! long ones. Policies have two lanes of their own: one that decides for long, or takes in a whole
-//! pool, goes on in the **late** lane.
+//! **slow** lane, whose threads have a low priority. So short calls never stand in a line behind
+//! long ones. Policies have a lane of their own.
 //!
-//! A plug-in that has lately used up a budget is watched: its calls begin in the lane that they would end
-//! in. What a call cost does not tell against the next one otherwise: a good step that took a
-//! little more than a slice would then be behind everybody who spins.
+//! A call is **heavy** when it has run for long, or its plug-in has lately used up a budget (then it
+//! begins in the slow lane). Heavy calls come after the others of their lane, in turns. What a
+//! call cost does not tell against the next one: a good step that took a little more than a slice
+//! would then stand behind everybody who spins.
 //!
 //! Jobs are futures that wait for nothing: they are pending only because their slice is over. So
 //! they need no waker, and every queue is bounded by the number of plug-ins, each with one call.
@@ -25,61 +24,22 @@ use std::time::Duration;
 
 use crate::meter::Meter;
 
-/// How long a framework's call is slow before its place is the last lane: ten times what a step
-/// with a hundred offers takes.
-const LONG_STEP: Duration = Duration::from_millis(10);
-
-/// How long a policy's call runs before its place is the late lane: half of what a cycle may take.
-const LONG_CYCLE: Duration = Duration::from_millis(50);
+/// How much of a call is light: ten times what a step with a hundred offers takes.
+const LIGHT: Duration = Duration::from_millis(10);
 
 /// For how many calls a plug-in that used up a budget is watched: a policy is configured anew, fed
 /// and asked between two decisions.
 const WATCHED_CALLS: u32 = 4;
 
-/// Niceness of the slow and the late threads: a tenth of what others get where there is too little.
-const LATE_NICE: i32 = 10;
-
-/// Niceness of the last threads: a seventieth. Nothing at all (the kernel's idle class) would let calls
-/// starve on a machine that tasks fill for hours, until the wall clock ends them.
-const LAST_NICE: i32 = 19;
+/// Niceness of slow threads: they have what nobody else wants.
+const SLOW_NICE: i32 = 19;
 
 /// Which threads a job runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
     Quick,
     Slow,
-    Last,
     Policy,
-    Late,
-}
-
-impl Lane {
-    const ALL: [Self; 5] = [
-        Self::Quick,
-        Self::Slow,
-        Self::Last,
-        Self::Policy,
-        Self::Late,
-    ];
-
-    /// Where a call goes on that has run so long, and is not done.
-    fn after(self, ran: Duration) -> Self {
-        match self {
-            Self::Quick | Self::Slow if ran > LONG_STEP => Self::Last,
-            Self::Quick => Self::Slow,
-            Self::Policy if ran > LONG_CYCLE => Self::Late,
-            lane => lane,
-        }
-    }
-
-    /// Lowers the calling thread's priority to its lane's.
-    fn settle(self) {
-        match self {
-            Self::Quick | Self::Policy => {}
-            Self::Slow | Self::Late => be_nice(LATE_NICE),
-            Self::Last => be_nice(LAST_NICE),
-        }
-    }
 }
 
 /// What a plug-in's last calls were like.
@@ -109,15 +69,37 @@ pub(crate) struct Executor {
 }
 
 struct Shared {
-    /// As in [`Lane::ALL`].
-    queues: [Queue; Lane::ALL.len()],
+    quick: Queue,
+    slow: Queue,
+    policy: Queue,
     closing: AtomicBool,
 }
 
 #[derive(Default)]
 struct Queue {
-    line: Mutex<VecDeque<Job>>,
+    line: Mutex<Line>,
     more: Condvar,
+}
+
+/// What waits in a lane.
+#[derive(Default)]
+struct Line {
+    light: VecDeque<Job>,
+    heavy: VecDeque<Job>,
+}
+
+impl Line {
+    fn push(&mut self, job: Job) {
+        if job.heavy {
+            self.heavy.push_back(job);
+        } else {
+            self.light.push_back(job);
+        }
+    }
+
+    fn next(&mut self) -> Option<Job> {
+        self.light.pop_front().or_else(|| self.heavy.pop_front())
+    }
 }
 
 struct Job {
@@ -125,6 +107,7 @@ struct Job {
     meter: Arc<Meter>,
     habit: Arc<Habit>,
     lane: Lane,
+    heavy: bool,
     /// Processor time of its slices so far.
     ran: Duration,
 }
@@ -133,9 +116,7 @@ struct Job {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Threads {
     pub(crate) quick: usize,
-    /// Of the slow lane, and of the last one.
     pub(crate) slow: usize,
-    /// Of the policies' lane, and of the late one.
     pub(crate) policy: usize,
 }
 
@@ -147,26 +128,27 @@ impl Executor {
     /// If the system gives no thread.
     pub(crate) fn start(threads: Threads) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
-            queues: Default::default(),
+            quick: Queue::default(),
+            slow: Queue::default(),
+            policy: Queue::default(),
             closing: AtomicBool::new(false),
         });
         let executor = Self {
             shared: Arc::clone(&shared),
         };
-        for lane in Lane::ALL {
-            let (name, count) = match lane {
-                Lane::Quick => ("proffer-quick", threads.quick),
-                Lane::Slow => ("proffer-slow", threads.slow),
-                Lane::Last => ("proffer-last", threads.slow),
-                Lane::Policy => ("proffer-policy", threads.policy),
-                Lane::Late => ("proffer-late", threads.policy),
-            };
+        for (lane, count, name) in [
+            (Lane::Quick, threads.quick, "proffer-quick"),
+            (Lane::Slow, threads.slow, "proffer-slow"),
+            (Lane::Policy, threads.policy, "proffer-policy"),
+        ] {
             for _ in 0..count {
                 let shared = Arc::clone(&shared);
                 thread::Builder::new()
                     .name(name.to_owned())
                     .spawn(move || {
-                        lane.settle();
+                        if lane == Lane::Slow {
+                            be_nice(SLOW_NICE);
+                        }
                         shared.work(lane);
                     })?;
             }
@@ -182,15 +164,17 @@ impl Executor {
         habit: Arc<Habit>,
         future: impl Future<Output = ()> + Send + 'static,
     ) {
-        let lane = match habit.is_watched() {
-            true => lane.after(Duration::MAX),
-            false => lane,
+        let heavy = habit.is_watched();
+        let lane = match lane {
+            Lane::Quick if heavy => Lane::Slow,
+            lane => lane,
         };
         self.shared.push(Job {
             future: Box::pin(future),
             meter,
             habit,
             lane,
+            heavy,
             ran: Duration::ZERO,
         });
     }
@@ -199,7 +183,7 @@ impl Executor {
 impl Drop for Executor {
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::Release);
-        for queue in &self.shared.queues {
+        for queue in [&self.shared.quick, &self.shared.slow, &self.shared.policy] {
             // Under the lock, so that no thread is between its look at `closing` and its wait.
             let mut line = queue.line.lock().unwrap_or_else(PoisonError::into_inner);
             let dropped = std::mem::take(&mut *line);
@@ -212,7 +196,11 @@ impl Drop for Executor {
 
 impl Shared {
     fn queue(&self, lane: Lane) -> &Queue {
-        &self.queues[lane as usize]
+        match lane {
+            Lane::Quick => &self.quick,
+            Lane::Slow => &self.slow,
+            Lane::Policy => &self.policy,
+        }
     }
 
     fn push(&self, job: Job) {
@@ -221,7 +209,7 @@ impl Shared {
         if self.closing.load(Ordering::Acquire) {
             return;
         }
-        line.push_back(job);
+        line.push(job);
         queue.more.notify_one();
     }
 
@@ -232,7 +220,7 @@ impl Shared {
             if self.closing.load(Ordering::Acquire) {
                 return None;
             }
-            match line.pop_front() {
+            match line.next() {
                 Some(job) => return Some(job),
                 None => {
                     line = queue
@@ -250,7 +238,12 @@ impl Shared {
             if poll(&mut job) {
                 continue;
             }
-            job.lane = job.lane.after(job.ran);
+            match job.lane {
+                Lane::Quick => job.lane = Lane::Slow,
+                Lane::Slow => job.heavy |= job.ran > LIGHT,
+                // A good policy may take long: whoever overran is told by its habit.
+                Lane::Policy => {}
+            }
             self.push(job);
         }
     }
@@ -286,19 +279,28 @@ pub(crate) fn be_nice(niceness: i32) {
 mod tests {
     use super::*;
 
+    fn job(heavy: bool) -> Job {
+        Job {
+            future: Box::pin(std::future::ready(())),
+            meter: Arc::new(Meter::new()),
+            habit: Arc::default(),
+            lane: Lane::Slow,
+            heavy,
+            ran: Duration::ZERO,
+        }
+    }
+
     #[test]
-    fn long_calls_go_on_where_they_are_in_nobodys_way() {
-        let (slice, step) = (
-            Duration::from_millis(2),
-            LONG_STEP + Duration::from_millis(2),
-        );
-        assert_eq!(Lane::Quick.after(slice), Lane::Slow);
-        assert_eq!(Lane::Slow.after(slice), Lane::Slow);
-        assert_eq!(Lane::Slow.after(step), Lane::Last);
-        assert_eq!(Lane::Last.after(slice), Lane::Last);
-        assert_eq!(Lane::Policy.after(step), Lane::Policy);
-        assert_eq!(Lane::Policy.after(LONG_CYCLE * 2), Lane::Late);
-        assert_eq!(Lane::Late.after(slice), Lane::Late);
+    fn light_calls_come_first_and_each_kind_in_turns() {
+        let mut line = Line::default();
+        for (ran, heavy) in [(1, true), (2, false), (3, true), (4, false)] {
+            let mut job = job(heavy);
+            job.ran = Duration::from_secs(ran);
+            line.push(job);
+        }
+        let served = std::iter::from_fn(|| line.next());
+        let served: Vec<u64> = served.map(|job| job.ran.as_secs()).collect();
+        assert_eq!(served, [2, 4, 1, 3]);
     }
 
     #[test]
