@@ -318,7 +318,9 @@ impl World {
             Some(Some(digest)) => match self.goes_wrong(&digest) {
                 Some(Wrong::Traps) => Err("it trapped".to_owned()),
                 Some(Wrong::Proposes(proposal)) => Ok(*proposal),
-                None => self.new_policy().decide(changes, cycle),
+                // Native also where components are simulated: one that grants nothing would be right to starve
+                // its subtree, and whoever is in it would never come to rest.
+                None => super::plugins::NativeDrf::default().decide(changes, cycle),
             },
         };
         let event = match decided {
