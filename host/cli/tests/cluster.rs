@@ -9,10 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use proffer_build::{BuildOptions, build};
 use proffer_rpc::operator::{FetchOutput, FrameworkRequest, OperatorClient, StatusQuery};
 use proffer_rpc::{PeerAddress, Tls, Token};
-use proffer_tests::cluster::{as_tsv, write_inputs};
+use proffer_tests::cluster::{Guests, as_tsv, write_inputs};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -27,34 +26,6 @@ mod policies;
 const WITHIN: Duration = Duration::from_secs(180);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-
-/// Guests of the project by name, or none if nothing here compiles to wasm.
-fn guests() -> Option<BTreeMap<String, PathBuf>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let dirs: Vec<PathBuf> = [
-        "plugins/policies/drf",
-        "plugins/frameworks/mapreduce",
-        "plugins/tasks/wordcount",
-    ]
-    .iter()
-    .map(|dir| root.join(dir))
-    .collect();
-    let mut silent = |_: &str| {};
-    match build(&dirs, &BuildOptions::default(), &mut silent) {
-        Ok(built) => Some(
-            built
-                .into_iter()
-                .map(|guest| (guest.name, guest.path))
-                .collect(),
-        ),
-        Err(error) => {
-            let required = std::env::var("PROFFER_REQUIRE_ALL").is_ok_and(|value| value == "1");
-            assert!(!required, "{error}");
-            println!("skipped: {error}");
-            None
-        }
-    }
-}
 
 /// A process that dies with the test.
 struct Process(Child);
@@ -76,7 +47,7 @@ impl Drop for Process {
 
 struct Cluster {
     dir: tempfile::TempDir,
-    guests: BTreeMap<String, PathBuf>,
+    guests: Guests,
     runtime: Runtime,
     host: Option<Process>,
     agents: Vec<Process>,
@@ -86,7 +57,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn start(guests: BTreeMap<String, PathBuf>, agents: usize) -> Self {
+    fn start(guests: Guests, agents: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let expected = as_tsv(&write_inputs(&dir.path().join("input")));
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -143,7 +114,7 @@ impl Cluster {
         command.args(["host", "--http", "off", "--listen", &self.address]);
         command
             .args(["--set", "host.agent-timeout=2s", "--policy"])
-            .arg(&self.guests["drf"]);
+            .arg(&self.guests.drf);
         self.host = Some(Process(command.spawn().unwrap()));
         wait_for(|| {
             recorded.exists()
@@ -160,7 +131,7 @@ impl Cluster {
     }
 
     fn start_agent_with(&mut self, number: usize, resources: &str) {
-        let components = self.guests["wordcount"].parent().unwrap().to_owned();
+        let components = self.guests.wordcount.parent().unwrap().to_owned();
         let mut command = self.command(&self.dir.path().join(format!("agent{number}")));
         command.args(["agent", "--join", &self.address, "--resources", resources]);
         command
@@ -194,7 +165,7 @@ impl Cluster {
         let mut command = self.command(&self.host_data());
         let run = command
             .args(["framework", "run", "--approve"])
-            .arg(&self.guests["mapreduce"])
+            .arg(&self.guests.mapreduce)
             .output()
             .unwrap();
         assert!(
@@ -235,8 +206,7 @@ impl Cluster {
             let size = std::fs::metadata(&path).unwrap().len();
             inputs.push(json!({ "source": format!("file:{}", path.display()), "size": size }));
         }
-        let function =
-            json!({ "component": format!("file:{}", self.guests["wordcount"].display()) });
+        let function = json!({ "component": format!("file:{}", self.guests.wordcount.display()) });
         let job = json!({
             "name": "count", "inputs": inputs, "split": split, "reducers": 3, "map": function, "reduce": function,
         });
@@ -322,7 +292,7 @@ fn wait_for(mut condition: impl FnMut() -> bool) {
 
 #[test]
 fn the_demo_counts_as_a_script_does_whatever_the_split() {
-    let Some(_) = guests() else { return };
+    let Some(_) = Guests::build() else { return };
     let dir = tempfile::tempdir().unwrap();
     let expected = as_tsv(&write_inputs(&dir.path().join("input")));
     let mut seen = String::new();
@@ -361,7 +331,9 @@ fn the_demo_counts_as_a_script_does_whatever_the_split() {
 
 #[test]
 fn a_job_goes_on_when_its_host_is_killed() {
-    let Some(guests) = guests() else { return };
+    let Some(guests) = Guests::build() else {
+        return;
+    };
     let mut cluster = Cluster::start(guests, 3);
     cluster.run_framework();
     cluster.submit(1_024);
@@ -373,7 +345,9 @@ fn a_job_goes_on_when_its_host_is_killed() {
 
 #[test]
 fn a_job_goes_on_when_an_agent_is_killed_with_the_outputs_of_its_maps() {
-    let Some(guests) = guests() else { return };
+    let Some(guests) = Guests::build() else {
+        return;
+    };
     let mut cluster = Cluster::start(guests, 3);
     cluster.run_framework();
     cluster.submit(2_048);

@@ -1,5 +1,5 @@
 //! Directories of launches that began without one: a component that names no inputs, and may never write.
-//! The runner makes one, `run/work/launch-N`, when the component first wants it.
+//! The runner makes one, in its own `run`, when the component first wants it.
 //!
 //! Everything in `run` is the task user's, who could put a link anywhere there: so each step of the way is
 //! taken by itself, and none through a link.

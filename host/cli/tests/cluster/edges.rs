@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::lifecycle::{Ended, misbehaving};
-use super::{Cluster, Process, guests, wait_for};
+use super::{Cluster, Guests, Process, wait_for};
 
 /// Exit statuses, as the README lists them.
 const NOT_FOUND: i32 = 4;
@@ -79,7 +79,9 @@ fn send(process: &Process, signal: Signal) {
 
 #[test]
 fn gpus_are_for_frameworks_that_ask_for_them_and_asking_is_shown() {
-    let Some(guests) = guests() else { return };
+    let Some(guests) = Guests::build() else {
+        return;
+    };
     let mut cluster = Cluster::start(guests, 0);
     cluster.start_agent_with(0, "cpus:2;mem:2048;disk:4096;gpus:1");
     wait_for(|| cluster.status_agents() == 1);
@@ -98,7 +100,9 @@ fn gpus_are_for_frameworks_that_ask_for_them_and_asking_is_shown() {
 
 #[test]
 fn components_go_with_the_last_that_refers_to_them() {
-    let Some(guests) = guests() else { return };
+    let Some(guests) = Guests::build() else {
+        return;
+    };
     let mut cluster = Cluster::start(guests, 0);
     cluster.run_framework();
     let without = cluster.components();
@@ -139,7 +143,9 @@ fn components_go_with_the_last_that_refers_to_them() {
 
 #[test]
 fn what_a_task_does_not_give_out_is_refused_with_the_status_for_it() {
-    let Some(guests) = guests() else { return };
+    let Some(guests) = Guests::build() else {
+        return;
+    };
     let cluster = Cluster::start(guests, 1);
     cluster.run_one_task("ends", "cpus:0.5;mem:32", &["/bin/true"]);
     let line = "echo said; echo kept > file; exit 3";
@@ -175,7 +181,9 @@ fn what_a_task_does_not_give_out_is_refused_with_the_status_for_it() {
 
 #[test]
 fn a_host_ends_in_order_with_its_terminal_unless_it_was_told_to_outlive_it() {
-    let Some(guests) = guests() else { return };
+    let Some(guests) = Guests::build() else {
+        return;
+    };
     let mut cluster = Cluster::start(guests, 0);
     assert_eq!(cluster.signal_host(Signal::TERM), Some(0));
     // The tests themselves may have been started to outlive theirs.

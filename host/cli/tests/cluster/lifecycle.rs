@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use proffer_build::{BuildOptions, build};
+use proffer_tests::guests;
 use serde_json::Value;
 
-use super::{Cluster, guests, wait_for};
+use super::{Cluster, Guests, wait_for};
 
 /// Exit statuses, as the README lists them.
 const USAGE: i32 = 2;
@@ -20,12 +20,7 @@ fn hostile() -> PathBuf {
 
 /// A guest that misbehaves as its configuration says.
 pub(super) fn misbehaving(kind: &str) -> PathBuf {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../tests/guests")
-        .join(kind);
-    let mut silent = |_: &str| {};
-    let built = build(&[dir], &BuildOptions::default(), &mut silent).unwrap();
-    built.into_iter().next().unwrap().path
+    guests::component(&format!("tests/guests/{kind}")).unwrap()
 }
 
 pub(super) struct Ended {
@@ -84,9 +79,11 @@ impl Cluster {
 
 #[test]
 fn a_framework_is_upgraded_while_its_job_runs_and_unfit_ones_touch_nothing() {
-    let Some(guests) = guests() else { return };
-    let mapreduce = guests["mapreduce"].clone();
-    let drf = guests["drf"].clone();
+    let Some(guests) = Guests::build() else {
+        return;
+    };
+    let mapreduce = guests.mapreduce.clone();
+    let drf = guests.drf.clone();
     let cluster = Cluster::start(guests, 2);
     cluster.run_framework();
     cluster.submit(1_024);
@@ -135,7 +132,9 @@ fn a_framework_is_upgraded_while_its_job_runs_and_unfit_ones_touch_nothing() {
 
 #[test]
 fn a_quarantined_framework_names_its_event_and_an_upgrade_leads_out() {
-    let Some(guests) = guests() else { return };
+    let Some(guests) = Guests::build() else {
+        return;
+    };
     let mut cluster = Cluster::start(guests, 0);
     let hostile = hostile();
     let name = "hostile-framework";
@@ -189,7 +188,9 @@ fn a_quarantined_framework_names_its_event_and_an_upgrade_leads_out() {
 
 #[test]
 fn an_agent_that_is_declared_gone_is_listed_as_that_and_refused_when_it_returns() {
-    let Some(guests) = guests() else { return };
+    let Some(guests) = Guests::build() else {
+        return;
+    };
     let mut cluster = Cluster::start(guests, 2);
     let refused = cluster.ask(&["agent", "gone", "agent-1"]);
     assert_eq!(refused.status, CONFLICT, "{}", refused.stderr);
@@ -227,7 +228,9 @@ fn an_agent_that_is_declared_gone_is_listed_as_that_and_refused_when_it_returns(
 
 #[test]
 fn a_removed_frameworks_reservations_are_listed_kept_for_others_and_released() {
-    let Some(guests) = guests() else { return };
+    let Some(guests) = Guests::build() else {
+        return;
+    };
     let cluster = Cluster::start(guests, 1);
     let hostile = hostile();
     let file = hostile.to_str().unwrap();

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::lifecycle::misbehaving;
-use super::{Cluster, guests, wait_for};
+use super::{Cluster, Guests, wait_for};
 
 /// Exit statuses, as the README lists them.
 const FAILED: i32 = 1;
@@ -36,8 +36,10 @@ impl Cluster {
 
 #[test]
 fn a_policy_is_swapped_under_a_job_and_one_that_traps_is_taken_back() {
-    let Some(guests) = guests() else { return };
-    let (drf, hostile) = (guests["drf"].clone(), misbehaving("policy"));
+    let Some(guests) = Guests::build() else {
+        return;
+    };
+    let (drf, hostile) = (guests.drf.clone(), misbehaving("policy"));
     let (drf, hostile) = (drf.to_str().unwrap(), hostile.to_str().unwrap());
     let cluster = Cluster::start(guests, 2);
     cluster.run_framework();
@@ -115,9 +117,11 @@ fn a_policy_is_swapped_under_a_job_and_one_that_traps_is_taken_back() {
 
 #[test]
 fn a_swapped_policy_is_the_one_that_runs_after_a_restart_and_bad_ones_change_nothing() {
-    let Some(guests) = guests() else { return };
+    let Some(guests) = Guests::build() else {
+        return;
+    };
     let hostile = misbehaving("policy");
-    let (hostile, mapreduce) = (hostile.to_str().unwrap(), guests["mapreduce"].clone());
+    let (hostile, mapreduce) = (hostile.to_str().unwrap(), guests.mapreduce.clone());
     let mut cluster = Cluster::start(guests, 1);
     let config = cluster.config("rest 0");
     let swapped = cluster.ask(&["policy", "swap", hostile, "--config", &config]);
@@ -192,8 +196,10 @@ fn a_swapped_policy_is_the_one_that_runs_after_a_restart_and_bad_ones_change_not
 
 #[test]
 fn the_native_policy_has_its_own_configuration_also_after_a_restart_and_a_rollback() {
-    let Some(guests) = guests() else { return };
-    let drf = guests["drf"].clone();
+    let Some(guests) = Guests::build() else {
+        return;
+    };
+    let drf = guests.drf.clone();
     let mut cluster = Cluster::start(guests, 1);
     cluster.run_framework();
     let given = r#"{"fair-exclude":["mem"]}"#;
@@ -228,8 +234,10 @@ fn the_native_policy_has_its_own_configuration_also_after_a_restart_and_a_rollba
 
 #[test]
 fn a_canary_decides_for_its_roles_until_it_is_promoted_rolled_back_or_fails() {
-    let Some(guests) = guests() else { return };
-    let (drf, hostile) = (guests["drf"].clone(), misbehaving("policy"));
+    let Some(guests) = Guests::build() else {
+        return;
+    };
+    let (drf, hostile) = (guests.drf.clone(), misbehaving("policy"));
     let (drf, hostile) = (drf.to_str().unwrap(), hostile.to_str().unwrap());
     let mut cluster = Cluster::start(guests, 2);
     cluster.run_framework();
@@ -353,8 +361,10 @@ fn a_canary_decides_for_its_roles_until_it_is_promoted_rolled_back_or_fails() {
 
 #[test]
 fn a_roles_own_policy_shares_what_its_subtree_is_granted_and_its_faults_are_its_own() {
-    let Some(guests) = guests() else { return };
-    let (drf, hostile) = (guests["drf"].clone(), misbehaving("policy"));
+    let Some(guests) = Guests::build() else {
+        return;
+    };
+    let (drf, hostile) = (guests.drf.clone(), misbehaving("policy"));
     let (drf, hostile) = (drf.to_str().unwrap(), hostile.to_str().unwrap());
     let mut cluster = Cluster::start(guests, 2);
     cluster.run_framework();

@@ -35,7 +35,7 @@ fn components_stay_in_etcd_while_a_fact_names_them() {
     let Some(mut hosts) = Hosts::start(2) else {
         return;
     };
-    let [mapreduce, drf] = ["mapreduce", "drf"].map(|name| hosts.guests[name].clone());
+    let (mapreduce, drf) = (hosts.guests.mapreduce.clone(), hosts.guests.drf.clone());
     let (mapreduce, drf) = (mapreduce.display().to_string(), drf.display().to_string());
     hosts.succeeds(&["framework", "run", "--approve", &mapreduce]);
     hosts.succeeds(&["role", "set", "mapreduce", "--policy", &drf]);

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use proffer_build::{BuildOptions, build};
+use proffer_tests::cluster::Guests;
 use serde_json::{Value, json};
 
 mod components;
@@ -29,29 +29,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The shortest that etcd grants.
 const LEASE: &str = "host.leader-lease=2s";
 
-/// Guests of the project by name, or none if nothing here compiles to wasm.
-fn guests() -> Option<BTreeMap<String, PathBuf>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let dirs: Vec<PathBuf> = [
-        "plugins/policies/drf",
-        "plugins/frameworks/mapreduce",
-        "plugins/tasks/wordcount",
-    ]
-    .iter()
-    .map(|dir| root.join(dir))
-    .collect();
-    let mut silent = |_: &str| {};
-    match build(&dirs, &BuildOptions::default(), &mut silent) {
-        Ok(built) => Some(built.into_iter().map(|g| (g.name, g.path)).collect()),
-        Err(error) => {
-            let required = std::env::var("PROFFER_REQUIRE_ALL").is_ok_and(|value| value == "1");
-            assert!(!required, "{error}");
-            println!("skipped: {error}");
-            None
-        }
-    }
-}
-
 /// A process that dies with the test.
 struct Process(Child);
 
@@ -67,7 +44,7 @@ struct Hosts {
     hosts: Vec<Process>,
     agents: Vec<Process>,
     addresses: Vec<String>,
-    guests: BTreeMap<String, PathBuf>,
+    guests: Guests,
     etcd: Vec<EtcdServer>,
     dir: tempfile::TempDir,
 }
@@ -80,7 +57,7 @@ impl Hosts {
 
     /// The same on an etcd of so many members.
     fn start_on(members: usize, count: usize) -> Option<Self> {
-        let guests = guests()?;
+        let guests = Guests::build()?;
         let etcd = EtcdServer::start_cluster(members, &[])?;
         let mut hosts = Self {
             hosts: Vec::new(),
@@ -162,7 +139,7 @@ impl Hosts {
             .arg("--files")
             .arg(self.dir.path().join("input"))
             .arg("--files")
-            .arg(self.guests["wordcount"].parent().unwrap());
+            .arg(self.guests.wordcount.parent().unwrap());
         let spawned = command
             .stdout(Stdio::null())
             .stderr(self.log(&name))
@@ -257,7 +234,7 @@ impl Hosts {
     }
 
     fn submit_split(&self, split: u32) {
-        let mapreduce = self.guests["mapreduce"].display().to_string();
+        let mapreduce = self.guests.mapreduce.display().to_string();
         let run = self.ask(&["framework", "run", "--approve", &mapreduce]);
         assert!(run.status.success(), "{run:?}");
         let mut inputs = Vec::new();
@@ -266,8 +243,7 @@ impl Hosts {
             let size = std::fs::metadata(&path).unwrap().len();
             inputs.push(json!({ "source": format!("file:{}", path.display()), "size": size }));
         }
-        let function =
-            json!({ "component": format!("file:{}", self.guests["wordcount"].display()) });
+        let function = json!({ "component": format!("file:{}", self.guests.wordcount.display()) });
         let job = json!({
             "name": "count", "inputs": inputs, "split": split, "reducers": 2, "map": function, "reduce": function,
         });

@@ -204,30 +204,41 @@ impl Cluster {
     /// All of a range, as of a revision (0: now), page by page, in the order of keys.
     pub(super) async fn pages(
         &self,
-        (mut key, range_end): Range,
+        range: Range,
         revision: i64,
-        mut take: impl FnMut(KeyValue) -> Result<(), OpenClusterError>,
+        take: impl FnMut(KeyValue) -> Result<(), OpenClusterError>,
     ) -> Result<(), OpenClusterError> {
+        let page = RangeRequest {
+            limit: PAGE_KEYS,
+            revision,
+            ..RangeRequest::default()
+        };
+        self.walk(range, page, take).await
+    }
+
+    /// All of a range in the order of keys, by pages like this one.
+    pub(super) async fn walk<E: From<EtcdError>>(
+        &self,
+        (mut key, range_end): Range,
+        page: RangeRequest,
+        mut take: impl FnMut(KeyValue) -> Result<(), E>,
+    ) -> Result<(), E> {
         loop {
-            let page = self
-                .client
-                .range(RangeRequest {
-                    key: key.clone(),
-                    range_end: range_end.clone(),
-                    limit: PAGE_KEYS,
-                    revision,
-                    keys_only: false,
-                })
-                .await?;
-            if let Some(last) = page.kvs.last() {
+            let asked = RangeRequest {
+                key: key.clone(),
+                range_end: range_end.clone(),
+                ..page.clone()
+            };
+            let answer = self.client.range(asked).await?;
+            if let Some(last) = answer.kvs.last() {
                 key.clone_from(&last.key);
                 // The first key after it.
                 key.push(0);
             }
-            for kv in page.kvs {
+            for kv in answer.kvs {
                 take(kv)?;
             }
-            if !page.more {
+            if !answer.more {
                 return Ok(());
             }
         }

@@ -10,7 +10,7 @@ use super::client::EtcdError;
 use super::cluster::{Cluster, OpenClusterError};
 use super::layout::PART_BYTES_MAX;
 use super::ops::{delete, made_at, put, put_at, txn};
-use super::proto::RangeRequest;
+use super::proto::{KeyValue, RangeRequest};
 use crate::components::{check, check_digest, digest_of};
 use crate::leadership::Fence;
 use crate::{COMPONENT_BYTES_MAX, ComponentError};
@@ -95,36 +95,24 @@ impl Cluster {
 
     async fn headers(&self) -> Result<BTreeMap<String, i64>, EtcdError> {
         let mut found = BTreeMap::new();
-        let (mut key, range_end) = self.keys.components();
-        let prefix = key.len();
-        loop {
-            let page = self
-                .client
-                .range(RangeRequest {
-                    key: key.clone(),
-                    range_end: range_end.clone(),
-                    limit: PAGE_KEYS,
-                    revision: 0,
-                    keys_only: true,
-                })
-                .await?;
-            if let Some(last) = page.kvs.last() {
-                key.clone_from(&last.key);
-                // The first key after it.
-                key.push(0);
+        let range = self.keys.components();
+        let prefix = range.0.len();
+        let page = RangeRequest {
+            limit: PAGE_KEYS,
+            keys_only: true,
+            ..RangeRequest::default()
+        };
+        let take = |kv: KeyValue| {
+            let hex = kv.key.get(prefix..).map(String::from_utf8_lossy);
+            let digest = hex.map(|hex| format!("sha256:{hex}"));
+            // Parts have more behind it.
+            if let Some(digest) = digest.filter(|digest| check_digest(digest).is_ok()) {
+                found.insert(digest, kv.mod_revision);
             }
-            for kv in page.kvs {
-                let hex = kv.key.get(prefix..).map(String::from_utf8_lossy);
-                let digest = hex.map(|hex| format!("sha256:{hex}"));
-                // Parts have more behind it.
-                if let Some(digest) = digest.filter(|digest| check_digest(digest).is_ok()) {
-                    found.insert(digest, kv.mod_revision);
-                }
-            }
-            if !page.more {
-                return Ok(found);
-            }
-        }
+            Ok::<(), EtcdError>(())
+        };
+        self.walk(range, page, take).await?;
+        Ok(found)
     }
 
     /// Drops a component, if the host that asks leads and nobody has kept it again after this revision (none:

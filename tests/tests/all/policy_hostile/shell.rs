@@ -7,20 +7,20 @@ use proffer_core::{
     Action, ConnectionId, Core, CoreConfig, Event, NewFramework, Outbox, PolicyIdentity,
     PolicySeat, Ticket,
 };
-use proffer_model::agent::{Registration, ToAgent};
+use proffer_model::agent::ToAgent;
 use proffer_model::framework::{Answer, Batch, Command, Decline, Event as Told};
 use proffer_model::policy::{Changes, ChangesPart, Cycle, Feeds, Proposal};
 use proffer_model::{
-    AgentInfo, Demand, Duration, FrameworkId, Reason, Remedy, Resources, RoleName, Shape, Timestamp,
+    Demand, Duration, FrameworkId, Reason, Remedy, Resources, RoleName, Shape, Timestamp,
 };
 use proffer_plugin::{
     Kind, LoadedPlugin, PluginHost, PluginHostConfig, PolicyHandle, PolicyLimits,
 };
 use proffer_policy::{Drf, Policy};
-use proffer_tests::guests;
+use proffer_tests::{guests, simulated};
 use tokio::runtime::Runtime;
 
-const AGENTS: u64 = 3;
+const AGENTS: u32 = 3;
 const TOTAL: &str = "cpus:4;mem:4096";
 const UNIT: &str = "cpus:1;mem:64";
 /// What was given back is not offered to the same framework for so long.
@@ -152,7 +152,7 @@ impl<'a> Shell<'a> {
             }
             self.now = next;
             for number in 0..AGENTS {
-                let connection = ConnectionId(number);
+                let connection = ConnectionId(number.into());
                 self.queue.push_back(Event::AgentHeard { connection });
             }
             self.queue.push_back(Event::Ticked);
@@ -343,23 +343,9 @@ fn framework(number: u32) -> Event {
     }
 }
 
-fn registration(number: u64) -> Event {
+fn registration(number: u32) -> Event {
     Event::AgentRegistered {
-        connection: ConnectionId(number),
-        registration: Box::new(Registration {
-            agent: None,
-            key: format!("key {number}"),
-            boot: "boot".to_owned(),
-            info: Arc::new(AgentInfo {
-                hostname: format!("host{number}").into(),
-                region: "".into(),
-                zone: "".into(),
-                attributes: Vec::new(),
-            }),
-            total: TOTAL.parse().unwrap(),
-            special: Resources::none(),
-            data_address: String::new(),
-            launches: Vec::new(),
-        }),
+        connection: ConnectionId(u64::from(number)),
+        registration: Box::new(simulated::registration(number, TOTAL).unwrap()),
     }
 }
