@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::{Hosts, expected};
 
-/// Bytes of a map: several hundred of them, so that the job outlasts what is done to etcd.
-const SPLIT: u32 = 96;
+/// Bytes of a map: many hundreds of them, so that the job outlasts what is done to etcd.
+const SPLIT: u32 = 48;
 
 /// Longer than members wait before they choose another leader among them.
 const STANDS_STILL: Duration = Duration::from_secs(3);
