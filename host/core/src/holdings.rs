@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proffer_model::{AgentId, Amount, Amounts, Bundle, KindQuota, Resources, RoleName};
+use proffer_model::{AgentId, Amount, Amounts, Bundle, KindQuota, Resources, RoleName, Terms};
 
 use crate::agents::Agent;
 use crate::handles::ClientId;
@@ -34,6 +34,29 @@ pub struct RoleView {
     pub sums: RoleSums,
 }
 
+impl RoleSums {
+    /// Adds what is held of one agent, by tasks and on offer.
+    fn add_held(&mut self, (used, offered): &(Resources, Resources), total: &Resources) {
+        add(&mut self.in_use, &used.total());
+        add(&mut self.offered, &offered.total());
+        let mut plain = used.only(|terms| terms.counts_in_quota());
+        join(
+            &mut plain,
+            &offered.only(|terms| terms.counts_in_quota()),
+            total,
+        );
+        add(&mut self.consumed, &plain.total());
+    }
+
+    /// Adds a pile that is reserved.
+    fn add_reserved(&mut self, terms: &Terms, bundle: &Bundle) {
+        add(&mut self.reserved, bundle);
+        if !terms.marks.revocable {
+            add(&mut self.consumed, bundle);
+        }
+    }
+}
+
 impl Core {
     /// What a role and its sub-roles hold.
     #[must_use]
@@ -51,32 +74,50 @@ impl Core {
         let mut sums = RoleSums::default();
         for agent in self.agents.values() {
             let total = agent.account.total();
-            let (mut used, mut offered) = (Resources::none(), Resources::none());
+            let mut here = (Resources::none(), Resources::none());
             for (client, held) in agent.account.held() {
                 if clients.contains(&client) {
-                    join(&mut used, &held.used, total);
-                    join(&mut offered, &held.offered, total);
+                    join(&mut here.0, &held.used, total);
+                    join(&mut here.1, &held.offered, total);
                 }
             }
             for (terms, bundle) in total.piles() {
                 if terms.reserved.last().is_some_and(inside) {
-                    add(&mut sums.reserved, bundle);
-                    if !terms.marks.revocable {
-                        add(&mut sums.consumed, bundle);
-                    }
+                    sums.add_reserved(terms, bundle);
                 }
             }
-            add(&mut sums.in_use, &used.total());
-            add(&mut sums.offered, &offered.total());
-            let mut plain = used.only(|terms| terms.counts_in_quota());
-            join(
-                &mut plain,
-                &offered.only(|terms| terms.counts_in_quota()),
-                total,
-            );
-            add(&mut sums.consumed, &plain.total());
+            sums.add_held(&here, total);
         }
         sums
+    }
+
+    /// The same of all roles that hold anything, in one pass over the agents.
+    fn all_role_sums(&self) -> BTreeMap<RoleName, RoleSums> {
+        let mut all: BTreeMap<RoleName, RoleSums> = BTreeMap::new();
+        let mut ways: BTreeMap<&RoleName, Vec<RoleName>> = BTreeMap::new();
+        for agent in self.agents.values() {
+            let total = agent.account.total();
+            let mut here: BTreeMap<RoleName, (Resources, Resources)> = BTreeMap::new();
+            for (client, held) in agent.account.held() {
+                let owner = self.handles.owner(client);
+                let known = owner.filter(|(framework, _)| self.frameworks.contains_key(framework));
+                let Some((_, role)) = known else { continue };
+                for role in ways.entry(role).or_insert_with(|| way_up(role)) {
+                    let here = here.entry(role.clone()).or_default();
+                    join(&mut here.0, &held.used, total);
+                    join(&mut here.1, &held.offered, total);
+                }
+            }
+            for (terms, bundle) in total.piles() {
+                for role in terms.reserved.last().map(way_up).unwrap_or_default() {
+                    all.entry(role).or_default().add_reserved(terms, bundle);
+                }
+            }
+            for (role, here) in here {
+                all.entry(role).or_default().add_held(&here, total);
+            }
+        }
+        all
     }
 
     /// Every role that matters: with frameworks, reservations, a quota, a weight or a policy of its own, and
@@ -98,10 +139,7 @@ impl Core {
         known.extend(roles.weighted().map(|(role, _)| role.clone()));
         known.extend(roles.with_quota().map(|(role, _)| role.clone()));
         known.extend(self.roles_with_policies().cloned());
-        let ancestors: Vec<RoleName> = known
-            .iter()
-            .flat_map(|role| std::iter::successors(role.parent(), RoleName::parent))
-            .collect();
+        let ancestors: Vec<RoleName> = known.iter().flat_map(way_up).collect();
         known.extend(ancestors);
         known
     }
@@ -109,10 +147,11 @@ impl Core {
     /// All known roles.
     #[must_use]
     pub fn role_views(&self) -> Vec<RoleView> {
+        let mut sums = self.all_role_sums();
         let view = |name: RoleName| RoleView {
             weight: self.handles.roles.weight(&name),
             quotas: self.handles.roles.quota(&name).to_vec(),
-            sums: self.role_sums(&name),
+            sums: sums.remove(&name).unwrap_or_default(),
             name,
         };
         self.roles_known().into_iter().map(view).collect()
@@ -182,6 +221,11 @@ impl Core {
             .as_ref()
             .is_none_or(|allowed| allowed.contains(&id))
     }
+}
+
+/// A role and those around it.
+fn way_up(role: &RoleName) -> Vec<RoleName> {
+    std::iter::successors(Some(role.clone()), RoleName::parent).collect()
 }
 
 /// Adds what is held of an agent's total; a volume that several hold, or one often, but once.

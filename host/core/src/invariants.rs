@@ -77,11 +77,30 @@ impl Core {
                 format!("the ledger knows nothing of client {}", client.0),
             ));
         }
+        self.check_connections()?;
         self.check_offers()?;
         self.check_tasks()?;
         self.check_demands()?;
         self.check_candidate()?;
         self.check_tenants()
+    }
+
+    /// Connections that have an agent, and agents that have a connection, are the same.
+    fn check_connections(&self) -> Result<(), InvariantBroken> {
+        let connected = self.agents.values().filter(|agent| agent.is_active());
+        let (agents, connections) = (connected.count(), self.connections.len());
+        if agents != connections {
+            let problem = format!("{agents} agents are connected, on {connections} connections");
+            return Err(broken("connections", problem));
+        }
+        for (connection, id) in &self.connections {
+            let agent = self.agents.get(id);
+            if agent.is_none_or(|agent| agent.connection != Some(*connection)) {
+                let problem = format!("connection {} is not the agent's", connection.0);
+                return Err(broken(*id, problem));
+            }
+        }
+        Ok(())
     }
 
     fn check_offers(&self) -> Result<(), InvariantBroken> {

@@ -1,6 +1,5 @@
 //! What operators may look at: plain values, made when asked.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proffer_codec::codec_struct;
@@ -15,6 +14,7 @@ use crate::agents::Agent;
 use crate::config::CoreConfig;
 use crate::event::PolicyIdentity;
 use crate::machine::Core;
+use crate::sums::{Sums, add_scalars};
 
 /// What has happened with a framework, in numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -254,22 +254,22 @@ impl Core {
     /// The pool in one line.
     #[must_use]
     pub fn pool(&self) -> Pool {
-        let mut pool = Pool {
+        self.pool_with(&self.sums())
+    }
+
+    /// Sums of earlier, with what is counted as it is now.
+    #[must_use]
+    pub fn pool_with(&self, sums: &Sums) -> Pool {
+        Pool {
+            total: sums.total.clone(),
+            offered: sums.offered.clone(),
+            used: sums.used.clone(),
+            tasks: sums.tasks,
             agents: self.agents.len(),
+            agents_active: self.agents_connected(),
             offers: self.offers.len(),
             filters: self.filters.len(),
-            ..Pool::default()
-        };
-        for agent in self.agents.values() {
-            pool.total.add(&agent.account.total().total());
-            pool.agents_active += usize::from(agent.is_active());
-            pool.tasks += agent.launches.len();
-            for (_, held) in agent.account.held() {
-                pool.offered.add(&held.offered.total());
-                pool.used.add(&held.used.total());
-            }
         }
-        pool
     }
 
     /// Agents by id, those after `after`.
@@ -327,31 +327,50 @@ impl Core {
         }
     }
 
-    /// Frameworks by id, those after `after`.
-    pub fn frameworks(&self, after: Option<FrameworkId>) -> impl Iterator<Item = FrameworkView> {
+    /// Frameworks by id, those after `after`; what they hold is what these sums say.
+    pub fn frameworks(
+        &self,
+        after: Option<FrameworkId>,
+        sums: &Sums,
+    ) -> impl Iterator<Item = FrameworkView> {
         let from = after.map_or(0, |id| id.0.saturating_add(1));
         self.frameworks
             .range(FrameworkId(from)..)
-            .filter_map(|(id, _)| self.framework(*id))
+            .filter_map(|(id, _)| {
+                let held = sums.frameworks.get(id).cloned().unwrap_or_default();
+                self.framework(*id, held)
+            })
+    }
+
+    /// What frameworks did so far: their names, how many of their tasks that ended are remembered, and counts.
+    pub fn framework_counters(&self) -> impl Iterator<Item = (&Arc<str>, usize, &Counters)> {
+        let frameworks = self.frameworks.values();
+        frameworks.map(|fw| (&fw.record.name, fw.ended.len(), &fw.counters))
     }
 
     /// A framework by name.
     #[must_use]
     pub fn framework_named(&self, name: &str) -> Option<FrameworkView> {
-        self.framework(*self.names.get(name)?)
-    }
-
-    fn framework(&self, id: FrameworkId) -> Option<FrameworkView> {
+        let id = *self.names.get(name)?;
         let fw = self.frameworks.get(&id)?;
         let (mut used, mut offered) = (Bundle::default(), Bundle::default());
         for agent in self.agents.values() {
             for client in fw.clients.values() {
                 if let Some(held) = agent.account.held_by(*client) {
-                    used.add(&held.used.total());
-                    offered.add(&held.offered.total());
+                    add_scalars(&mut used, &held.used);
+                    add_scalars(&mut offered, &held.offered);
                 }
             }
         }
+        self.framework(id, (used, offered))
+    }
+
+    fn framework(
+        &self,
+        id: FrameworkId,
+        (used, offered): (Bundle, Bundle),
+    ) -> Option<FrameworkView> {
+        let fw = self.frameworks.get(&id)?;
         Some(FrameworkView {
             id,
             name: Arc::clone(&fw.record.name),
@@ -472,20 +491,6 @@ impl Core {
             })
     }
 
-    /// What each framework's tasks hold, in one pass over the ledgers.
-    #[must_use]
-    pub fn used_by_framework(&self) -> BTreeMap<FrameworkId, Bundle> {
-        let mut used: BTreeMap<FrameworkId, Bundle> = BTreeMap::new();
-        for agent in self.agents.values() {
-            for (client, held) in agent.account.held() {
-                if let Some((framework, _)) = self.handles.owner(client) {
-                    used.entry(*framework).or_default().add(&held.used.total());
-                }
-            }
-        }
-        used
-    }
-
     /// Its configuration.
     #[must_use]
     pub fn config(&self) -> &CoreConfig {
@@ -496,6 +501,12 @@ impl Core {
     #[must_use]
     pub fn agent_count(&self) -> usize {
         self.agents.len()
+    }
+
+    /// How many are connected.
+    #[must_use]
+    pub fn agents_connected(&self) -> usize {
+        self.connections.len()
     }
 
     /// A framework's name.

@@ -23,7 +23,7 @@ use crate::handle::Input;
 use crate::metrics::Metrics;
 use crate::persister::{Job, Persister};
 use crate::policy_seat::PolicySeats;
-use crate::usage::{SAMPLE_EVERY, UsageSeries};
+use crate::usage::{LOOK_EVERY, UsageSeries};
 
 /// Facts that may wait for the store. At a kilobyte each it is a hundred megabytes; a store that is
 /// so far behind will not catch up by being given more.
@@ -93,7 +93,7 @@ impl EventLoop {
     }
 
     async fn work(&mut self) -> Ended {
-        let mut sampling = tokio::time::interval(SAMPLE_EVERY);
+        let mut sampling = tokio::time::interval(LOOK_EVERY);
         sampling.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut batch = Vec::with_capacity(INPUTS_AT_ONCE);
         // What recovery left to be done: frameworks to start, removals to finish.
@@ -126,8 +126,9 @@ impl EventLoop {
                     self.handle(Event::Ticked);
                 }
                 _ = sampling.tick() => {
-                    self.usage.sample(&self.core, self.clock.now());
-                    self.metrics.sample(&self.core, self.clock.now());
+                    self.usage.look(&self.core, self.clock.now());
+                    let pool = self.core.pool_with(&self.usage.sums(&self.core));
+                    self.metrics.sample(&self.core, &pool, self.clock.now());
                     self.metrics.sample_recording(&self.recorder.tally());
                     let core = &self.core;
                     self.frameworks.forget_gone(|id| core.framework_name(id).is_some());

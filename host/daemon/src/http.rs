@@ -11,6 +11,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
+use proffer_core::Core;
 use proffer_rpc::Token;
 use proffer_store::etcd::Authority;
 use tokio::net::TcpListener;
@@ -119,12 +120,10 @@ fn metrics_page(text: String) -> Response {
 
 /// The loop answers: the host lives.
 async fn health(State(pages): State<Pages>) -> Response {
-    match pages.handle.query(|core| core.pool()).await {
-        Ok(pool) => {
-            let text = format!(
-                "ok: {} of {} agents connected\n",
-                pool.agents_active, pool.agents
-            );
+    let counts = |core: &Core| (core.agents_connected(), core.agent_count());
+    match pages.handle.query(counts).await {
+        Ok((connected, agents)) => {
+            let text = format!("ok: {connected} of {agents} agents connected\n");
             (StatusCode::OK, text).into_response()
         }
         Err(gone) => (StatusCode::SERVICE_UNAVAILABLE, format!("{gone}\n")).into_response(),

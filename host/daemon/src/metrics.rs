@@ -5,7 +5,7 @@ mod leadership;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use proffer_core::Core;
+use proffer_core::{Core, Pool};
 use proffer_model::{Amount, Timestamp};
 use proffer_record::RecordingTally;
 use proffer_store::etcd::Authority;
@@ -188,9 +188,8 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Looks at the core, when the host's clock shows this.
-    pub(crate) fn sample(&self, core: &Core, clock: Timestamp) {
-        let pool = core.pool();
+    /// Looks at the core and its pool, when the host's clock shows this.
+    pub(crate) fn sample(&self, core: &Core, pool: &Pool, clock: Timestamp) {
         let policy = core.policy();
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         let total = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);

@@ -87,8 +87,8 @@ impl HostOperator {
 
 impl Operator for HostOperator {
     async fn status(&self, _: rpc::StatusQuery) -> Answer<rpc::Status> {
-        let (about, clock) = (Arc::clone(&self.about), self.clock);
-        self.look(move |core| convert::status(core, &about, clock))
+        let (about, clock, usage) = (Arc::clone(&self.about), self.clock, self.usage.clone());
+        self.look(move |core| convert::status(core, &usage.sums(core), &about, clock))
             .await
     }
 
@@ -103,11 +103,12 @@ impl Operator for HostOperator {
 
     async fn frameworks(&self, query: rpc::FrameworkQuery) -> Answer<Paged<rpc::Framework>> {
         let after = query.page.after()?.map(proffer_model::FrameworkId);
+        let usage = self.usage.clone();
         self.look(move |core| {
-            let total = core.pool_total();
+            let sums = usage.sums(core);
             let rows = core
-                .frameworks(after)
-                .map(|view| convert::framework(&view, &total));
+                .frameworks(after, &sums)
+                .map(|view| convert::framework(&view, &sums.total));
             query.page.take(rows, |row| row.id.0)
         })
         .await

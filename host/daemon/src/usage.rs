@@ -1,21 +1,19 @@
-//! Who used how much of the pool, over time: a bounded series of samples.
+//! How much of the pool is used, and who used how much over time: a bounded series of samples.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use proffer_core::Core;
-use proffer_model::{Amount, Bundle, Timestamp};
+use proffer_core::{Core, Sums};
+use proffer_model::{AgentId, Amount, Bundle, Timestamp};
 use proffer_rpc::operator::{FrameworkUsage, Usage};
 
 /// Samples kept: an hour at the finest grain.
 const SAMPLES_MAX: usize = 18_000;
-/// Between two samples in a small pool.
-pub(crate) const SAMPLE_EVERY: Duration = Duration::from_millis(200);
-/// Agents up to which a pool is small: a sample looks at each of them.
-const SMALL_POOL_AGENTS: usize = 1_000;
-/// Of so many chances in a large pool, one is taken.
-const LARGE_POOL_EVERY: u64 = 25;
+/// Between two looks at the pool. A look at a small one makes a sample.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Agents of one look: two milliseconds. A sample of a larger pool takes several.
+const AGENTS_AT_ONCE: usize = 2_000;
 
 /// The series. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -24,33 +22,57 @@ pub(crate) struct UsageSeries(Arc<Mutex<Samples>>);
 #[derive(Debug, Default)]
 struct Samples {
     all: VecDeque<(Timestamp, BTreeMap<Arc<str>, u32>)>,
-    chances: u64,
+    /// The last sample's.
+    sums: Option<Arc<Sums>>,
+    /// The next one's, over agents up to this one.
+    next: Sums,
+    up_to: Option<AgentId>,
+}
+
+impl Samples {
+    fn add(&mut self, core: &Core, now: Timestamp, sums: &Sums) {
+        let share = |used: &Bundle| share_milli(used, &sums.total);
+        let held = sums.frameworks.iter();
+        let shares =
+            held.filter_map(|(id, (used, _))| Some((core.framework_name(*id)?, share(used))));
+        self.all.push_back((now, shares.collect()));
+        if self.all.len() > SAMPLES_MAX {
+            self.all.pop_front();
+        }
+    }
 }
 
 impl UsageSeries {
-    /// Takes a sample, if it is time for one.
-    pub(crate) fn sample(&self, core: &Core, now: Timestamp) {
-        let mut samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        samples.chances += 1;
-        let large = core.agent_count() > SMALL_POOL_AGENTS;
-        if large && samples.chances % LARGE_POOL_EVERY != 1 {
-            return;
+    /// Looks at some agents; with the last of them it is a sample.
+    pub(crate) fn look(&self, core: &Core, now: Timestamp) {
+        let mut samples = self.samples();
+        let from = samples.up_to;
+        samples.up_to = core.add_up(&mut samples.next, from, AGENTS_AT_ONCE);
+        if samples.up_to.is_none() {
+            let sums = std::mem::take(&mut samples.next);
+            samples.add(core, now, &sums);
+            samples.sums = Some(Arc::new(sums));
         }
-        let total = core.pool_total();
-        let shares = core
-            .used_by_framework()
-            .into_iter()
-            .filter_map(|(id, used)| Some((core.framework_name(id)?, share_milli(&used, &total))))
-            .collect();
-        samples.all.push_back((now, shares));
-        if samples.all.len() > SAMPLES_MAX {
-            samples.all.pop_front();
+    }
+
+    /// What the pool has and who holds it: of a small one now, of a large one at the last sample. To look at each
+    /// agent for everybody who asks would be all that the host does.
+    pub(crate) fn sums(&self, core: &Core) -> Arc<Sums> {
+        let mut samples = self.samples();
+        if core.agent_count() < AGENTS_AT_ONCE {
+            samples.sums = None;
         }
+        let sums = &mut samples.sums;
+        Arc::clone(sums.get_or_insert_with(|| Arc::new(core.sums())))
+    }
+
+    fn samples(&self) -> MutexGuard<'_, Samples> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The samples since a time, in columns.
     pub(crate) fn since(&self, since: Timestamp) -> Usage {
-        let samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let samples = self.samples();
         let part: Vec<_> = samples.all.iter().filter(|(at, _)| *at >= since).collect();
         let mut rows: BTreeMap<Arc<str>, Vec<u32>> = BTreeMap::new();
         for (index, (_, shares)) in part.iter().enumerate() {

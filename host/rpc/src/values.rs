@@ -65,12 +65,12 @@ pub(crate) fn name(field: &'static str, text: String) -> Result<String, InvalidM
     Ok(text)
 }
 
-fn amount(field: &'static str, milli: i64) -> Result<Amount, InvalidMessage> {
+fn amount(field: &'static str, milli: i64, most: Amount) -> Result<Amount, InvalidMessage> {
     let amount = Amount::from_milli(milli);
-    if amount < Amount::ZERO || amount > Amount::MAX_INPUT {
+    if amount < Amount::ZERO || amount > most {
         return Err(InvalidMessage::new(
             field,
-            format!("{amount} is not from 0 to {}", Amount::MAX_INPUT),
+            format!("{amount} is not from 0 to {most}"),
         ));
     }
     Ok(amount)
@@ -139,43 +139,52 @@ impl TryFrom<wire::Bundle> for Bundle {
     type Error = InvalidMessage;
 
     fn try_from(bundle: wire::Bundle) -> Result<Self, InvalidMessage> {
-        let mut other = BTreeMap::new();
-        for part in bundle.other {
-            let kind = name("other.kind", part.kind)?;
-            let quantity = match part.quantity {
-                Some(wire::other::Quantity::Scalar(milli)) => {
-                    Quantity::Scalar(amount("other.scalar", milli)?)
-                }
-                Some(wire::other::Quantity::Ranges(ranges)) => Quantity::Ranges(ranges.try_into()?),
-                Some(wire::other::Quantity::Items(items)) => Quantity::Items(
-                    items
-                        .items
-                        .into_iter()
-                        .map(|item| name("other.items", item).map(Arc::from))
-                        .collect::<Result<BTreeSet<_>, _>>()?,
-                ),
-                None => return Err(InvalidMessage::missing("other.quantity")),
-            };
-            if !quantity.is_empty() && other.insert(Arc::from(kind.as_str()), quantity).is_some() {
-                return Err(InvalidMessage::new(
-                    "other.kind",
-                    format!("'{kind}' is given twice"),
-                ));
-            }
-        }
-        let gpus = amount("gpus", bundle.gpus)?;
-        if !gpus.is_whole() {
-            return Err(InvalidMessage::new("gpus", format!("{gpus} is not whole")));
-        }
-        Ok(Self {
-            cpus: amount("cpus", bundle.cpus)?,
-            mem: amount("mem", bundle.mem)?,
-            disk: amount("disk", bundle.disk)?,
-            gpus,
-            ports: bundle.ports.unwrap_or_default().try_into()?,
-            other,
-        })
+        bundle_up_to(bundle, Amount::MAX_INPUT)
     }
+}
+
+/// What a host says of many agents together: amounts beyond what a single one may have.
+pub(crate) fn sums(bundle: wire::Bundle) -> Result<Bundle, InvalidMessage> {
+    bundle_up_to(bundle, Amount::from_milli(i64::MAX))
+}
+
+fn bundle_up_to(bundle: wire::Bundle, most: Amount) -> Result<Bundle, InvalidMessage> {
+    let mut other = BTreeMap::new();
+    for part in bundle.other {
+        let kind = name("other.kind", part.kind)?;
+        let quantity = match part.quantity {
+            Some(wire::other::Quantity::Scalar(milli)) => {
+                Quantity::Scalar(amount("other.scalar", milli, most)?)
+            }
+            Some(wire::other::Quantity::Ranges(ranges)) => Quantity::Ranges(ranges.try_into()?),
+            Some(wire::other::Quantity::Items(items)) => Quantity::Items(
+                items
+                    .items
+                    .into_iter()
+                    .map(|item| name("other.items", item).map(Arc::from))
+                    .collect::<Result<BTreeSet<_>, _>>()?,
+            ),
+            None => return Err(InvalidMessage::missing("other.quantity")),
+        };
+        if !quantity.is_empty() && other.insert(Arc::from(kind.as_str()), quantity).is_some() {
+            return Err(InvalidMessage::new(
+                "other.kind",
+                format!("'{kind}' is given twice"),
+            ));
+        }
+    }
+    let gpus = amount("gpus", bundle.gpus, most)?;
+    if !gpus.is_whole() {
+        return Err(InvalidMessage::new("gpus", format!("{gpus} is not whole")));
+    }
+    Ok(Bundle {
+        cpus: amount("cpus", bundle.cpus, most)?,
+        mem: amount("mem", bundle.mem, most)?,
+        disk: amount("disk", bundle.disk, most)?,
+        gpus,
+        ports: bundle.ports.unwrap_or_default().try_into()?,
+        other,
+    })
 }
 
 impl From<&Terms> for wire::Terms {

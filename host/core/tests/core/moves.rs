@@ -74,10 +74,9 @@ impl Run {
         let Some(framework) = self.dice.pick(&waiting) else {
             return;
         };
-        let view = self
-            .cluster
-            .core
-            .frameworks(None)
+        let core = &self.cluster.core;
+        let view = core
+            .frameworks(None, &core.sums())
             .find(|fw| fw.id == framework);
         let name = view.expect("whoever steps exists").name.to_string();
         if self.dice.one_in(8) {

@@ -369,6 +369,26 @@ fn random_runs_keep_the_invariants_and_are_the_same_again() {
     );
 }
 
+/// Sums over some agents after the others are those over all of them, frameworks' and roles' too.
+fn check_sums(core: &proffer_core::Core) {
+    let (all, mut sums, mut up_to) = (core.sums(), proffer_core::Sums::default(), None);
+    loop {
+        up_to = core.add_up(&mut sums, up_to, 2);
+        if up_to.is_none() {
+            break;
+        }
+    }
+    assert_eq!(sums, all);
+    for view in core.frameworks(None, &all) {
+        let alone = core.framework_named(&view.name).unwrap();
+        let alone = (alone.used, alone.offered);
+        assert_eq!((view.used, view.offered), alone, "{}", view.name);
+    }
+    for view in core.role_views() {
+        assert_eq!(view.sums, core.role_sums(&view.name), "{}", view.name);
+    }
+}
+
 /// At any point: the host dies, and what was persisted makes a core that holds the invariants,
 /// looks the same from facts and from a snapshot, and goes on with the same agents.
 #[test]
@@ -381,6 +401,7 @@ fn the_host_may_die_at_any_point() {
             let events = run.dice.below(120);
             run.go(events);
             check_against_live(&run.cluster);
+            check_sums(&run.cluster.core);
             check_recovery(&run.cluster, run.cluster.durable_facts());
             let snapshot = if run.cluster.core.held_effects() == 0
                 && run.cluster.persisted == run.cluster.facts.len()

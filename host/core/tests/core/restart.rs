@@ -50,7 +50,7 @@ pub(crate) fn durable_view(core: &Core) -> Vec<String> {
         lines.push(format!("role {role} {weight}"));
     }
     lines.sort();
-    for fw in core.frameworks(None) {
+    for fw in core.frameworks(None, &core.sums()) {
         lines.push(framework_line(&fw));
         for task in core.tasks(Some(fw.id), None) {
             lines.push(format!(

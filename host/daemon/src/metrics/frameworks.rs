@@ -104,8 +104,8 @@ impl FrameworkMetrics {
     /// Looks at the core.
     pub(crate) fn sample(&self, core: &Core) {
         *held(&self.counters) = core
-            .frameworks(None)
-            .map(|view| (view.name, view.counters))
+            .framework_counters()
+            .map(|(name, _, counters)| (Arc::clone(name), counters.clone()))
             .collect();
     }
 

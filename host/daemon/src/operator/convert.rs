@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use proffer_core::{
-    AgentView, Core, CoreConfig, DemandFindings, FrameworkView, GoneView, Left, OfferView,
-    TaskView, TenantView, WouldTake,
+    AgentView, Core, CoreConfig, Counters, DemandFindings, FrameworkView, GoneView, Left,
+    OfferView, Sums, TaskView, TenantView, WouldTake,
 };
 use proffer_model::fact::{FrameworkStanding, ReservationFate};
 use proffer_model::framework::Standing;
@@ -21,19 +21,19 @@ mod policies;
 
 pub(super) use policies::policy;
 
-pub(super) fn status(core: &Core, about: &About, clock: Clock) -> rpc::Status {
-    let pool = core.pool();
+pub(super) fn status(core: &Core, sums: &Sums, about: &About, clock: Clock) -> rpc::Status {
+    let pool = core.pool_with(sums);
     let mut offers = rpc::OfferCounts::default();
     let mut ended = 0;
     let mut frameworks = 0;
-    for view in core.frameworks(None) {
-        let counts = offer_counts(&view);
+    for (_, ended_tasks, counters) in core.framework_counters() {
+        let counts = offer_counts(counters);
         offers.made += counts.made;
         offers.accepted += counts.accepted;
         offers.declined += counts.declined;
         offers.expired += counts.expired;
         offers.rescinded += counts.rescinded;
-        ended += view.tasks.1 as u64;
+        ended += ended_tasks as u64;
         frameworks += 1;
     }
     rpc::Status {
@@ -194,13 +194,13 @@ pub(super) fn removal_plan(
     plan
 }
 
-fn offer_counts(view: &FrameworkView) -> rpc::OfferCounts {
+fn offer_counts(counters: &Counters) -> rpc::OfferCounts {
     rpc::OfferCounts {
-        made: view.counters.offers_made,
-        accepted: view.counters.offers_accepted,
-        declined: view.counters.offers_declined,
-        expired: view.counters.offers_expired,
-        rescinded: view.counters.offers_rescinded,
+        made: counters.offers_made,
+        accepted: counters.offers_accepted,
+        declined: counters.offers_declined,
+        expired: counters.offers_expired,
+        rescinded: counters.offers_rescinded,
     }
 }
 
@@ -224,7 +224,7 @@ pub(super) fn framework(view: &FrameworkView, total: &Bundle) -> rpc::Framework 
         tasks_ended: view.tasks.1 as u64,
         used: view.used.clone(),
         share_milli: share_milli(&view.used, total),
-        offers: offer_counts(view),
+        offers: offer_counts(&view.counters),
     }
 }
 
@@ -325,9 +325,9 @@ pub(super) fn offer(core: &Core, view: OfferView) -> rpc::Offer {
 }
 
 pub(super) fn roles(core: &Core, page: &Page, after: Option<&str>) -> Paged<rpc::Role> {
-    let total = core.pool_total();
+    let sums = core.sums();
     let mut members: BTreeMap<String, (Vec<String>, Bundle)> = BTreeMap::new();
-    for view in core.frameworks(None) {
+    for view in core.frameworks(None, &sums) {
         for (role, _) in &view.roles {
             let entry = members.entry(role.to_string()).or_default();
             entry.0.push(view.name.to_string());
@@ -362,7 +362,7 @@ pub(super) fn roles(core: &Core, page: &Page, after: Option<&str>) -> Paged<rpc:
                 name: view.name,
                 weight: view.weight,
                 frameworks,
-                share_milli: share_milli(&used, &total),
+                share_milli: share_milli(&used, &sums.total),
                 used,
                 quotas: view.quotas,
                 reserved,

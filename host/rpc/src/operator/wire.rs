@@ -9,7 +9,7 @@ use proffer_model as model;
 use super as plain;
 use crate::proto::operator::v0 as wire;
 use crate::proto::values::v0 as values;
-use crate::values::{InvalidMessage, state_from_wire, state_to_wire};
+use crate::values::{InvalidMessage, state_from_wire, state_to_wire, sums};
 
 /// A type with a form on the wire.
 pub(super) trait Wired: Sized {
@@ -186,7 +186,18 @@ impl Wired for model::KindQuota {
 
 text!(model::TaskId, model::RoleName);
 
-shared!(Bundle, Resources, Reason, AgentInfo);
+shared!(Resources, Reason, AgentInfo);
+
+/// Bundles are in answers alone, and most of them are sums over agents.
+impl Wired for model::Bundle {
+    type Wire = values::Bundle;
+    fn to_wire(&self) -> values::Bundle {
+        self.into()
+    }
+    fn from_wire(_: &'static str, wire: values::Bundle) -> Result<Self, InvalidMessage> {
+        sums(wire)
+    }
+}
 
 enumeration! {
     AgentState { Active, Disconnected, Unreachable, Gone }

@@ -303,7 +303,7 @@ impl World {
             return Ok(());
         };
         let quarantined: Vec<(FrameworkId, String)> = core
-            .frameworks(None)
+            .frameworks(None, &core.sums())
             .filter(|fw| matches!(fw.standing, FrameworkStanding::Quarantined(_)))
             .map(|fw| (fw.id, fw.name.to_string()))
             .collect();

@@ -80,7 +80,11 @@ pub(super) fn status() -> Status {
         frameworks: 1,
         tasks_active: 4,
         tasks_ended: 5,
-        pool: bundle("cpus:4;mem:100;ports:[1-3];tokens:2"),
+        pool: Bundle {
+            // Of many agents: more than one of them may have.
+            mem: Amount::MAX_INPUT + Amount::MAX_INPUT,
+            ..bundle("cpus:4;ports:[1-3];tokens:2")
+        },
         used: bundle("cpus:0.5"),
         offered: Bundle::default(),
         cycles: 6,
