@@ -2,7 +2,7 @@
 //!
 //! `cargo bench -p proffer-plugin`: the time to make an instance, a framework's step with 1, 100 and
 //! 1,000 offers, and the 99th percentile of a good framework's step alone and beside sixteen
-//! frameworks and a policy that spin. Figures are of the machine as it is; compare only within a run.
+//! frameworks and a policy that spin, each of which has been stopped once before. Figures are of the machine as it is; compare only within a run.
 //! What else runs there shows as run-queue delay: how long the threads that ran the good steps were
 //! ready and had no processor, as the kernel counts it.
 
@@ -235,7 +235,7 @@ async fn fairness(host: &PluginHost, framework: &LoadedPlugin, policy: &LoadedPl
     let mut beside = Measured::default();
     for _ in 0..ROUNDS {
         alone.add(measure(&good, 10).await);
-        let spun = Spinning::start(host, framework, policy);
+        let spun = Spinning::start(host, framework, policy).await;
         beside.add(measure(&good, 10).await);
         let (steps, cycles) = spun.stop().await;
         println!("  a round beside {steps} steps and {cycles} cycles that ran out of time");
@@ -258,7 +258,9 @@ struct Spinning {
 }
 
 impl Spinning {
-    fn start(host: &PluginHost, framework: &LoadedPlugin, policy: &LoadedPlugin) -> Self {
+    /// Starts them, and waits until each has been stopped once: whoever is new is not known to spin.
+    async fn start(host: &PluginHost, framework: &LoadedPlugin, policy: &LoadedPlugin) -> Self {
+        let known = Arc::new(tokio::sync::Semaphore::new(0));
         let mut spinning = Self {
             stop: Arc::new(AtomicBool::new(false)),
             steps: Arc::new(AtomicU64::new(0)),
@@ -268,7 +270,11 @@ impl Spinning {
         for id in 0..SPINNERS {
             let handle = spawn(host, framework, 100 + id, "spin");
             let (stop, steps) = (Arc::clone(&spinning.stop), Arc::clone(&spinning.steps));
+            let known = Arc::clone(&known);
             spinning.tasks.push(tokio::spawn(async move {
+                let first = handle.step(batch(1, 1)).await;
+                first.result.expect_err("it spins");
+                known.add_permits(1);
                 while !stop.load(Ordering::Relaxed) {
                     let outcome = handle.step(batch(1, 1)).await;
                     outcome.result.expect_err("it spins");
@@ -276,7 +282,7 @@ impl Spinning {
                 }
             }));
         }
-        let (host, policy) = (host.clone(), policy.clone());
+        let (host, policy, policy_known) = (host.clone(), policy.clone(), Arc::clone(&known));
         let (stop, cycles) = (Arc::clone(&spinning.stop), Arc::clone(&spinning.cycles));
         spinning.tasks.push(tokio::spawn(async move {
             let (handle, _) = host
@@ -290,6 +296,9 @@ impl Spinning {
                 agents: None,
                 grants_max: 1,
             };
+            let first = handle.cycle(vec![Changes::default()], cycle()).await;
+            first.result.expect_err("it spins");
+            policy_known.add_permits(1);
             while !stop.load(Ordering::Relaxed) {
                 handle
                     .configure("spin")
@@ -300,6 +309,8 @@ impl Spinning {
                 cycles.fetch_add(1, Ordering::Relaxed);
             }
         }));
+        let all = known.acquire_many(SPINNERS + 1).await;
+        all.expect("it is not closed").forget();
         spinning
     }
 

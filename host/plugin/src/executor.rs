@@ -1,13 +1,13 @@
 //! The threads that plug-ins run on, time-sliced.
 //!
 //! A call begins in the **quick** lane. One that is still not done after a slice moves to the
-//! **slow** lane, whose threads have a low priority. So short calls never stand in a line behind
-//! long ones. Policies have a lane of their own.
+//! **slow** lane, whose threads have a low priority and make way for quick calls. So short calls never
+//! stand in a line behind long ones. Policies have a lane of their own.
 //!
 //! A call is **heavy** when it has run for long, or its plug-in has lately used up a budget (then it
 //! begins in the slow lane). Heavy calls come after the others of their lane, in turns. What a
 //! call cost does not tell against the next one: a good step that took a little more than a slice
-//! would then stand behind everybody who spins.
+//! would then stand behind everybody who spins. A policy makes way only while it is heavy.
 //!
 //! Jobs are futures that wait for nothing: they are pending only because their slice is over. So
 //! they need no waker, and every queue is bounded by the number of plug-ins, each with one call.
@@ -22,10 +22,19 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
+use wasmtime::Engine;
+
 use crate::meter::Meter;
+use crate::precedence::Precedence;
+
+/// What a call may run in the quick lane: one that was stopped earlier has made way for others, and stays.
+const SLICE: Duration = Duration::from_millis(1);
 
 /// How much of a call is light: ten times what a step with a hundred offers takes.
 const LIGHT: Duration = Duration::from_millis(10);
+
+/// The same of a policy's: a cycle over ten thousand agents.
+const LIGHT_POLICY: Duration = Duration::from_millis(20);
 
 /// For how many calls a plug-in that used up a budget is watched: a policy is configured anew, fed
 /// and asked between two decisions.
@@ -72,6 +81,7 @@ struct Shared {
     quick: Queue,
     slow: Queue,
     policy: Queue,
+    precedence: Precedence,
     closing: AtomicBool,
 }
 
@@ -126,11 +136,12 @@ impl Executor {
     ///
     /// # Errors
     /// If the system gives no thread.
-    pub(crate) fn start(threads: Threads) -> std::io::Result<Self> {
+    pub(crate) fn start(threads: Threads, engine: Engine) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             quick: Queue::default(),
             slow: Queue::default(),
             policy: Queue::default(),
+            precedence: Precedence::new(engine),
             closing: AtomicBool::new(false),
         });
         let executor = Self {
@@ -169,6 +180,9 @@ impl Executor {
             Lane::Quick if heavy => Lane::Slow,
             lane => lane,
         };
+        if lane == Lane::Quick {
+            self.shared.precedence.short_comes();
+        }
         self.shared.push(Job {
             future: Box::pin(future),
             meter,
@@ -235,14 +249,27 @@ impl Shared {
     fn work(&self, lane: Lane) {
         let queue = self.queue(lane);
         while let Some(mut job) = self.next(queue) {
-            if poll(&mut job) {
+            let makes_way = lane == Lane::Slow || job.heavy;
+            if makes_way {
+                self.precedence.heavy_begins();
+            }
+            let done = poll(&mut job);
+            if makes_way {
+                self.precedence.heavy_ends();
+            }
+            let over = done || job.ran >= SLICE;
+            if lane == Lane::Quick && over {
+                self.precedence.short_goes();
+            }
+            if done {
                 continue;
             }
-            match job.lane {
-                Lane::Quick => job.lane = Lane::Slow,
+            match lane {
+                Lane::Quick if over => job.lane = Lane::Slow,
                 Lane::Slow => job.heavy |= job.ran > LIGHT,
-                // A good policy may take long: whoever overran is told by its habit.
-                Lane::Policy => {}
+                Lane::Policy => job.heavy |= job.ran > LIGHT_POLICY,
+                // It was stopped for another that has come.
+                Lane::Quick => {}
             }
             self.push(job);
         }

@@ -144,12 +144,13 @@ impl PluginHost {
         };
         let processors = std::thread::available_parallelism().map_or(2, usize::from);
         let or = |given: usize, default: usize| if given == 0 { default } else { given };
-        let executor = Executor::start(Threads {
+        let threads = Threads {
             quick: or(config.quick_threads, processors.max(2)),
             slow: or(config.slow_threads, processors),
             // The incumbent and a shadow or a successor.
             policy: 2,
-        })?;
+        };
+        let executor = Executor::start(threads, engine.clone())?;
         Ok(Self {
             shared: Arc::new(HostShared {
                 engine,

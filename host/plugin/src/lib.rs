@@ -33,6 +33,7 @@ mod manifest;
 mod memory;
 mod meter;
 mod policy;
+mod precedence;
 mod threads;
 mod ticker;
 
