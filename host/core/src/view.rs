@@ -257,7 +257,7 @@ impl Core {
         self.pool_with(&self.sums())
     }
 
-    /// Sums of earlier, with what is counted as it is now.
+    /// Sums of earlier, tasks among them; agents, offers and filters are counted as they are now.
     #[must_use]
     pub fn pool_with(&self, sums: &Sums) -> Pool {
         Pool {

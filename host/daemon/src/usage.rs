@@ -5,13 +5,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use proffer_core::{Core, Sums};
-use proffer_model::{AgentId, Amount, Bundle, Timestamp};
+use proffer_model::{AgentId, Amount, Bundle, Duration as Span, Timestamp};
 use proffer_rpc::operator::{FrameworkUsage, Usage};
 
 /// Samples kept: an hour at the finest grain.
 const SAMPLES_MAX: usize = 18_000;
 /// Between two looks at the pool. A look at a small one makes a sample.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Agents up to which every sample is kept.
+const SMALL_POOL_AGENTS: usize = 1_000;
+/// Between two samples that are kept in a larger pool.
+const KEPT_EVERY: Span = Span::from_secs(5);
 /// Agents of one look: two milliseconds. A sample of a larger pool takes several.
 const AGENTS_AT_ONCE: usize = 2_000;
 
@@ -22,8 +26,8 @@ pub(crate) struct UsageSeries(Arc<Mutex<Samples>>);
 #[derive(Debug, Default)]
 struct Samples {
     all: VecDeque<(Timestamp, BTreeMap<Arc<str>, u32>)>,
-    /// The last sample's.
-    sums: Option<Arc<Sums>>,
+    /// The last sample's, and over how many agents.
+    sums: Option<(Arc<Sums>, usize)>,
     /// The next one's, over agents up to this one.
     next: Sums,
     up_to: Option<AgentId>,
@@ -31,6 +35,11 @@ struct Samples {
 
 impl Samples {
     fn add(&mut self, core: &Core, now: Timestamp, sums: &Sums) {
+        let last = self.all.back().map(|(at, _)| *at);
+        let is_early = last.is_some_and(|at| now.since(at) < KEPT_EVERY);
+        if is_early && core.agent_count() > SMALL_POOL_AGENTS {
+            return;
+        }
         let share = |used: &Bundle| share_milli(used, &sums.total);
         let held = sums.frameworks.iter();
         let shares =
@@ -51,7 +60,7 @@ impl UsageSeries {
         if samples.up_to.is_none() {
             let sums = std::mem::take(&mut samples.next);
             samples.add(core, now, &sums);
-            samples.sums = Some(Arc::new(sums));
+            samples.sums = Some((Arc::new(sums), core.agent_count()));
         }
     }
 
@@ -59,11 +68,16 @@ impl UsageSeries {
     /// agent for everybody who asks would be all that the host does.
     pub(crate) fn sums(&self, core: &Core) -> Arc<Sums> {
         let mut samples = self.samples();
-        if core.agent_count() < AGENTS_AT_ONCE {
-            samples.sums = None;
+        let agents = core.agent_count();
+        let is_old = |of: usize| agents < AGENTS_AT_ONCE || agents / 2 > of;
+        match &samples.sums {
+            Some((sums, of)) if !is_old(*of) => Arc::clone(sums),
+            _ => {
+                let sums = Arc::new(core.sums());
+                samples.sums = Some((Arc::clone(&sums), agents));
+                sums
+            }
         }
-        let sums = &mut samples.sums;
-        Arc::clone(sums.get_or_insert_with(|| Arc::new(core.sums())))
     }
 
     fn samples(&self) -> MutexGuard<'_, Samples> {
