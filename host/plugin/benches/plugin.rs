@@ -2,7 +2,8 @@
 //!
 //! `cargo bench -p proffer-plugin`: the time to make an instance, a framework's step with 1, 100 and
 //! 1,000 offers, and the 99th percentile of a good framework's step alone and beside sixteen
-//! frameworks and a policy that spin, each of which has been stopped once before. Figures are of the machine as it is; compare only within a run.
+//! frameworks and a policy that spin, each of which has been stopped once before. Figures are of the
+//! machine as it is; compare only within a run.
 //! What else runs there shows as run-queue delay: how long the threads that ran the good steps were
 //! ready and had no processor, as the kernel counts it.
 

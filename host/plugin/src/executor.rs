@@ -1,13 +1,13 @@
 //! The threads that plug-ins run on, time-sliced.
 //!
 //! A call begins in the **quick** lane. One that is still not done after a slice moves to the
-//! **slow** lane, whose threads have a low priority and make way for quick calls. So short calls never
-//! stand in a line behind long ones. Policies have a lane of their own.
+//! **slow** lane, whose threads have a low priority. So short calls never stand in a line behind
+//! long ones. Policies have a lane of their own.
 //!
 //! A call is **heavy** when it has run for long, or its plug-in has lately used up a budget (then it
-//! begins in the slow lane). Heavy calls come after the others of their lane, in turns. What a
+//! begins in the slow lane). Heavy calls come after the others of their lane, in turns, and make way for quick ones. What a
 //! call cost does not tell against the next one: a good step that took a little more than a slice
-//! would then stand behind everybody who spins. A policy makes way only while it is heavy.
+//! would then stand behind everybody who spins.
 //!
 //! Jobs are futures that wait for nothing: they are pending only because their slice is over. So
 //! they need no waker, and every queue is bounded by the number of plug-ins, each with one call.
@@ -25,7 +25,7 @@ use std::time::Duration;
 use wasmtime::Engine;
 
 use crate::meter::Meter;
-use crate::precedence::Precedence;
+use crate::precedence::{MAKES_WAY, Precedence};
 
 /// What a call may run in the quick lane: one that was stopped earlier has made way for others, and stays.
 const SLICE: Duration = Duration::from_millis(1);
@@ -249,14 +249,9 @@ impl Shared {
     fn work(&self, lane: Lane) {
         let queue = self.queue(lane);
         while let Some(mut job) = self.next(queue) {
-            let makes_way = lane == Lane::Slow || job.heavy;
-            if makes_way {
-                self.precedence.heavy_begins();
-            }
+            let slice = job.heavy.then(|| self.precedence.heavy_begins(MAKES_WAY));
             let done = poll(&mut job);
-            if makes_way {
-                self.precedence.heavy_ends();
-            }
+            drop(slice);
             let over = done || job.ran >= SLICE;
             if lane == Lane::Quick && over {
                 self.precedence.short_goes();

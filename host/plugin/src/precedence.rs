@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_micros(200);
 
 /// A heavy call waits for short ones so long at most before each of its slices: beside short ones that never
 /// end it goes on, at a third of its pace or what its thread's priority gives it.
-const MAKES_WAY: Duration = Duration::from_millis(2);
+pub(crate) const MAKES_WAY: Duration = Duration::from_millis(2);
 
 /// Epochs after which every call that runs has seen one: a call's first slice ends with the second.
 const EPOCHS: u32 = 2;
@@ -29,7 +29,7 @@ pub(crate) struct Precedence {
     engine: Engine,
     /// Short calls that wait or run.
     short: AtomicUsize,
-    /// Heavy calls in a slice.
+    /// Heavy calls in a slice that ends when a short one comes.
     heavy: AtomicUsize,
 }
 
@@ -57,23 +57,32 @@ impl Precedence {
         self.short.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// A heavy call wants a slice: waits until there is no short one, but not for ever.
-    pub(crate) fn heavy_begins(&self) {
+    /// A heavy call wants a slice: waits until there is no short one, or so long. One that has waited in vain has
+    /// its whole slice, whoever comes.
+    pub(crate) fn heavy_begins(&self, at_most: Duration) -> HeavySlice<'_> {
         let began = Instant::now();
-        loop {
+        while began.elapsed() < at_most {
             // Counted first: a short call that comes now sees it, or is seen.
             self.heavy.fetch_add(1, Ordering::SeqCst);
-            if self.short.load(Ordering::SeqCst) == 0 || began.elapsed() >= MAKES_WAY {
-                return;
+            let slice = HeavySlice(Some(self));
+            if self.short.load(Ordering::SeqCst) == 0 {
+                return slice;
             }
-            self.heavy.fetch_sub(1, Ordering::SeqCst);
+            drop(slice);
             thread::sleep(LOOK_EVERY);
         }
+        HeavySlice(None)
     }
+}
 
-    /// Its slice is over: other threads that have woken may run, whatever they do.
-    pub(crate) fn heavy_ends(&self) {
-        self.heavy.fetch_sub(1, Ordering::SeqCst);
+/// A heavy call's slice. With its end other threads that have woken may run, whatever they do.
+pub(crate) struct HeavySlice<'p>(Option<&'p Precedence>);
+
+impl Drop for HeavySlice<'_> {
+    fn drop(&mut self) {
+        if let Some(precedence) = self.0 {
+            precedence.heavy.fetch_sub(1, Ordering::SeqCst);
+        }
         thread::yield_now();
     }
 }
@@ -82,20 +91,37 @@ impl Precedence {
 mod tests {
     use super::*;
 
+    /// It does not end by itself.
+    const LONG: Duration = Duration::from_secs(3_600);
+
+    fn counts(precedence: &Precedence) -> [usize; 2] {
+        [&precedence.short, &precedence.heavy].map(|count| count.load(Ordering::SeqCst))
+    }
+
     #[test]
-    fn a_heavy_call_waits_for_short_ones_and_not_for_ever() {
+    fn a_heavy_call_waits_until_the_last_short_one_is_gone() {
         let precedence = Precedence::new(Engine::default());
         precedence.short_comes();
-        let began = Instant::now();
-        precedence.heavy_begins();
-        assert!(began.elapsed() >= MAKES_WAY);
-        precedence.heavy_ends();
         thread::scope(|scope| {
-            let heavy = scope.spawn(|| precedence.heavy_begins());
+            let heavy = scope.spawn(|| {
+                let slice = precedence.heavy_begins(LONG);
+                let seen = counts(&precedence);
+                drop(slice);
+                seen
+            });
             precedence.short_goes();
-            heavy.join().unwrap();
+            assert_eq!(heavy.join().unwrap(), [0, 1]);
         });
-        let counts = [&precedence.short, &precedence.heavy].map(|n| n.load(Ordering::SeqCst));
-        assert_eq!(counts, [0, 1]);
+        assert_eq!(counts(&precedence), [0, 0]);
+    }
+
+    #[test]
+    fn one_that_has_waited_in_vain_is_not_stopped_for_those_who_come() {
+        let precedence = Precedence::new(Engine::default());
+        precedence.short_comes();
+        let slice = precedence.heavy_begins(MAKES_WAY);
+        assert_eq!(counts(&precedence), [1, 0]);
+        drop(slice);
+        assert_eq!(counts(&precedence), [1, 0]);
     }
 }
