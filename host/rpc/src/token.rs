@@ -13,6 +13,8 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
 
+use crate::leader::LOST_KEY;
+
 /// 256 bits: nobody guesses it, and it is the usual size of a key.
 const RANDOM_BYTES: usize = 32;
 
@@ -188,23 +190,34 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Puts the token on every call of a client.
+/// Puts the token on every call of a client, and the leader that it has lost.
 #[derive(Clone, Debug)]
-pub(crate) struct TokenCarrier(MetadataValue<Ascii>);
+pub(crate) struct TokenCarrier {
+    token: MetadataValue<Ascii>,
+    lost: Option<MetadataValue<Ascii>>,
+}
 
 impl TokenCarrier {
-    pub(crate) fn new(token: &Token) -> Self {
+    /// `lost` is empty if there is no such leader.
+    pub(crate) fn new(token: &Token, lost: &str) -> Self {
         let mut value = MetadataValue::try_from(format!("Bearer {}", token.0))
             .expect("a token holds only letters, digits, '-', '_' and '.'");
         value.set_sensitive(true);
-        Self(value)
+        let lost = (!lost.is_empty()).then(|| MetadataValue::try_from(lost).ok());
+        Self {
+            token: value,
+            lost: lost.flatten(),
+        }
     }
 }
 
 impl Interceptor for TokenCarrier {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        let value = self.0.clone();
-        request.metadata_mut().insert("authorization", value);
+        let metadata = request.metadata_mut();
+        metadata.insert("authorization", self.token.clone());
+        if let Some(lost) = &self.lost {
+            metadata.insert(LOST_KEY, lost.clone());
+        }
         Ok(request)
     }
 }

@@ -216,12 +216,30 @@ impl PeerAddress {
     }
 }
 
+/// A host that may lead.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) address: PeerAddress,
+    /// The leader that its followers name and that cannot be reached; or empty.
+    pub(crate) lost: String,
+}
+
+impl From<&PeerAddress> for Candidate {
+    fn from(address: &PeerAddress) -> Self {
+        Self {
+            address: address.clone(),
+            lost: String::new(),
+        }
+    }
+}
+
 /// Opens a channel; fails if the server cannot be reached now.
 pub(crate) async fn connect(
-    address: &PeerAddress,
+    to: &Candidate,
     token: &Token,
     tls: &Tls,
 ) -> Result<TokenChannel, ConnectError> {
+    let address = &to.address;
     let mut endpoint = Endpoint::from(address.uri(tls)?)
         .connect_timeout(CONNECT_WITHIN)
         .tcp_nodelay(true)
@@ -243,7 +261,8 @@ pub(crate) async fn connect(
             address: address.to_string(),
             problem: proffer_model::with_causes(&error),
         })?;
-    Ok(InterceptedService::new(channel, TokenCarrier::new(token)))
+    let carrier = TokenCarrier::new(token, &to.lost);
+    Ok(InterceptedService::new(channel, carrier))
 }
 
 /// A call's failure, in this crate's words.

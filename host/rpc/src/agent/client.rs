@@ -10,7 +10,9 @@ use crate::leader::find;
 use crate::proto::agent::v0 as wire;
 use crate::proto::agent::v0::agent_service_client::AgentServiceClient;
 use crate::token::Token;
-use crate::transport::{self, ConnectError, MESSAGE_MAX, PeerAddress, Tls, TokenChannel};
+use crate::transport::{
+    self, Candidate, ConnectError, MESSAGE_MAX, PeerAddress, Tls, TokenChannel,
+};
 
 /// Messages that wait for the network. An agent has one update in flight per launch, so this is
 /// many launches' worth; past it the connection is as good as dead.
@@ -74,9 +76,13 @@ impl HostChannel {
         token: &Token,
         tls: &Tls,
     ) -> Result<Self, ConnectError> {
+        Self::open_as(address.into(), token, tls).await
+    }
+
+    async fn open_as(to: Candidate, token: &Token, tls: &Tls) -> Result<Self, ConnectError> {
         Ok(Self {
-            channel: transport::connect(address, token, tls).await?,
-            address: address.clone(),
+            channel: transport::connect(&to, token, tls).await?,
+            address: to.address,
         })
     }
 
@@ -89,8 +95,8 @@ impl HostChannel {
         token: &Token,
         tls: &Tls,
     ) -> Result<Self, ConnectError> {
-        find(hosts, |address| async move {
-            let channel = Self::open(&address, token, tls).await?;
+        find(hosts, |candidate| async move {
+            let channel = Self::open_as(candidate, token, tls).await?;
             // A stream that says nothing: who does not lead refuses it.
             let _stream = channel.connect().await?;
             Ok(channel)
@@ -126,8 +132,11 @@ pub async fn connect_to_leader(
     token: &Token,
     tls: &Tls,
 ) -> Result<(HostSender, HostReceiver), ConnectError> {
-    find(hosts, |address| async move {
-        connect(&address, token, tls).await
+    find(hosts, |candidate| async move {
+        HostChannel::open_as(candidate, token, tls)
+            .await?
+            .connect()
+            .await
     })
     .await
 }

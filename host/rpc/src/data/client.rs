@@ -118,7 +118,7 @@ impl DataClient {
         if let Some(channel) = self.kept().get(&name) {
             return Ok(channel.clone());
         }
-        let channel = transport::connect(address, &self.token, &self.tls).await?;
+        let channel = transport::connect(&address.into(), &self.token, &self.tls).await?;
         let mut kept = self.kept();
         if kept.len() >= CHANNELS_MAX {
             kept.pop_first();

@@ -21,7 +21,9 @@ use crate::leader::find;
 use crate::proto::operator::v0 as wire;
 use crate::proto::operator::v0::operator_service_client::OperatorServiceClient;
 use crate::token::Token;
-use crate::transport::{self, ConnectError, MESSAGE_MAX, PeerAddress, Tls, TokenChannel};
+use crate::transport::{
+    self, Candidate, ConnectError, MESSAGE_MAX, PeerAddress, Tls, TokenChannel,
+};
 
 /// What the host answers from its own memory.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
@@ -110,7 +112,11 @@ impl OperatorClient {
         token: &Token,
         tls: &Tls,
     ) -> Result<Self, ConnectError> {
-        let channel = transport::connect(address, token, tls).await?;
+        Self::connect_as(&address.into(), token, tls).await
+    }
+
+    async fn connect_as(to: &Candidate, token: &Token, tls: &Tls) -> Result<Self, ConnectError> {
+        let channel = transport::connect(to, token, tls).await?;
         let client = OperatorServiceClient::new(channel)
             .max_decoding_message_size(MESSAGE_MAX)
             .max_encoding_message_size(REQUEST_MAX);
@@ -126,14 +132,14 @@ impl OperatorClient {
         token: &Token,
         tls: &Tls,
     ) -> Result<Self, ConnectError> {
-        let finding = find(hosts, |address| async move {
-            let client = Self::connect(&address, token, tls).await?;
+        let finding = find(hosts, |candidate| async move {
+            let client = Self::connect_as(&candidate, token, tls).await?;
             let mut request = Request::new(wire::GetStatusRequest {});
             request.set_timeout(ANSWER_WITHIN);
             match client.client.clone().get_status(request).await {
                 // What else is wrong, the call itself will say.
                 Ok(_) => Ok(client),
-                Err(status) => match transport::failure(&address, &status) {
+                Err(status) => match transport::failure(&candidate.address, &status) {
                     failed @ (ConnectError::NotLeader { .. }
                     | ConnectError::Unauthenticated { .. }) => Err(failed),
                     failed if hosts.len() > 1 => Err(failed),
