@@ -335,6 +335,7 @@ impl Core {
             .frameworks
             .get_mut(&framework)
             .and_then(|f| f.tasks.get_mut(&task_id))
+            .map(Arc::make_mut)
         else {
             return;
         };

@@ -1,6 +1,7 @@
 //! What the core keeps of a framework, and how durable effects change it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use proffer_codec::{Codec, Input, InvalidBytes, codec_enum, codec_struct};
 use proffer_model::fact::{
@@ -31,7 +32,8 @@ pub(crate) struct Framework {
     pub(crate) queue: VecDeque<Item>,
     pub(crate) in_flight: Option<InFlight>,
     pub(crate) supervision: Supervision,
-    pub(crate) tasks: BTreeMap<TaskId, Box<Task>>,
+    /// Shared with snapshots that are being made of them: changed by [`Arc::make_mut`].
+    pub(crate) tasks: BTreeMap<TaskId, Arc<Task>>,
     /// Ended and acknowledged, oldest first; forgotten from the front.
     pub(crate) ended: VecDeque<TaskId>,
     /// Sandboxes by the name that they were published under.
@@ -342,7 +344,11 @@ impl Framework {
 
     /// Tasks that have not ended.
     pub(crate) fn live_tasks(&self) -> impl Iterator<Item = &Task> {
-        let tasks = self.tasks.values().map(|task| &**task);
+        self.shared_live_tasks().map(|task| &**task)
+    }
+
+    pub(crate) fn shared_live_tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
+        let tasks = self.tasks.values();
         tasks.filter(|task| !task.state.is_final())
     }
 
@@ -392,7 +398,7 @@ impl Framework {
             }
             Effect::TaskKillAsked { task, grace } => {
                 if let Some(task) = self.tasks.get_mut(task) {
-                    task.ask_kill(*grace);
+                    Arc::make_mut(task).ask_kill(*grace);
                 }
             }
             Effect::TaskLaunched(_)

@@ -1,13 +1,11 @@
-//! From facts back to a core, and from a core to the fewest facts that say the same.
+//! From facts back to a core.
 
 use std::fmt;
 use std::sync::Arc;
 
-use proffer_model::fact::{
-    AgentRecord, Effect, Fact, FrameworkOptions, FrameworkStanding, LaunchRecord, ReservationFate,
-};
+use proffer_model::fact::{AgentRecord, Effect, Fact, FrameworkStanding, LaunchRecord};
 use proffer_model::framework::Standing;
-use proffer_model::{AgentId, FrameworkId, Quantity, Resources, TaskState, Timestamp};
+use proffer_model::{AgentId, FrameworkId, Quantity, Resources, Timestamp};
 
 use crate::agenda::Deadline;
 use crate::agents::Agent;
@@ -15,7 +13,6 @@ use crate::config::{CoreConfig, ID_GAP};
 use crate::framework::Item;
 use crate::machine::Core;
 use crate::pace::Pace;
-use crate::tasks::Task;
 
 /// Why facts do not make a core: the store is of another version or damaged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -282,6 +279,7 @@ impl Core {
             .frameworks
             .get_mut(&framework)
             .and_then(|fw| fw.tasks.get_mut(&launch.task.id))
+            .map(Arc::make_mut)
         {
             task.holds = false;
         }
@@ -334,82 +332,6 @@ impl Core {
         }
         self.everything_wanted();
     }
-
-    /// The fewest facts that [`Core::recover`] needs to get here.
-    ///
-    /// Only what is durable is in them, so a snapshot may replace all facts up to the last that is
-    /// persisted; call it when nothing is held back ([`Core::held_effects`] is 0).
-    #[must_use]
-    pub fn snapshot(&self) -> Vec<Fact> {
-        let mut facts = vec![Fact::IdsReserved {
-            offers_below: self.ids.below,
-            requests_below: self.ids.requests_below,
-        }];
-        facts.extend(
-            self.handles
-                .roles
-                .weighted()
-                .map(|(role, weight)| Fact::RoleSet {
-                    role: role.clone(),
-                    weight,
-                }),
-        );
-        facts.push(Fact::HostAlive { at: self.alive_at });
-        let gone = self.gone.records.values();
-        facts.extend(gone.map(|record| Fact::AgentGone(Box::new(record.clone()))));
-        for (id, agent) in self.agents.iter() {
-            facts.push(Fact::AgentSet(Box::new(agent.record.clone())));
-            if agent.standing == Standing::Unreachable {
-                facts.push(Fact::AgentUnreachable {
-                    agent: *id,
-                    since: agent.since,
-                });
-            }
-        }
-        let shaped = self.agents.values().filter(|agent| agent.is_shaped());
-        facts.extend(shaped.map(|agent| Fact::AgentShaped(Box::new(agent.shape()))));
-        let quotas = self.handles.roles.with_quota();
-        facts.extend(quotas.map(|(role, quotas)| Fact::QuotaSet {
-            role: role.clone(),
-            quotas: quotas.to_vec(),
-        }));
-        facts.extend(self.allowed.as_ref().map(|agents| Fact::AgentsAllowed {
-            agents: Some(agents.iter().copied().collect()),
-        }));
-        facts.extend(self.policy_facts());
-        facts.extend(self.role_policy_facts());
-        for (framework, fw) in &self.frameworks {
-            facts.push(Fact::FrameworkSet(Box::new(fw.record.clone())));
-            if fw.options != FrameworkOptions::default() {
-                facts.push(Fact::FrameworkShaped {
-                    framework: *framework,
-                    options: Box::new(fw.options.clone()),
-                });
-            }
-            if fw.reservations != ReservationFate::Keep {
-                facts.push(Fact::ReservationsDecided {
-                    framework: *framework,
-                    fate: fw.reservations,
-                });
-            }
-            let mut push = |effect| {
-                facts.push(Fact::Changed {
-                    framework: *framework,
-                    effect,
-                })
-            };
-            for effect in framework_effects(fw) {
-                push(effect);
-            }
-        }
-        if self.next_framework > 1 {
-            let last = FrameworkId(self.next_framework - 1);
-            if !self.frameworks.contains_key(&last) {
-                facts.push(Fact::FrameworkRemoved { framework: last });
-            }
-        }
-        facts
-    }
 }
 
 /// Whether both name an item of a range or a set that is there only once.
@@ -431,102 +353,4 @@ fn share_items(one: &Resources, other: &Resources) -> bool {
                     _ => false,
                 })
     })
-}
-
-fn framework_effects(fw: &crate::framework::Framework) -> Vec<Effect> {
-    let mut effects = Vec::new();
-    if fw.started {
-        effects.push(Effect::Started);
-    }
-    if let Some(record) = &fw.last_upgrade {
-        effects.push(Effect::UpgradeTried(Box::new(record.clone())));
-    }
-    if fw.blamed.is_some() {
-        effects.push(Effect::EventBlamed {
-            event: fw.blamed.clone(),
-        });
-    }
-    let skipped = fw.skipped.iter();
-    effects.extend(skipped.map(|event| Effect::EventSkipped(Box::new(event.clone()))));
-    if !fw.suppressed.is_empty() {
-        effects.push(Effect::Suppressed {
-            roles: fw.suppressed.iter().cloned().collect(),
-        });
-    }
-    for (number, event) in &fw.durable {
-        effects.push(Effect::EventQueued {
-            number: *number,
-            event: event.clone(),
-        });
-    }
-    for (id, timer) in &fw.timers {
-        effects.push(Effect::TimerSet {
-            id: id.clone(),
-            due: timer.due,
-            at: timer.at,
-        });
-    }
-    for standing in fw.demands.values() {
-        effects.push(Effect::DemandSet {
-            demand: Box::new(standing.demand.clone()),
-            since: standing.since,
-        });
-    }
-    let mut tasks: Vec<&Task> = fw.live_tasks().collect();
-    let ended = fw.ended.iter().filter_map(|id| fw.tasks.get(id));
-    let ended = ended.map(|task| &**task);
-    tasks.sort_by_key(|task| task.launch);
-    // Ended ones first and in their order: the oldest are forgotten first, the first to finish keeps its name.
-    for task in ended.chain(tasks) {
-        task_effects(task, &mut effects);
-    }
-    let outputs = fw.outputs.by_age();
-    effects.extend(outputs.map(|output| Effect::OutputBound(Box::new(output.clone()))));
-    effects
-}
-
-fn task_effects(task: &Task, effects: &mut Vec<Effect>) {
-    let id = task.spec.id.clone();
-    effects.push(Effect::TaskLaunched(Box::new(LaunchRecord {
-        launch: task.launch,
-        agent: task.agent,
-        role: task.role.clone(),
-        task: Arc::clone(&task.spec),
-        group: task.group,
-        at: task.launched_at,
-    })));
-    if let Some(grace) = task.kill {
-        effects.push(Effect::TaskKillAsked {
-            task: id.clone(),
-            grace,
-        });
-    }
-    if task.acknowledged > 0 {
-        let ran = task.state != TaskState::Starting && task.state != TaskState::Staging;
-        if let Some(at) = task.running_at.filter(|_| ran) {
-            effects.push(Effect::TaskAcknowledged {
-                task: id.clone(),
-                sequence: task.acknowledged,
-                state: TaskState::Running,
-                why: task.why.clone(),
-                exit: None,
-                at,
-            });
-        }
-        effects.push(Effect::TaskAcknowledged {
-            task: id,
-            sequence: task.acknowledged,
-            state: task.state,
-            why: task.why.clone(),
-            exit: task.exit,
-            at: task.ended_at.unwrap_or(task.launched_at),
-        });
-    } else if task.state != TaskState::Staging {
-        effects.push(Effect::TaskDecided {
-            task: id,
-            state: task.state,
-            why: task.why.clone(),
-            at: task.ended_at.unwrap_or(task.launched_at),
-        });
-    }
 }

@@ -1,5 +1,7 @@
 //! What facts say of tasks, applied live and in recovery alike, and what the host decides itself.
 
+use std::sync::Arc;
+
 use proffer_model::fact::{Effect, Fact};
 use proffer_model::framework::Event as Told;
 use proffer_model::{FrameworkId, Reason, TaskId, TaskState};
@@ -51,7 +53,7 @@ impl Core {
                 }
                 if let Some(fw) = self.frameworks.get_mut(&framework) {
                     fw.tasks
-                        .insert(record.task.id.clone(), Box::new(Task::new(record, client)));
+                        .insert(record.task.id.clone(), Arc::new(Task::new(record, client)));
                 }
             }
             Effect::TaskAcknowledged {
@@ -65,7 +67,7 @@ impl Core {
                 let Some(fw) = self.frameworks.get_mut(&framework) else {
                     return;
                 };
-                let Some(task) = fw.tasks.get_mut(id) else {
+                let Some(task) = fw.tasks.get_mut(id).map(Arc::make_mut) else {
                     return;
                 };
                 task.acknowledged = task.acknowledged.max(*sequence);
@@ -99,7 +101,7 @@ impl Core {
                 let Some(fw) = self.frameworks.get_mut(&framework) else {
                     return;
                 };
-                let Some(task) = fw.tasks.get_mut(id) else {
+                let Some(task) = fw.tasks.get_mut(id).map(Arc::make_mut) else {
                     return;
                 };
                 let first = task.told(*state, why, None, *at);

@@ -185,6 +185,7 @@ impl Core {
             .frameworks
             .get_mut(&framework)
             .and_then(|f| f.tasks.get_mut(&id))
+            .map(Arc::make_mut)
         else {
             return;
         };
@@ -201,7 +202,7 @@ impl Core {
         let Some(fw) = self.frameworks.get_mut(&framework) else {
             return;
         };
-        let Some(task) = fw.tasks.get_mut(&id) else {
+        let Some(task) = fw.tasks.get_mut(&id).map(Arc::make_mut) else {
             return;
         };
         // What comes after an end that waits for its framework is not acknowledged yet: with it the
@@ -242,7 +243,7 @@ impl Core {
         let Some(fw) = self.frameworks.get_mut(&framework) else {
             return;
         };
-        let Some(task) = fw.tasks.get_mut(id) else {
+        let Some(task) = fw.tasks.get_mut(id).map(Arc::make_mut) else {
             return;
         };
         if task.latest.is_final() {
@@ -270,6 +271,7 @@ impl Core {
             .frameworks
             .get_mut(&framework)
             .and_then(|f| f.tasks.get_mut(id))
+            .map(Arc::make_mut)
         else {
             return;
         };

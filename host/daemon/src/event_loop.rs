@@ -79,6 +79,8 @@ pub(crate) struct Waiting {
     facts_seq: Seq,
     /// What the store is writing ends with this.
     writing_seq: Option<Seq>,
+    /// How long the journal was that a snapshot is being written for.
+    replaced_len: Option<u64>,
     wake: Option<Timestamp>,
     /// Digest of the component of each framework, for the log.
     names: BTreeMap<FrameworkId, Arc<str>>,
@@ -116,7 +118,7 @@ impl EventLoop {
                 // Cancel-safe. None: the store's thread has panicked.
                 written = self.persister.written() => {
                     match written {
-                        Some(Ok(())) => self.stored(),
+                        Some(Ok(facts)) => self.stored(facts),
                         Some(Err(error)) => return Ended::Store(error),
                         None => return Ended::StoreGone,
                     }
@@ -285,8 +287,14 @@ impl EventLoop {
         }
     }
 
-    fn stored(&mut self) {
+    /// So many facts are on the disk.
+    fn stored(&mut self, facts: u64) {
         self.metrics.commits.inc();
+        if let Some(before) = self.waiting.replaced_len.take() {
+            tracing::info!(before, after = facts, "a snapshot replaced the journal");
+            self.journal_len = facts;
+            self.journal_limit.replaced(facts);
+        }
         if let Some(seq) = self.waiting.writing_seq.take() {
             self.handle(Event::Persisted(seq));
         }
@@ -304,15 +312,9 @@ impl EventLoop {
             self.persister.give(Job::Append(facts));
         } else if self.is_snapshot_due() && self.core.held_effects() == 0 {
             // Nothing waits and nothing is held back: all that the core knows is durable.
-            let facts = self.core.snapshot();
-            tracing::info!(
-                before = self.journal_len,
-                after = facts.len(),
-                "a snapshot replaces the journal"
-            );
-            self.journal_len = facts.len() as u64;
-            self.journal_limit.replaced(self.journal_len);
-            self.persister.give(Job::Snapshot(facts));
+            // How long it is, the thread that makes it will say.
+            self.waiting.replaced_len = Some(std::mem::take(&mut self.journal_len));
+            self.persister.give(Job::Snapshot(self.core.snapshot()));
         }
     }
 

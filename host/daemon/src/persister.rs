@@ -5,6 +5,7 @@
 
 use std::thread;
 
+use proffer_core::Snapshot;
 use proffer_model::fact::Fact;
 use proffer_store::{Store, WriteStoreError};
 use tokio::sync::mpsc;
@@ -13,14 +14,14 @@ use tokio::sync::mpsc;
 #[derive(Debug)]
 pub(crate) enum Job {
     Append(Vec<Fact>),
-    Snapshot(Vec<Fact>),
+    Snapshot(Snapshot),
 }
 
 /// The loop's end of the store's thread.
 #[derive(Debug)]
 pub(crate) struct Persister {
     jobs: Option<mpsc::Sender<Job>>,
-    written: mpsc::Receiver<Result<(), WriteStoreError>>,
+    written: mpsc::Receiver<Result<u64, WriteStoreError>>,
     thread: Option<thread::JoinHandle<()>>,
     busy: bool,
 }
@@ -63,8 +64,8 @@ impl Persister {
         }
     }
 
-    /// What became of the job. Cancel-safe.
-    pub(crate) async fn written(&mut self) -> Option<Result<(), WriteStoreError>> {
+    /// What became of the job: how many facts were written. Cancel-safe.
+    pub(crate) async fn written(&mut self) -> Option<Result<u64, WriteStoreError>> {
         let written = self.written.recv().await;
         self.busy = false;
         written
@@ -87,12 +88,15 @@ impl Drop for Persister {
 fn write_all(
     mut store: Box<dyn Store>,
     mut work: mpsc::Receiver<Job>,
-    done: &mpsc::Sender<Result<(), WriteStoreError>>,
+    done: &mpsc::Sender<Result<u64, WriteStoreError>>,
 ) {
     while let Some(job) = work.blocking_recv() {
-        let written = match &job {
-            Job::Append(facts) => store.append(facts),
-            Job::Snapshot(facts) => store.snapshot(facts),
+        let written = match job {
+            Job::Append(facts) => store.append(&facts).map(|()| facts.len() as u64),
+            Job::Snapshot(snapshot) => {
+                let facts = snapshot.into_facts();
+                store.snapshot(&facts).map(|()| facts.len() as u64)
+            }
         };
         let failed = written.is_err();
         if done.blocking_send(written).is_err() || failed {

@@ -89,7 +89,7 @@ fn a_snapshot_remembers_what_time_was_told_and_a_clock_that_is_ahead_leaps() {
     cluster.framework("f", "*");
     cluster.advance(HOUR + 1);
     let told = remembered_step(&mut cluster);
-    let snapshot = cluster.core.snapshot();
+    let snapshot = cluster.core.snapshot().into_facts();
     let lead = |clock: u64| {
         let config = cluster.config.clone();
         Core::recover(config, snapshot.clone(), Timestamp(clock)).unwrap()

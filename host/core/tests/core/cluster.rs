@@ -251,8 +251,9 @@ impl Cluster {
             Action::Persist { seq, facts } => {
                 self.facts.push(facts);
                 if self.keep_snapshots {
-                    self.snapshots
-                        .push(super::restart::comparable(self.core.snapshot()));
+                    self.snapshots.push(super::restart::comparable(
+                        self.core.snapshot().into_facts(),
+                    ));
                 }
                 assert_eq!(
                     seq,

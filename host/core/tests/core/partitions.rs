@@ -191,7 +191,7 @@ fn b42_gone_agents_are_refused_and_a_reboot_ends_what_ran() {
         let inbox = cluster.inbox("a1");
         assert!(inbox[0].starts_with("refused: "), "{inbox:?}");
         assert_eq!(cluster.core.agents(None).count(), 0);
-        let snapshot = cluster.core.snapshot();
+        let snapshot = cluster.core.snapshot().into_facts();
         cluster.restart_from(snapshot);
     }
     // With a new data directory it is a new agent under a new id.
@@ -276,7 +276,7 @@ fn b35_timers_and_absences_run_on_over_a_restart_without_the_time_between() {
     for _ in 0..3 {
         cluster.advance(10_000);
         cluster.now += 100_000;
-        let snapshot = cluster.core.snapshot();
+        let snapshot = cluster.core.snapshot().into_facts();
         cluster.restart_from(snapshot);
         assert_eq!(cluster.drain("f"), ["started Resumed"]);
     }
@@ -418,7 +418,7 @@ fn b20_weights_outlive_the_host_from_facts_and_from_a_snapshot() {
     };
     cluster.restart();
     assert_eq!(weight(&cluster), 2_500);
-    let snapshot = cluster.core.snapshot();
+    let snapshot = cluster.core.snapshot().into_facts();
     cluster.restart_from(snapshot);
     assert_eq!(weight(&cluster), 2_500);
 }

@@ -406,7 +406,7 @@ fn the_host_may_die_at_any_point() {
             let snapshot = if run.cluster.core.held_effects() == 0
                 && run.cluster.persisted == run.cluster.facts.len()
             {
-                Some(run.cluster.core.snapshot())
+                Some(run.cluster.core.snapshot().into_facts())
             } else {
                 None
             };

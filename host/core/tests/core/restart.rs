@@ -86,7 +86,7 @@ pub(crate) fn check_recovery(cluster: &Cluster, facts: Vec<Fact>) -> Core {
     let now = Timestamp(cluster.now);
     let first = Core::recover(cluster.config.clone(), facts, now).unwrap();
     first.check_invariants().unwrap();
-    let second = Core::recover(cluster.config.clone(), first.snapshot(), now).unwrap();
+    let second = Core::recover(cluster.config.clone(), first.snapshot().into_facts(), now).unwrap();
     second.check_invariants().unwrap();
     assert_eq!(
         durable_view(&first),
@@ -94,8 +94,8 @@ pub(crate) fn check_recovery(cluster: &Cluster, facts: Vec<Fact>) -> Core {
         "snapshot and facts differ"
     );
     assert_same(
-        &comparable(second.snapshot()),
-        &comparable(first.snapshot()),
+        &comparable(second.snapshot().into_facts()),
+        &comparable(first.snapshot().into_facts()),
     );
     first
 }
@@ -157,7 +157,7 @@ pub(crate) fn check_against_live(cluster: &Cluster) {
     });
     let now = said.unwrap_or(Timestamp(cluster.now));
     let recovered = Core::recover(cluster.config.clone(), facts, now).unwrap();
-    let recovered = comparable(recovered.snapshot());
+    let recovered = comparable(recovered.snapshot().into_facts());
     assert_same(live, &recovered);
 }
 

@@ -385,7 +385,7 @@ fn what_is_carried_is_kept_once_and_survives_a_restart() {
     assert_eq!(facts(&cluster), 1, "the same is not written twice");
     let again = cluster.again();
     assert_eq!(again.policy_carried(), sections);
-    let mut of_snapshot = again.snapshot().into_iter();
+    let mut of_snapshot = again.snapshot().into_facts().into_iter();
     assert!(of_snapshot.any(|fact| matches!(fact, Fact::PolicyCarried { .. })));
     // It is asked now and then, and what is too much is not kept.
     cluster.advance(61_000);

@@ -364,7 +364,7 @@ fn what_goes_away_while_a_tenant_thinks_is_not_its_fault() {
 fn a_roles_policy_is_kept_over_a_restart_and_the_native_one_stands_in_until_it_is_loaded() {
     let cluster = pool(all_to(Z));
     let facts = |core: &proffer_core::Core| {
-        let facts = core.snapshot().into_iter();
+        let facts = core.snapshot().into_facts().into_iter();
         let own =
             facts.filter(|fact| matches!(fact, proffer_model::fact::Fact::RolePolicySet { .. }));
         own.count()

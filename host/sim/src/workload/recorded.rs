@@ -107,7 +107,7 @@ impl Reader {
         }
         // What is durable of what went before: a task that is known goes on, one that had ended is
         // not of this recording.
-        let facts = segment.core.snapshot();
+        let facts = segment.core.snapshot().into_facts();
         let ended: BTreeSet<_> = facts.iter().filter_map(ended_in).collect();
         for fact in &facts {
             let over = launched_in(fact).is_some_and(|task| ended.contains(&task));

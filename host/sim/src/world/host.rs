@@ -472,7 +472,7 @@ impl World {
             term.journal_len += facts.len() as u64;
             Job::Append(facts, term.facts_seq)
         } else if due && term.core.held_effects() == 0 {
-            let facts = term.core.snapshot();
+            let facts = term.core.snapshot().into_facts();
             term.journal_len = facts.len() as u64;
             term.journal_limit.replaced(term.journal_len);
             Job::Snapshot(facts)
