@@ -5,6 +5,10 @@
 //! `cargo bench --bench allocation [-- whole|one|policy] [FILTER]`. Figures are CPU time of the whole
 //! process, as medians over rounds in which the two alternate, for machines are noisy.
 
+/// As the `proffer` command has it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 mod pool;
 mod whole;
 

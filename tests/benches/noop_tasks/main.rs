@@ -7,6 +7,10 @@
 //!
 //!     cargo bench --bench noop_tasks [-- [wasm|process] [--tasks N] [--agents N]]
 
+/// As the `proffer` command has it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 mod machine;
 mod stage;
 

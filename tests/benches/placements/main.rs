@@ -5,6 +5,10 @@
 //! free resources to the framework having been told that its task runs; its cost is the processor
 //! time of all threads of this process, the simulated agents' with them.
 
+/// As the `proffer` command has it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 mod stage;
 
 use std::collections::BTreeMap;

@@ -5,6 +5,10 @@
 //! seat changes hands to the new policy's first answer: carry, adopt, and a whole cycle. Beside it is how
 //! long the loop's own thread waited for a processor meanwhile.
 
+/// As the `proffer` command has it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 #[expect(dead_code, reason = "the test uses the rest of it")]
 mod stage;
 
