@@ -6,9 +6,10 @@ use anyhow::bail;
 use proffer_model::fact::{
     AgentRecord, Effect, Fact, FrameworkRecord, FrameworkStanding, LaunchRecord, StepRecord,
 };
+use proffer_model::framework::StateWrite;
 use proffer_model::{
-    AgentId, AgentInfo, Executor, FrameworkId, LaunchNumber, Reason, Remedy, Resources, RoleName,
-    StepNumber, TaskId, TaskSpec, TaskState, Template, Timestamp,
+    AgentId, AgentInfo, Attribute, AttributeValue, Executor, FrameworkId, LaunchNumber, Reason,
+    Remedy, Resources, RoleName, StepNumber, TaskId, TaskSpec, TaskState, Template, Timestamp,
 };
 use proffer_store::Store;
 use proffer_store::etcd::{Cluster, Election, EtcdAddress, EtcdStore, Follower, Role};
@@ -26,6 +27,28 @@ pub(crate) fn info(agent: usize) -> Arc<AgentInfo> {
         zone: "".into(),
         attributes: Vec::new(),
     })
+}
+
+/// How much is said of agents and tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// What failing over needs.
+    Plain,
+    /// Agents have four attributes, tasks three scalars and a port, and the framework holds each of its tasks in its state.
+    Full,
+}
+
+fn attributes() -> Vec<Attribute> {
+    let text = |name: &str, value: &str| Attribute {
+        name: name.to_owned(),
+        value: AttributeValue::Text(value.to_owned()),
+    };
+    vec![
+        text("rack", "rack-17"),
+        text("os", "debian-13"),
+        text("generation", "5"),
+        text("disk", "nvme"),
+    ]
 }
 
 pub(crate) fn task_id(task: usize) -> TaskId {
@@ -48,13 +71,18 @@ pub(crate) async fn fill_etcd(store: &str, agents: usize, tasks: usize) -> anyho
     let (follower, recovered) = Follower::load(cluster).await?;
     let authority = election.authority();
     let mut store = EtcdStore::lead(follower, recovered.states, fence, authority).await?;
-    tokio::task::spawn_blocking(move || fill(&mut store, agents, tasks)).await??;
+    tokio::task::spawn_blocking(move || fill(&mut store, agents, tasks, Detail::Plain)).await??;
     election.resign().await;
     Ok(())
 }
 
 /// Agents, a framework in quarantine, and its tasks, all running.
-pub(crate) fn fill(store: &mut dyn Store, agents: usize, tasks: usize) -> anyhow::Result<()> {
+pub(crate) fn fill(
+    store: &mut dyn Store,
+    agents: usize,
+    tasks: usize,
+    detail: Detail,
+) -> anyhow::Result<()> {
     let mut facts = vec![Fact::IdsReserved {
         offers_below: tasks as u64 + 1_000,
         requests_below: 1_000,
@@ -64,8 +92,17 @@ pub(crate) fn fill(store: &mut dyn Store, agents: usize, tasks: usize) -> anyhow
             agent: AgentId(agent as u32),
             key: format!("agent-key-{agent}"),
             boot: "the-first-boot".to_owned(),
-            info: info(agent),
-            total: total(),
+            info: match detail {
+                Detail::Plain => info(agent),
+                Detail::Full => Arc::new(AgentInfo {
+                    attributes: attributes(),
+                    ..AgentInfo::clone(&info(agent))
+                }),
+            },
+            total: match detail {
+                Detail::Plain => total(),
+                Detail::Full => "cpus:64;mem:262144;disk:1000000;ports:[31000-32000]".parse()?,
+            },
             data_address: "http://127.0.0.1:1".to_owned(),
         })));
     }
@@ -82,7 +119,7 @@ pub(crate) fn fill(store: &mut dyn Store, agents: usize, tasks: usize) -> anyhow
     })));
     let template = template();
     for task in 0..tasks {
-        facts.push(launched(task, agents, &template));
+        facts.push(launched(task, agents, &template, detail));
         if facts.len() >= FACTS_PER_COMMIT {
             store.append(&facts)?;
             facts.clear();
@@ -106,11 +143,18 @@ fn template() -> Template {
     }
 }
 
-fn launched(task: usize, agents: usize, template: &Template) -> Fact {
+fn launched(task: usize, agents: usize, template: &Template, detail: Detail) -> Fact {
+    let resources = match detail {
+        Detail::Plain => "cpus:0.1;mem:16".to_owned(),
+        Detail::Full => {
+            let port = 31_000 + task / agents;
+            format!("cpus:0.1;mem:16;disk:8;ports:[{port}-{port}]")
+        }
+    };
     let spec = TaskSpec {
         id: task_id(task),
         template: template.clone(),
-        resources: Resources::plain("cpus:0.1;mem:16".parse().expect("resources")),
+        resources: Resources::plain(resources.parse().expect("resources")),
         args: Vec::new(),
         env: Vec::new(),
         inputs: Vec::new(),
@@ -139,7 +183,20 @@ fn launched(task: usize, agents: usize, template: &Template) -> Fact {
     Fact::StepCommitted(Box::new(StepRecord {
         framework: FrameworkId(1),
         step: StepNumber(task as u64 + 1),
-        writes: Vec::new(),
+        writes: match detail {
+            Detail::Plain => Vec::new(),
+            Detail::Full => vec![held(task, agents)],
+        },
         effects: vec![Effect::TaskLaunched(Box::new(record)), acknowledged],
     }))
+}
+
+/// What a framework keeps of a task.
+fn held(task: usize, agents: usize) -> StateWrite {
+    let value = format!(
+        "{{\"agent\":{},\"state\":\"running\",\"tries\":0}}",
+        task % agents
+    );
+    let key = format!("task/{}", task_id(task).as_str());
+    StateWrite::Set(key, value.into_bytes().into())
 }

@@ -1,14 +1,15 @@
 //! How long a cluster is without a leader's work when its leader is killed, and what a restart costs.
 //!
-//! `cargo bench --workspace --bench failover -- AGENTS TASKS [restart]`, or `-- job`
+//! `cargo bench --workspace --bench failover -- AGENTS TASKS [restart|memory]`, or `-- job`
 //!
 //! Real: etcd, two host processes of the built command, gRPC, what agents say when they register.
 //! Simulated: the agents, in this process, two hundred on a connection, and their tasks, which run
 //! nowhere; their facts are put into the store before the hosts start, with a framework that is
 //! quarantined, so that none of its steps runs. With `restart` one host on an embedded store is
-//! started on the same facts, twice: the second time on the snapshot of the first. `job`: nothing is
-//! simulated; three hosts, three agents, and a MapReduce job that wants more than there is: until the
-//! next leader's first offer.
+//! started on the same facts, twice: the second time on the snapshot of the first. `memory` does the
+//! same with agents that have attributes, tasks with ports, and a framework that holds each task in its
+//! state too. `job`: nothing is simulated; three hosts, three agents, and a MapReduce job that wants
+//! more than there is: until the next leader's first offer.
 //!
 //! Each connection is an open file, here and in the leader: the soft limit is raised to the hard one,
 //! and if that is not enough it is said before anything begins.
@@ -31,8 +32,12 @@ mod job;
 
 use agents::{Group, Tally, registration};
 use etcd_server::EtcdServer;
-use facts::{fill, fill_etcd};
+use facts::{Detail, fill, fill_etcd};
 use host::Host;
+
+/// As the `proffer` command has it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Agents on one connection; a host takes 256 streams on each.
 const AGENTS_PER_CONNECTION: usize = 200;
@@ -67,19 +72,26 @@ fn main() -> anyhow::Result<()> {
     };
     let (agents, tasks) = (number(0, 100)?, number(1, 1_000)?);
     let runtime = tokio::runtime::Runtime::new()?;
-    if words.get(2).is_some_and(|word| word == "restart") {
-        return restart(&runtime, agents, tasks);
+    match words.get(2).map(String::as_str) {
+        None => failover(&runtime, agents, tasks),
+        Some("restart") => restart(&runtime, agents, tasks, Detail::Plain),
+        Some("memory") => restart(&runtime, agents, tasks, Detail::Full),
+        Some(other) => bail!("'{other}' is neither 'restart' nor 'memory'"),
     }
-    failover(&runtime, agents, tasks)
 }
 
 /// One host on a store of its own, started twice.
-fn restart(runtime: &tokio::runtime::Runtime, agents: usize, tasks: usize) -> anyhow::Result<()> {
+fn restart(
+    runtime: &tokio::runtime::Runtime,
+    agents: usize,
+    tasks: usize,
+    detail: Detail,
+) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     {
         let (mut store, _) = proffer_store::open(&dir.path().join("host0/store"))?;
         let begun = Instant::now();
-        fill(&mut store, agents, tasks)?;
+        fill(&mut store, agents, tasks, detail)?;
         println!("{tasks} tasks' facts written in {:.1} s", seconds(begun));
     }
     for round in ["the journal", "a snapshot"] {
