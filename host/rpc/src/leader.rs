@@ -32,9 +32,9 @@ pub(crate) const LEADER_KEY: &str = "proffer-leader";
 /// The metadata of a call whose caller was sent to a leader before and could not reach it: which.
 pub(crate) const LOST_KEY: &str = "proffer-leader-lost";
 
-/// How long a call is kept that can only be sent where its caller has been. Less than
-/// [`ANSWER_WITHIN`], so that its caller hears something.
-const KEPT_MAX: Duration = Duration::from_millis(1_500);
+/// How long a call is kept that can only be sent where its caller has been. Half of
+/// [`ANSWER_WITHIN`], which begins before the connection is there, so that its caller hears something.
+const KEPT_MAX: Duration = Duration::from_secs(1);
 
 /// One of several hosts that does not answer for so long is passed over: stopped, or cut off.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -100,7 +100,9 @@ where
             let next = match &failed {
                 ConnectError::NotLeader { leader, .. } => {
                     sent_to = Some(leader.clone());
-                    leader.parse::<PeerAddress>().ok()
+                    let next = leader.parse::<PeerAddress>().ok();
+                    // One that was lost and is named anyway has its turn in each round.
+                    next.filter(|next| leader != lost || !hosts.contains(next))
                 }
                 _ => None,
             };
@@ -239,9 +241,10 @@ impl Redirect {
             }
             String::new()
         };
-        tokio::time::timeout(self.keeps, next)
-            .await
-            .unwrap_or(leads)
+        match tokio::time::timeout(self.keeps, next).await {
+            Ok(next) => next,
+            Err(_) => self.leader.borrow().clone(),
+        }
     }
 }
 
@@ -295,8 +298,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_does_not_wait_for_ever() {
-        let (_leader, mut follower) = follower(A, Duration::from_millis(1));
+        let (leader, mut follower) = follower(A, Duration::from_millis(1));
         assert_eq!(follower.leader_beside(Some(A)).await, A);
+        // Who led when it came may lead no longer.
+        let call = follower.leader_beside(Some(A));
+        let over = async {
+            tokio::task::yield_now().await;
+            leader.send_replace(String::new());
+        };
+        assert_eq!(tokio::join!(call, over).0, "");
     }
 
     #[tokio::test]
