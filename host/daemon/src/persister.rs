@@ -91,13 +91,19 @@ fn write_all(
     done: &mpsc::Sender<Result<u64, WriteStoreError>>,
 ) {
     while let Some(job) = work.blocking_recv() {
-        let written = match job {
-            Job::Append(facts) => store.append(&facts).map(|()| facts.len() as u64),
+        let (facts, written) = match job {
+            Job::Append(facts) => {
+                let written = store.append(&facts);
+                (facts, written)
+            }
             Job::Snapshot(snapshot) => {
                 let facts = snapshot.into_facts();
-                store.snapshot(&facts).map(|()| facts.len() as u64)
+                let written = store.snapshot(&facts);
+                (facts, written)
             }
         };
+        // Said before they are dropped: a million take their time.
+        let written = written.map(|()| facts.len() as u64);
         let failed = written.is_err();
         if done.blocking_send(written).is_err() || failed {
             return;
