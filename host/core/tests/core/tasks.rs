@@ -195,6 +195,18 @@ fn b30_kills_are_answered_kept_and_repeated_with_less_grace_only() {
     );
 }
 
+#[test]
+fn a_snapshot_stands_still_while_its_tasks_go_on() {
+    let mut cluster = one();
+    let at_once = cluster.core.snapshot().into_facts();
+    let held = cluster.core.snapshot();
+    cluster.command("f", vec![kill("t")]);
+    cluster.update("a1", "t", 9, TaskState::Killed);
+    cluster.answer("f", vec![]);
+    assert_ne!(cluster.core.snapshot().into_facts(), at_once);
+    assert_eq!(held.into_facts(), at_once);
+}
+
 /// The agent says `killed` with the code `killed-during-launch` if it never started; the core passes
 /// that on. A group is launched, killed and dropped as one.
 #[test]
