@@ -56,14 +56,17 @@ impl Snapshot {
 }
 
 impl Part {
-    /// How many it comes to, unless kills were asked for.
     fn facts_usual(&self) -> usize {
         match self {
             Self::Facts(facts) => facts.len(),
-            // An ended one ran before.
-            Self::Tasks { ended, live, .. } => 3 * ended.len() + 2 * live.len(),
+            Self::Tasks { ended, live, .. } => facts_of_tasks(ended.len(), live.len()),
         }
     }
+}
+
+/// How many facts so many tasks come to, unless kills were asked for. An ended one ran before.
+fn facts_of_tasks(ended: usize, live: usize) -> usize {
+    3 * ended + 2 * live
 }
 
 impl Core {
@@ -149,6 +152,16 @@ impl Core {
         }
         parts.push(Part::Facts(facts));
         Snapshot(parts)
+    }
+
+    /// About how many facts that comes to: those of agents and tasks, which are most of it.
+    #[must_use]
+    pub fn snapshot_len(&self) -> usize {
+        let tasks = self.frameworks.values().map(|fw| {
+            let ended = fw.ended.len();
+            facts_of_tasks(ended, fw.tasks.len().saturating_sub(ended))
+        });
+        self.agents.len() + tasks.sum::<usize>()
     }
 }
 

@@ -313,6 +313,7 @@ impl Term {
             fence,
         } = begin;
         let journal_len = store.journal_len();
+        let journal_limit = JournalLimit::new(config.journal_max, core.snapshot_len() as u64);
         let leads = authority.clone();
         let share = |bound: &Bound| bound.share().map_err(StartHostError::Thread);
         let bound = share(&parts.bound)?;
@@ -361,7 +362,7 @@ impl Term {
             authority,
             journal_len,
             began: clock.now(),
-            journal_limit: JournalLimit::new(config.journal_max),
+            journal_limit,
             frameworks: Frameworks::new(actor_parts, states),
             policies,
             recorder,

@@ -21,10 +21,13 @@ const BEGINS_WITHIN: Duration = Duration(10_000);
 const OVERDUE: u64 = 4;
 
 impl JournalLimit {
-    /// A limit of so many facts.
+    /// A limit of so many facts, for a host that begins with what a snapshot would say in so many: they are most
+    /// of its journal, or it would not have become so short.
     #[must_use]
-    pub const fn new(max: u64) -> Self {
-        Self { max, at: max }
+    pub fn new(max: u64, snapshot: u64) -> Self {
+        let mut limit = Self { max, at: max };
+        limit.replaced(snapshot);
+        limit
     }
 
     /// Whether a journal of this length is to be replaced at the next quiet moment, by a host that has led for
@@ -54,7 +57,7 @@ mod tests {
     /// the other, for ever.
     #[test]
     fn a_snapshot_longer_than_the_limit_is_not_replaced_at_once() {
-        let mut limit = JournalLimit::new(100);
+        let mut limit = JournalLimit::new(100, 0);
         let due = |limit: &JournalLimit, length| limit.is_due(length, BEGINS_WITHIN);
         assert!(!due(&limit, 99) && due(&limit, 100));
         limit.replaced(150);
@@ -64,9 +67,16 @@ mod tests {
         assert!(due(&limit, 100));
     }
 
+    /// The facts of its last snapshot are in the journal that a host begins with.
+    #[test]
+    fn a_host_that_begins_with_a_long_snapshot_does_not_replace_it_at_once() {
+        let limit = JournalLimit::new(100, 450);
+        assert!(!limit.is_due(899, BEGINS_WITHIN) && limit.is_due(900, BEGINS_WITHIN));
+    }
+
     #[test]
     fn who_has_just_begun_to_lead_makes_none_unless_it_is_overdue() {
-        let limit = JournalLimit::new(100);
+        let limit = JournalLimit::new(100, 0);
         let soon = proffer_model::Duration(BEGINS_WITHIN.0 - 1);
         assert!(!limit.is_due(399, soon) && limit.is_due(399, BEGINS_WITHIN));
         assert!(limit.is_due(400, soon));

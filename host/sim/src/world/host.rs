@@ -165,17 +165,19 @@ impl World {
         self.check.tally.count(Invariant::RecoveryTrue);
         self.terms += 1;
         let life = self.terms;
+        let core = standby.replica.lead(now);
+        let journal_max = self.scenario.journal_max;
         let term = Term {
             life,
             fence,
-            core: standby.replica.lead(now),
+            journal_limit: JournalLimit::new(journal_max, core.snapshot_len() as u64),
+            core,
             wakes: 0,
             facts: Vec::new(),
             facts_seq: Seq(0),
             writing: None,
             head: self.log.head(),
             journal_len: self.log.len(),
-            journal_limit: JournalLimit::new(self.scenario.journal_max),
             began: self.now,
             connections: BTreeMap::new(),
             actors: BTreeMap::new(),
