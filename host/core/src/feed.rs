@@ -9,9 +9,11 @@ use proffer_model::{AgentId, Amount, FrameworkId, Resources};
 mod cells;
 mod clients;
 mod rows;
+mod tasks;
 
 pub(crate) use cells::Known;
 use cells::{DirtyCell, DirtyCells};
+use tasks::{TASKS_PER_PART, TaskFeed};
 
 use crate::account::Account;
 use crate::framework::StandingDemand;
@@ -24,6 +26,32 @@ const SNAPSHOT_AGENTS_PER_PART: usize = 4_096;
 /// Removals that wait to be told. While nobody wants anything no cycle takes them, so past this the
 /// policy gets a snapshot instead, which needs none.
 const REMOVED_MAX: usize = 65_536;
+
+/// Handles of things that come and go: given again, lowest first, so that what is kept by handle is as
+/// large as what stands and not as all that ever did.
+#[derive(Debug, Default)]
+pub(crate) struct Handles {
+    given: u32,
+    free: BTreeSet<u32>,
+}
+
+codec_struct!(Handles { given, free });
+
+impl Handles {
+    fn next(&mut self) -> u32 {
+        if let Some(handle) = self.free.pop_first() {
+            return handle;
+        }
+        let handle = self.given;
+        self.given = self.given.saturating_add(1);
+        handle
+    }
+
+    /// Nobody knows it any more.
+    fn give_back(&mut self, handle: u32) {
+        self.free.insert(handle);
+    }
+}
 
 /// Everything that changed since the policy's last apply.
 #[derive(Debug, Default)]
@@ -54,10 +82,8 @@ pub(crate) struct Feed {
     constrained: BTreeSet<ClientId>,
     /// Demands that not every agent will do for.
     pub(crate) masked: BTreeSet<u32>,
-    demands_given: u32,
-    /// Handles of demands whose removal the policy was told: given again, lowest first, so that
-    /// what is kept by handle is as large as the demands that stand and not as those that ever did.
-    demands_free: BTreeSet<u32>,
+    demands_given: Handles,
+    tasks: TaskFeed,
     kinds_told: u32,
     terms_told: u32,
     roles_told: u32,
@@ -88,7 +114,7 @@ codec_struct!(Feed {
     wanting,
     masked,
     demands_given,
-    demands_free,
+    tasks,
     kinds_told,
     terms_told,
     roles_told,
@@ -99,12 +125,7 @@ codec_struct!(Feed {
 
 impl Feed {
     pub(crate) fn next_demand_handle(&mut self) -> u32 {
-        if let Some(handle) = self.demands_free.pop_first() {
-            return handle;
-        }
-        let handle = self.demands_given;
-        self.demands_given = self.demands_given.saturating_add(1);
-        handle
+        self.demands_given.next()
     }
 
     /// Remembers what was free before the first change since the last apply.
@@ -219,11 +240,16 @@ impl Feed {
         self.removed.len() > REMOVED_MAX
     }
 
-    /// What is to be told as gone; it counts as told, so the demands' handles are free again.
+    /// What is to be told as gone; it counts as told, so the handles of demands and tasks are free again.
     pub(crate) fn take_removed(&mut self) -> Vec<Removed> {
         let removed = std::mem::take(&mut self.removed);
-        let demands = removed.iter().filter(|gone| gone.what == Noun::Demand);
-        self.demands_free.extend(demands.map(|gone| gone.handle));
+        for gone in &removed {
+            match gone.what {
+                Noun::Demand => self.demands_given.give_back(gone.handle),
+                Noun::Task => self.tasks.give_back(gone.handle),
+                _ => {}
+            }
+        }
         removed
     }
 }
@@ -236,7 +262,11 @@ impl Core {
             ..Changes::default()
         };
         self.put_all(&mut changes, feeds);
-        vec![changes]
+        let mut parts = vec![changes];
+        if feeds.tasks {
+            parts.extend(self.task_parts(ChangesPart::Delta, 0));
+        }
+        parts
     }
 
     /// Everything, for a new instance.
@@ -254,6 +284,7 @@ impl Core {
         self.feed.masks_dirty = self.feed.demands.clone();
         self.feed.client_masks = self.feed.constrained.clone();
         self.feed.filters = self.filters.all().map(|filter| filter.handle).collect();
+        let many_tasks = feeds.tasks && self.all_tasks_are_new();
         let agents: Vec<AgentId> = self.agents.keys().copied().collect();
         let mut parts = Vec::new();
         let mut chunks = agents.chunks(SNAPSHOT_AGENTS_PER_PART).peekable();
@@ -270,7 +301,7 @@ impl Core {
                     })
                 })
                 .collect();
-            if chunks.peek().is_some() {
+            if chunks.peek().is_some() || many_tasks {
                 let mut changes = Changes {
                     part: ChangesPart::Snapshot,
                     ..Changes::default()
@@ -282,6 +313,10 @@ impl Core {
                 parts.push(changes);
             }
         }
+        if many_tasks {
+            // Whose they are and where is told by now.
+            parts.extend(self.task_parts(ChangesPart::Snapshot, TASKS_PER_PART));
+        }
         let mut last = Changes {
             part: ChangesPart::SnapshotLast,
             ..Changes::default()
@@ -292,7 +327,11 @@ impl Core {
     }
 
     fn put_all(&mut self, changes: &mut Changes, feeds: Feeds) {
+        self.forget_unwanted_tasks();
         changes.removed = self.feed.take_removed();
+        if self.feed.tasks.is_fed() && !feeds.tasks {
+            changes.removed.retain(|gone| gone.what != Noun::Task);
+        }
         changes.rejected = std::mem::take(&mut self.feed.rejected);
         self.put_agents(changes);
         self.put_clients(changes);
@@ -303,6 +342,9 @@ impl Core {
         }
         if feeds.filters {
             self.put_filters(changes);
+        }
+        if feeds.tasks {
+            self.put_tasks(changes);
         }
         self.feed.changed_agents.clear();
         self.feed.demands.clear();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use proffer_model::{AgentId, Resources};
+use proffer_model::{AgentId, LaunchNumber, Resources};
 
 use crate::handles::ClientId;
 use crate::machine::Core;
@@ -103,6 +103,22 @@ impl Core {
         Ok(())
     }
 
+    /// If policies are told of tasks at all, it is of those that hold resources.
+    fn check_fed_tasks(&self) -> Result<(), InvariantBroken> {
+        let Some(fed) = self.feed.fed_tasks() else {
+            return Ok(());
+        };
+        let tasks = self.frameworks.values().flat_map(|fw| fw.tasks.values());
+        let holding = tasks.filter(|task| task.holds).map(|task| task.launch);
+        let mut holding: Vec<LaunchNumber> = holding.collect();
+        holding.sort_unstable();
+        if !fed.eq(holding) {
+            let problem = "they are not those that hold resources".to_owned();
+            return Err(broken("tasks that policies are told of", problem));
+        }
+        Ok(())
+    }
+
     fn check_offers(&self) -> Result<(), InvariantBroken> {
         for (id, open) in self.offers.iter() {
             let fw = self.frameworks.get(&open.framework);
@@ -122,6 +138,7 @@ impl Core {
     }
 
     fn check_tasks(&self) -> Result<(), InvariantBroken> {
+        self.check_fed_tasks()?;
         for (launch, (framework, id)) in &self.launches {
             let Some(task) = self.task(*framework, id) else {
                 return Err(broken(*launch, "a launch without a task".to_owned()));

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use proffer_codec::codec_struct;
 use proffer_model::policy::{Proposal, Reclaim};
 use proffer_model::{
-    AgentId, Amount, Amounts, Duration, FrameworkId, Reason, Remedy, RoleName, Timestamp, code,
+    AgentId, Amount, Amounts, Duration, FrameworkId, Reason, Remedy, RoleName, TaskId, Timestamp,
+    code,
 };
 
 use crate::allocation::Scope;
@@ -19,6 +20,9 @@ use crate::machine::Core;
 const CURRENT_MAX: usize = 256;
 /// A policy is asked about what changed; what it said of other agents stands for so long, a few sweeps.
 const STANDS_FOR: Duration = Duration::from_secs(60);
+/// Tasks of one that are named, and that are looked at.
+const TASKS_MAX: usize = 4;
+const TASKS_LOOKED_AT_MAX: usize = 1_000;
 /// Pieces of one, and characters of its reason: a line for people, of a plug-in's text.
 const PIECES_MAX: usize = 8;
 const WHY_CHARS_MAX: usize = 200;
@@ -41,6 +45,10 @@ pub struct WouldTake {
     pub beneficiary: (Arc<str>, RoleName),
     /// How much, by kind.
     pub what: Amounts,
+    /// Which tasks it would end for that, if it said so; the first of them.
+    pub tasks: Vec<TaskId>,
+    /// And how many more.
+    pub more_tasks: u32,
     /// The policy's words.
     pub why: String,
 }
@@ -51,6 +59,8 @@ codec_struct!(WouldTake {
     from,
     beneficiary,
     what,
+    tasks,
+    more_tasks,
     why
 });
 
@@ -95,6 +105,13 @@ impl fmt::Display for WouldTake {
             self.beneficiary.0,
             self.beneficiary.1
         )?;
+        if !self.tasks.is_empty() {
+            let tasks: Vec<&str> = self.tasks.iter().map(TaskId::as_str).collect();
+            write!(f, ", ending {}", tasks.join(", "))?;
+        }
+        if self.more_tasks > 0 {
+            write!(f, " and {} more", self.more_tasks)?;
+        }
         if self.why.is_empty() {
             return Ok(());
         }
@@ -202,7 +219,10 @@ impl Core {
                 continue;
             };
             match found.get_mut(&key) {
-                Some(before) => add_up(&mut before.what, &take.what),
+                Some(before) => {
+                    add_up(&mut before.what, &take.what);
+                    before.name_tasks(&take.tasks, take.more_tasks);
+                }
                 None => {
                     found.insert(key, take);
                 }
@@ -226,14 +246,41 @@ impl Core {
             }
             add_up(&mut what, &Amounts::from([(kind.to_owned(), piece.amount)]));
         }
-        Some(WouldTake {
+        let mut take = WouldTake {
             at: self.now,
             agent,
             from: named(reclaim.client)?,
             beneficiary: named(reclaim.beneficiary)?,
             what,
+            tasks: Vec::new(),
+            more_tasks: 0,
             why: reclaim.why.chars().take(WHY_CHARS_MAX).collect(),
-        })
+        };
+        for handle in reclaim.tasks.iter().take(TASKS_LOOKED_AT_MAX) {
+            // One that has ended meanwhile is no harm, and one that it does not concern is not believed.
+            let Some((framework, id)) = self.task_of_handle(*handle) else {
+                continue;
+            };
+            let task = self.task(*framework, id);
+            if task.is_some_and(|task| (task.client.0, task.agent) == (reclaim.client, agent)) {
+                take.name_tasks(std::slice::from_ref(id), 0);
+            }
+        }
+        Some(take)
+    }
+}
+
+impl WouldTake {
+    /// These would end, too.
+    fn name_tasks(&mut self, tasks: &[TaskId], more: u32) {
+        for task in tasks {
+            if self.tasks.len() < TASKS_MAX {
+                self.tasks.push(task.clone());
+            } else {
+                self.more_tasks += 1;
+            }
+        }
+        self.more_tasks += more;
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use proffer_codec::{codec_enum, codec_struct};
 use proffer_model::fact::{PolicyCause, PolicyRecord};
-use proffer_model::policy::{Changes, Cycle, Feeds, Filters, Rejected, Section, Tasks};
+use proffer_model::policy::{Changes, Cycle, Feeds, Filters, Noun, Rejected, Section, Tasks};
 use proffer_model::{Reason, Remedy, Timestamp, code};
 
 use crate::action::{Action, Reply};
@@ -385,6 +385,14 @@ impl Core {
         self.feed_candidate(only(changes, feeds), None);
     }
 
+    /// Whether a policy that is loaded or being put in is told of tasks.
+    pub(crate) fn wants_tasks(&self) -> bool {
+        let loaded = self.allocation.loaded.as_ref();
+        let candidate = self.candidate_feeds();
+        loaded.is_some_and(|loaded| loaded.feeds.tasks)
+            || candidate.is_some_and(|(feeds, _)| feeds.tasks)
+    }
+
     fn candidate_feeds(&self) -> Option<(Feeds, Stage)> {
         let candidate = self.allocation.swaps.candidate.as_ref()?;
         let fed = !candidate.swap.identity.is_fallback();
@@ -478,6 +486,7 @@ fn only(mut changes: Vec<Changes>, feeds: Feeds) -> Vec<Changes> {
         }
         if !feeds.tasks {
             part.tasks = Tasks::default();
+            part.removed.retain(|gone| gone.what != Noun::Task);
         }
     }
     changes

@@ -54,6 +54,7 @@ impl Core {
                 if let Some(fw) = self.frameworks.get_mut(&framework) {
                     fw.tasks
                         .insert(record.task.id.clone(), Arc::new(Task::new(record, client)));
+                    self.feed.task_holds(record.launch);
                 }
             }
             Effect::TaskAcknowledged {

@@ -279,6 +279,7 @@ impl Core {
             return;
         }
         let (agent, client, spec) = (task.agent, task.client, Arc::clone(&task.spec));
+        self.feed.task_holds_no_more(task.launch);
         self.with_account(agent, client, |account| {
             account.release(client, &spec.resources)
         });

@@ -11,6 +11,7 @@ mod agent;
 mod apply;
 mod mask;
 mod table;
+mod tasks;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -20,6 +21,7 @@ use proffer_model::policy::{Client, Demand, Kind, Role, TERMS_PLAIN, Terms, Term
 pub use agent::{AgentRow, Cell, Pile, Refusal};
 use mask::Mask;
 use table::Table;
+pub use tasks::Task;
 
 /// The picture of the cluster.
 #[derive(Clone, Debug)]
@@ -31,6 +33,8 @@ pub struct Cluster {
     clients: Table<ClientRow>,
     demands: Table<Box<Demand>>,
     masks: Table<Mask>,
+    /// Empty unless the policy asked for them.
+    tasks: Table<Task>,
     /// Where a filter is, for its removal. Filters come and go by the million, so their handles
     /// are no indices. Never iterated, so its order decides nothing.
     filters: HashMap<u32, (u32, u32), BuildHasherDefault<HandleHasher>>,
@@ -124,6 +128,7 @@ impl Default for Cluster {
             clients: Table::default(),
             demands: Table::default(),
             masks: Table::default(),
+            tasks: Table::default(),
             filters: HashMap::default(),
             totals: Vec::new(),
             open: Vec::new(),

@@ -24,6 +24,11 @@ pub trait Decision {
         refuse_unknown(&settings, &[])
     }
 
+    /// Whether it is to be told of tasks ([`Cluster::task`]): asked once it is configured.
+    fn wants_tasks(&self) -> bool {
+        false
+    }
+
     /// The cluster has changed.
     fn changed(&mut self, cluster: &Cluster, changes: &Changes) {
         let (_, _) = (cluster, changes);
@@ -95,7 +100,7 @@ impl<D: Decision> Policy for Modelled<D> {
         self.decision.configure(settings)?;
         self.rules = rules;
         Ok(Feeds {
-            tasks: false,
+            tasks: self.decision.wants_tasks(),
             filters: true,
             demands: self.rules.demand == DemandUse::Honour,
         })

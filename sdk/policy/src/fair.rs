@@ -59,6 +59,11 @@ pub(crate) trait Placement {
         Ok(())
     }
 
+    /// See [`Decision::wants_tasks`].
+    fn wants_tasks(&self) -> bool {
+        false
+    }
+
     /// The cluster has changed; the turns know it already.
     fn changed(&mut self, cluster: &Cluster, changes: &Changes, turns: &Turns) {
         let (_, _, _) = (cluster, changes, turns);
@@ -87,6 +92,10 @@ impl<P: Placement> Decision for Fair<P> {
         self.placement.configure(settings, &mut self.turns)?;
         self.turns.exclude(excluded);
         Ok(())
+    }
+
+    fn wants_tasks(&self) -> bool {
+        self.placement.wants_tasks()
     }
 
     fn changed(&mut self, cluster: &Cluster, changes: &Changes) {

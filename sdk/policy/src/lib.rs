@@ -22,7 +22,7 @@ mod policy;
 mod random;
 mod turns;
 
-pub use cluster::{AgentRow, Cell, ClientRow, Cluster, Pile, Refusal};
+pub use cluster::{AgentRow, Cell, ClientRow, Cluster, Pile, Refusal, Task};
 pub use decision::{Decision, Modelled, Setting, refuse_unknown};
 pub use draft::{DemandUse, Draft, Fence, Rules, Served, Verdict};
 pub use fair::{

@@ -165,7 +165,17 @@ fn change(case: &mut Case<Pair<'_>>, random: &mut Random, cycle: u32) {
                 &format!("late{cycle}"),
             );
         }
-        _ => {}
+        _ => {
+            let place = (random.below(agents), random.below(clients));
+            let held = (
+                TERMS_PLAIN,
+                ["cpus:1;mem:128", "cpus:3"][random.below(2) as usize],
+            );
+            let task = case.task(place, held, (random.below(3) as i32, case.now));
+            if random.below(3) == 0 {
+                case.remove(Noun::Task, random.below(task + 1));
+            }
+        }
     }
 }
 
@@ -264,6 +274,7 @@ fn rows(changes: &Changes) -> u64 {
         + changes.totals.agent.len()
         + changes.cells.agent.len()
         + changes.demands.len()
-        + changes.filters.handle.len();
+        + changes.filters.handle.len()
+        + changes.tasks.handle.len();
     rows as u64
 }

@@ -25,7 +25,7 @@ const EVENTS_MAX: usize = 100_000;
 const CHECKPOINT_EVERY: u64 = 7;
 
 pub(crate) const ALL_FEEDS: Feeds = Feeds {
-    tasks: false,
+    tasks: true,
     filters: true,
     demands: true,
 };

@@ -5,6 +5,7 @@ mod canaries;
 mod clocks;
 mod cluster;
 mod explaining;
+mod fed_tasks;
 mod hosts;
 mod leases;
 mod limits;

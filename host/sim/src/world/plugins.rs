@@ -207,7 +207,7 @@ impl Decide for NativeDrf {
 
 /// What every policy of a simulation is fed.
 pub(crate) const FEEDS: Feeds = Feeds {
-    tasks: false,
+    tasks: true,
     filters: true,
     demands: true,
 };

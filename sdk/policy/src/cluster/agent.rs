@@ -91,6 +91,8 @@ pub struct AgentRow {
     cells: Vec<Cell>,
     /// By client and filter.
     refusals: Vec<Refusal>,
+    /// Handles, ascending.
+    tasks: Vec<u32>,
     /// Cells that keep something: nearly always none.
     kept_cells: u32,
 }
@@ -102,6 +104,7 @@ impl AgentRow {
             piles: Vec::new(),
             cells: Vec::new(),
             refusals: Vec::new(),
+            tasks: Vec::new(),
             kept_cells: 0,
         }
     }
@@ -255,6 +258,26 @@ impl AgentRow {
 
     pub(crate) fn refusals(&self) -> &[Refusal] {
         &self.refusals
+    }
+
+    pub(super) fn tasks(&self) -> &[u32] {
+        &self.tasks
+    }
+
+    pub(super) fn put_task(&mut self, task: u32) {
+        if let Err(index) = self.tasks.binary_search(&task) {
+            self.tasks.insert(index, task);
+        }
+    }
+
+    pub(super) fn remove_task(&mut self, task: u32) {
+        if let Ok(index) = self.tasks.binary_search(&task) {
+            self.tasks.remove(index);
+        }
+    }
+
+    pub(super) fn retain_tasks(&mut self, mut stays: impl FnMut(u32) -> bool) {
+        self.tasks.retain(|task| stays(*task));
     }
 
     fn pile(&mut self, terms: u32, kind: u32) -> &mut Pile {

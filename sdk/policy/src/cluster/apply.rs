@@ -28,12 +28,13 @@ impl Cluster {
             self.put_demand(demand);
         }
         self.put_filters(&changes.filters);
+        self.put_tasks(&changes.tasks);
         if changes.part == ChangesPart::SnapshotLast {
             self.complete = true;
         }
     }
 
-    fn ignore(&mut self, rows: usize) {
+    pub(super) fn ignore(&mut self, rows: usize) {
         self.ignored = self.ignored.saturating_add(rows as u64);
     }
 
@@ -366,7 +367,7 @@ impl Cluster {
             }
             Noun::Client => self.remove_client(handle),
             Noun::Terms => self.terms.remove(handle).is_some(),
-            // These two go with their client and agent, perhaps before the host says so.
+            // These three go with their client and agent, perhaps before the host says so.
             Noun::Demand => {
                 if let Some(demand) = self.demands.remove(handle) {
                     self.sort_demands(demand.client, handle);
@@ -381,8 +382,12 @@ impl Cluster {
                 }
                 true
             }
+            Noun::Task => {
+                self.remove_task(handle);
+                true
+            }
             // Not kept here, so there is nothing to check them against.
-            Noun::Task | Noun::Reclaim => true,
+            Noun::Reclaim => true,
         };
         if !known {
             self.ignore(1);
@@ -412,6 +417,9 @@ impl Cluster {
         }
         for refusal in row.refusals() {
             self.filters.remove(&refusal.handle);
+        }
+        for &task in row.tasks() {
+            self.tasks.remove(task);
         }
         for (_, mask) in self.masks.iter_mut() {
             mask.set(handle, false);
@@ -448,6 +456,14 @@ impl Cluster {
                 agent.remove_refusal(handle, filter);
                 self.filters.remove(&filter);
             }
+            let tasks = &mut self.tasks;
+            agent.retain_tasks(|task| {
+                let own = tasks.get(task).is_some_and(|task| task.client == handle);
+                if own {
+                    tasks.remove(task);
+                }
+                !own
+            });
         }
         for (terms, kind, piles) in moved {
             self.move_open(terms, kind, piles);

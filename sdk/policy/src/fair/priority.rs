@@ -4,7 +4,8 @@
 //! Setting `priorities`, a list of `ROLE:NUMBER`; a role that is not named has 0. Numbers compare
 //! siblings, as weights do, and equals share fairly. Reclaims are proposed for what the cycle could
 //! not grant: of lower roles only, what may be taken back at any time first, never what a guarantee
-//! covers. Gangs and whole agents are not reclaimed for.
+//! covers, and of a framework the tasks that it gave the lowest priority, of those the newest. Gangs and
+//! whole agents are not reclaimed for.
 
 use std::collections::BTreeMap;
 
@@ -57,6 +58,11 @@ impl Placement for StrictPriority {
         self.set = !priorities.is_empty();
         turns.set_priorities(priorities);
         Ok(())
+    }
+
+    /// To say whom it would end.
+    fn wants_tasks(&self) -> bool {
+        self.set
     }
 
     fn changed(&mut self, _: &Cluster, changes: &Changes, _: &Turns) {

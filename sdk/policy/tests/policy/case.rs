@@ -4,6 +4,8 @@
 // By its path, for others have this file by its path too.
 #[path = "case/proposed.rs"]
 mod proposed;
+#[path = "case/tasks.rs"]
+mod tasks;
 
 use std::collections::BTreeMap;
 
@@ -33,6 +35,7 @@ pub(crate) struct Case<P = Drf> {
     rows: BTreeMap<u32, Client>,
     demands: BTreeMap<String, Demand>,
     filters: u32,
+    tasks: u32,
     /// (agent, client, terms, kind).
     pub(crate) held: BTreeMap<CellKey, Holding>,
     pub(crate) totals: BTreeMap<(u32, u32, u32), i64>,
@@ -76,6 +79,7 @@ impl<P: Policy> Case<P> {
             rows: BTreeMap::new(),
             demands: BTreeMap::new(),
             filters: 0,
+            tasks: 0,
             held: BTreeMap::new(),
             totals: BTreeMap::new(),
             seed: 1,

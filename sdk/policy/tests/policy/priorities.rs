@@ -1,7 +1,7 @@
 //! Strict priority, and what it would take back.
 
 use proffer_model::RevocableUse;
-use proffer_model::policy::{Proposal, Reclaim, TERMS_PLAIN, TermsMarks, kind};
+use proffer_model::policy::{Noun, Proposal, Reclaim, TERMS_PLAIN, TermsMarks, kind};
 use proffer_policy::NativePolicy;
 
 use crate::case::Case;
@@ -116,6 +116,43 @@ fn revocable_resources_would_go_first_and_guarantees_stand() {
         reclaims(&case, &proposal),
         ["low b 1 0 1 for high", "low a 0 0 1 for high"]
     );
+}
+
+/// The lowest priority first, of equals the newest; who ends frees all that it holds.
+#[test]
+fn the_tasks_that_would_end_are_those_with_the_least_to_lose() {
+    let mut case = case();
+    let (low, other, high) = (
+        case.client("batch", "low"),
+        case.client("batch", "other"),
+        case.client("prod", "high"),
+    );
+    let agent = case.agent("a", "cpus:8;mem:400");
+    case.hold(agent, low, TERMS_PLAIN, kind::CPUS, (0, 7_000, 0));
+    case.hold(agent, other, TERMS_PLAIN, kind::CPUS, (0, 1_000, 0));
+    let mut task = |client, cpus: &str, rank| case.task((agent, client), (TERMS_PLAIN, cpus), rank);
+    let dear = task(low, "cpus:1", (9, 300));
+    let old = task(low, "cpus:2", (0, 100));
+    task(low, "mem:1", (-1, 300));
+    let new = task(low, "cpus:2", (0, 200));
+    let cheap = task(low, "cpus:1", (-1, 50));
+    task(other, "cpus:1", (-9, 400));
+    case.wants(high, "high", "cpus:2;mem:10", 1);
+    let ended = |case: &mut Case<NativePolicy>| {
+        let reclaims = case.decide().reclaims;
+        let ended = reclaims.into_iter().map(|one| (one.client, one.tasks));
+        ended.collect::<Vec<_>>()
+    };
+    assert_eq!(ended(&mut case), [(low, vec![cheap, new])]);
+    // It ended by itself.
+    case.remove(Noun::Task, cheap);
+    case.now += 60_000;
+    assert_eq!(ended(&mut case), [(low, vec![new])]);
+    case.remove(Noun::Task, new);
+    case.hold(agent, low, TERMS_PLAIN, kind::CPUS, (0, 6_000, 0));
+    case.wants(high, "high", "cpus:6;mem:10", 1);
+    case.now += 60_000;
+    assert_eq!(ended(&mut case), [(low, vec![old, dear])]);
 }
 
 #[test]
