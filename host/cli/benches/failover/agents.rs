@@ -9,7 +9,7 @@ use proffer_model::{AgentId, FrameworkId, LaunchNumber, RoleName, TaskState};
 use proffer_rpc::agent::{HostChannel, HostReceiver, HostSender};
 use proffer_rpc::{PeerAddress, Tls, Token};
 
-use crate::facts::{info, task_id, total};
+use crate::facts::{Detail, info, task_id, total};
 
 /// Between two streams of an agent, as between the first tries of a real one.
 const AGAIN_AFTER: Duration = Duration::from_millis(250);
@@ -83,7 +83,11 @@ async fn stream(to_host: HostSender, mut from_host: HostReceiver, tally: &Tally)
 }
 
 /// What an agent says of itself.
-pub(crate) fn registration(agent: usize, agents: usize, tasks: usize) -> Registration {
+pub(crate) fn registration(
+    agent: usize,
+    (agents, tasks): (usize, usize),
+    detail: Detail,
+) -> Registration {
     let launches = (agent..tasks).step_by(agents).map(|task| KnownLaunch {
         launch: LaunchNumber(task as u64 + 1),
         framework: FrameworkId(1),
@@ -95,8 +99,8 @@ pub(crate) fn registration(agent: usize, agents: usize, tasks: usize) -> Registr
         agent: Some(AgentId(agent as u32)),
         key: format!("agent-key-{agent}"),
         boot: "the-first-boot".to_owned(),
-        info: info(agent),
-        total: total(),
+        info: info(agent, detail),
+        total: total(detail),
         special: proffer_model::Resources::none(),
         data_address: "http://127.0.0.1:1".to_owned(),
         launches: launches.collect(),

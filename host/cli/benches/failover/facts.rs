@@ -1,4 +1,4 @@
-//! What a store is filled with: agents, and a framework in quarantine with its tasks, all running.
+//! What a store is filled with: agents, and a framework with its tasks, all running.
 
 use std::sync::Arc;
 
@@ -16,18 +16,8 @@ use proffer_store::etcd::{Cluster, Election, EtcdAddress, EtcdStore, Follower, R
 
 use crate::{FACTS_PER_COMMIT, LEASE};
 
-pub(crate) fn total() -> proffer_model::Bundle {
-    "cpus:64;mem:262144".parse().expect("resources")
-}
-
-pub(crate) fn info(agent: usize) -> Arc<AgentInfo> {
-    Arc::new(AgentInfo {
-        hostname: format!("node-{agent:06}").into(),
-        region: "".into(),
-        zone: "".into(),
-        attributes: Vec::new(),
-    })
-}
+/// The framework wants one task more, for which no agent is large enough: so the policy is asked.
+const NOOP_CONFIG: &str = r#"{"tasks":1,"shape":"cpus:1000","argv":[]}"#;
 
 /// How much is said of agents and tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +26,26 @@ pub(crate) enum Detail {
     Plain,
     /// Agents have four attributes, tasks three scalars and a port, and the framework holds each of its tasks in its state.
     Full,
+}
+
+pub(crate) fn total(detail: Detail) -> proffer_model::Bundle {
+    let text = match detail {
+        Detail::Plain => "cpus:64;mem:262144",
+        Detail::Full => "cpus:64;mem:262144;disk:1000000;ports:[31000-32000]",
+    };
+    text.parse().expect("resources")
+}
+
+pub(crate) fn info(agent: usize, detail: Detail) -> Arc<AgentInfo> {
+    Arc::new(AgentInfo {
+        hostname: format!("node-{agent:06}").into(),
+        region: "".into(),
+        zone: "".into(),
+        attributes: match detail {
+            Detail::Plain => Vec::new(),
+            Detail::Full => attributes(),
+        },
+    })
 }
 
 fn attributes() -> Vec<Attribute> {
@@ -71,18 +81,23 @@ pub(crate) async fn fill_etcd(store: &str, agents: usize, tasks: usize) -> anyho
     let (follower, recovered) = Follower::load(cluster).await?;
     let authority = election.authority();
     let mut store = EtcdStore::lead(follower, recovered.states, fence, authority).await?;
-    tokio::task::spawn_blocking(move || fill(&mut store, agents, tasks, Detail::Plain)).await??;
+    tokio::task::spawn_blocking(move || fill(&mut store, agents, tasks, None)).await??;
     election.resign().await;
     Ok(())
 }
 
-/// Agents, a framework in quarantine, and its tasks, all running.
+/// Agents, a framework of this component, and its tasks, all running. Without one it is quarantined, and
+/// there is no more detail than failing over needs.
 pub(crate) fn fill(
     store: &mut dyn Store,
     agents: usize,
     tasks: usize,
-    detail: Detail,
+    component: Option<String>,
 ) -> anyhow::Result<()> {
+    let detail = match component {
+        None => Detail::Plain,
+        Some(_) => Detail::Full,
+    };
     let mut facts = vec![Fact::IdsReserved {
         offers_below: tasks as u64 + 1_000,
         requests_below: 1_000,
@@ -92,17 +107,8 @@ pub(crate) fn fill(
             agent: AgentId(agent as u32),
             key: format!("agent-key-{agent}"),
             boot: "the-first-boot".to_owned(),
-            info: match detail {
-                Detail::Plain => info(agent),
-                Detail::Full => Arc::new(AgentInfo {
-                    attributes: attributes(),
-                    ..AgentInfo::clone(&info(agent))
-                }),
-            },
-            total: match detail {
-                Detail::Plain => total(),
-                Detail::Full => "cpus:64;mem:262144;disk:1000000;ports:[31000-32000]".parse()?,
-            },
+            info: info(agent, detail),
+            total: total(detail),
             data_address: "http://127.0.0.1:1".to_owned(),
         })));
     }
@@ -110,11 +116,17 @@ pub(crate) fn fill(
         framework: FrameworkId(1),
         name: "services".into(),
         version: "1".to_owned(),
-        digest: format!("sha256:{}", "0".repeat(64)),
+        standing: match component {
+            Some(_) => FrameworkStanding::Active,
+            None => {
+                let why = Reason::new("bench", Remedy::Mend, "not run");
+                FrameworkStanding::Quarantined(why)
+            }
+        },
+        digest: component.unwrap_or_else(|| format!("sha256:{}", "0".repeat(64))),
         roles: vec![RoleName::star()],
-        config: String::new(),
+        config: NOOP_CONFIG.to_owned(),
         gpus: false,
-        standing: FrameworkStanding::Quarantined(Reason::new("bench", Remedy::Mend, "not run")),
         step: StepNumber(0),
     })));
     let template = template();

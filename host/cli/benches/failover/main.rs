@@ -6,9 +6,9 @@
 //! Simulated: the agents, in this process, two hundred on a connection, and their tasks, which run
 //! nowhere; their facts are put into the store before the hosts start, with a framework that is
 //! quarantined, so that none of its steps runs. With `restart` one host on an embedded store is
-//! started on the same facts, twice: the second time on the snapshot of the first. `memory` does the
-//! same with agents that have attributes, tasks with ports, and a framework that holds each task in its
-//! state too. `job`: nothing is simulated; three hosts, three agents, and a MapReduce job that wants
+//! started on the same facts, twice: the second time on a snapshot. `memory` does the same with agents
+//! that have attributes and come back, tasks with ports, a framework's component that holds each task in its
+//! state, and a policy's component that is told of all of them. `job`: nothing is simulated; three hosts, three agents, and a MapReduce job that wants
 //! more than there is: until the next leader's first offer.
 //!
 //! Each connection is an open file, here and in the leader: the soft limit is raised to the hard one,
@@ -29,11 +29,13 @@ mod etcd_server;
 mod facts;
 mod host;
 mod job;
+mod restart;
 
 use agents::{Group, Tally, registration};
 use etcd_server::EtcdServer;
-use facts::{Detail, fill, fill_etcd};
+use facts::{Detail, fill_etcd};
 use host::Host;
+use restart::restart;
 
 /// As the `proffer` command has it.
 #[global_allocator]
@@ -80,39 +82,6 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-/// One host on a store of its own, started twice.
-fn restart(
-    runtime: &tokio::runtime::Runtime,
-    agents: usize,
-    tasks: usize,
-    detail: Detail,
-) -> anyhow::Result<()> {
-    let dir = tempfile::tempdir()?;
-    {
-        let (mut store, _) = proffer_store::open(&dir.path().join("host0/store"))?;
-        let begun = Instant::now();
-        fill(&mut store, agents, tasks, detail)?;
-        println!("{tasks} tasks' facts written in {:.1} s", seconds(begun));
-    }
-    for round in ["the journal", "a snapshot"] {
-        println!("restarting from {round} ...");
-        let begun = Instant::now();
-        let host = Host::start(dir.path(), 0, &[])?;
-        let client = runtime.block_on(host.client(dir.path()))?;
-        let status = runtime.block_on(client.status(StatusQuery {}))?;
-        println!(
-            "restart from {round}: {:.2} s until it answers; {} agents known; resident {} MiB",
-            seconds(begun),
-            status.agents,
-            host.resident_mib()?,
-        );
-        // The snapshot is made when nothing waits.
-        std::thread::park_timeout(Duration::from_secs(20));
-        println!("  20 s later: resident {} MiB", host.resident_mib()?);
-    }
-    Ok(())
-}
-
 fn failover(runtime: &tokio::runtime::Runtime, agents: usize, tasks: usize) -> anyhow::Result<()> {
     let connections = agents.div_ceil(AGENTS_PER_CONNECTION);
     raise_open_files(connections as u64 + OTHER_FILES)?;
@@ -137,19 +106,8 @@ fn failover(runtime: &tokio::runtime::Runtime, agents: usize, tasks: usize) -> a
     let token = Token::read(&dir.path().join("host0/token"))?;
     let addresses: Vec<PeerAddress> = hosts.iter().map(|host| host.address.clone()).collect();
     let tally = Arc::new(Tally::default());
-    for first in (0..agents).step_by(AGENTS_PER_CONNECTION) {
-        let numbers = first..(first + AGENTS_PER_CONNECTION).min(agents);
-        let registrations = numbers
-            .map(|agent| registration(agent, agents, tasks))
-            .collect();
-        let group = Group {
-            hosts: addresses.clone(),
-            token: token.clone(),
-            registrations,
-            tally: Arc::clone(&tally),
-        };
-        runtime.spawn(group.run());
-    }
+    let detail = (agents, tasks, Detail::Plain);
+    join_agents(runtime, (&addresses, &token), detail, &tally);
     let watch = Watch {
         runtime,
         addresses: &addresses,
@@ -189,6 +147,29 @@ fn failover(runtime: &tokio::runtime::Runtime, agents: usize, tasks: usize) -> a
         led_on(&second, &reign_of(&etcd)?)
     );
     Ok(())
+}
+
+/// All agents with their tasks, on connections to whichever host leads, until they are aborted.
+fn join_agents(
+    runtime: &tokio::runtime::Runtime,
+    (hosts, token): (&[PeerAddress], &Token),
+    (agents, tasks, detail): (usize, usize, Detail),
+    tally: &Arc<Tally>,
+) -> Vec<tokio::task::JoinHandle<()>> {
+    let groups = (0..agents).step_by(AGENTS_PER_CONNECTION).map(|first| {
+        let numbers = first..(first + AGENTS_PER_CONNECTION).min(agents);
+        let registrations = numbers
+            .map(|agent| registration(agent, (agents, tasks), detail))
+            .collect();
+        let group = Group {
+            hosts: hosts.to_vec(),
+            token: token.clone(),
+            registrations,
+            tally: Arc::clone(tally),
+        };
+        runtime.spawn(group.run())
+    });
+    groups.collect()
 }
 
 /// Looks at the leader, whoever it is.
