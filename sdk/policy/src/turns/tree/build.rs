@@ -1,0 +1,190 @@
+//! Making the tree: of the cluster as it is, with those who take part.
+
+use proffer_model::policy::NONE;
+
+use super::{NEVER, Node, Queue, ROOT};
+use crate::cluster::Cluster;
+use crate::turns::counts::{Counts, Ranks};
+use crate::turns::share::{Share, Weight};
+
+impl Queue {
+    fn add_node(&mut self, node: Node) -> u32 {
+        let index = u32::try_from(self.nodes.len()).unwrap_or(NONE);
+        self.nodes.push(node);
+        self.held.resize(self.nodes.len() * self.measure.kinds(), 0);
+        index
+    }
+
+    /// Adds the root, the roles that have somebody who takes part in or below them, and their own
+    /// clients' nodes. Answers where a role's clients go; roles that are not in it have nobody.
+    pub(super) fn add_roles(
+        &mut self,
+        cluster: &Cluster,
+        (counts, ranks): (&Counts, &Ranks),
+        takes_part: &impl Fn(u32) -> bool,
+    ) -> Vec<u32> {
+        let bound = cluster.roles_bound();
+        let alive = alive_roles(cluster, ranks, takes_part);
+        let node = |parent, role, rank, weight, count| Node {
+            parent,
+            first: 0,
+            children: 0,
+            done: NEVER,
+            cursor: 0,
+            cursor_visit: NEVER,
+            client: NONE,
+            role,
+            direct: false,
+            priority: 0,
+            rank,
+            weight,
+            share: Share::NOTHING,
+            count,
+        };
+        self.add_node(node(ROOT, NONE, 0, Weight::ONE, 0));
+        let mut of_role = vec![NONE; bound];
+        let mut of_clients = vec![NONE; bound];
+        // From the top down, so that a parent's node is there before its children's.
+        for &role in ranks.downwards() {
+            let Some(&(own, below)) = alive.get(role as usize) else {
+                continue;
+            };
+            let Some(row) = cluster.role(role).filter(|_| own || below) else {
+                continue;
+            };
+            let parent = ranks
+                .parent(role)
+                .and_then(|parent| of_role.get(parent as usize));
+            let parent = parent.copied().filter(|&parent| parent != NONE);
+            let count = counts.of_role(role);
+            let weight = Weight::from_milli(row.weight.milli());
+            let rank = ranks.of_role(role).0;
+            let index = self.add_node(Node {
+                priority: ranks.priority(role),
+                ..node(parent.unwrap_or(ROOT), role, rank, weight, count.0)
+            });
+            of_role[role as usize] = index;
+            of_clients[role as usize] = index;
+            if own && below {
+                let rank = ranks.of_role(role).1;
+                let direct = self.add_node(Node {
+                    direct: true,
+                    ..node(index, role, rank, Weight::ONE, count.1)
+                });
+                of_clients[role as usize] = direct;
+            }
+        }
+        of_clients
+    }
+
+    /// Adds the clients that take part, and charges everybody's holdings to the roles.
+    pub(super) fn add_clients(
+        &mut self,
+        cluster: &Cluster,
+        (counts, ranks): (&Counts, &Ranks),
+        takes_part: &impl Fn(u32) -> bool,
+        of_clients: &[u32],
+    ) {
+        let kinds: Vec<u32> = self.measure.handles().collect();
+        for row in cluster.clients() {
+            let client = &row.client;
+            if !client.marks.known {
+                continue;
+            }
+            // The nearest role up that has a node: others in a role without one hold things too.
+            let own = of_clients
+                .get(client.role as usize)
+                .copied()
+                .unwrap_or(NONE);
+            let above = || {
+                let mut way = ranks.way_up(client.role).skip(1);
+                way.find_map(|role| {
+                    let node = of_clients.get(role as usize).copied()?;
+                    let node = (node != NONE).then_some(node)?;
+                    // What is held below a role is not its own clients'.
+                    Some(match self.nodes[node as usize].direct {
+                        true => self.nodes[node as usize].parent,
+                        false => node,
+                    })
+                })
+            };
+            let parent = match own {
+                NONE => above().unwrap_or(ROOT),
+                own => own,
+            };
+            let mut at = parent;
+            if takes_part(client.handle) && own != NONE {
+                self.leaves += 1;
+                at = self.add_node(Node {
+                    parent,
+                    first: 0,
+                    children: 0,
+                    done: NEVER,
+                    cursor: 0,
+                    cursor_visit: NEVER,
+                    client: client.handle,
+                    role: client.role,
+                    direct: false,
+                    priority: 0,
+                    rank: ranks.of_client(client.handle),
+                    weight: Weight::ONE,
+                    share: Share::NOTHING,
+                    count: counts.of_client(client.handle),
+                });
+            }
+            loop {
+                let held = &mut self.held[at as usize * kinds.len()..][..kinds.len()];
+                for (held, &kind) in held.iter_mut().zip(&kinds) {
+                    *held = held.saturating_add(row.held(kind));
+                }
+                if at == ROOT {
+                    break;
+                }
+                at = self.nodes[at as usize].parent;
+            }
+        }
+    }
+
+    /// Gives each node its part of `children`.
+    pub(super) fn link(&mut self) {
+        for index in 1..self.nodes.len() {
+            let parent = self.nodes[index].parent as usize;
+            self.nodes[parent].children += 1;
+        }
+        let mut next = 0;
+        for node in &mut self.nodes {
+            node.first = next;
+            next += node.children;
+            node.children = 0;
+        }
+        self.children = vec![0; next as usize];
+        for index in 1..self.nodes.len() {
+            let parent = self.nodes[index].parent as usize;
+            let parent = &mut self.nodes[parent];
+            let place = parent.first + parent.children;
+            parent.children += 1;
+            self.children[place as usize] = u32::try_from(index).unwrap_or(NONE);
+        }
+    }
+}
+
+/// Per role: whether anybody takes part in it, and whether anybody does below it.
+fn alive_roles(
+    cluster: &Cluster,
+    ranks: &Ranks,
+    takes_part: &impl Fn(u32) -> bool,
+) -> Vec<(bool, bool)> {
+    let mut alive = vec![(false, false); cluster.roles_bound()];
+    for row in cluster.clients() {
+        if !takes_part(row.client.handle) {
+            continue;
+        }
+        for (step, role) in ranks.way_up(row.client.role).enumerate() {
+            if let Some(alive) = alive.get_mut(role as usize) {
+                alive.0 |= step == 0;
+                alive.1 |= step > 0;
+            }
+        }
+    }
+    alive
+}
