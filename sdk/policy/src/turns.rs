@@ -152,7 +152,7 @@ impl Turns {
                 .client(client)
                 .is_some_and(|row| row.client.marks.known)
         };
-        let queue = Queue::new(cluster, measure, (&self.counts, &self.ranks), known);
+        let mut queue = Queue::new(cluster, measure, (&self.counts, &self.ranks), known);
         let mut places: Vec<Place> = queue
             .standings()
             .into_iter()

@@ -5,8 +5,9 @@
 //! A role that has clients and sub-roles is an extra leaf of itself, `.` in its path, with weight
 //! one: its own clients stand together against its sub-roles.
 //!
-//! Siblings are kept sorted. Within a cycle shares only grow, so a node that was served moves
-//! towards the end by one rotation, and nothing is sorted again.
+//! Siblings are sorted as far as they are looked at: when one agent of many comes free, the first few
+//! are all that matter. Within a cycle shares only grow, so a node that was served moves towards the
+//! end by one rotation, or behind what is sorted, and nothing that is sorted is sorted again.
 
 mod build;
 
@@ -21,14 +22,18 @@ use crate::cluster::Cluster;
 const ROOT: u32 = 0;
 /// Of `done`: never. Visits of agents count from 1.
 const NEVER: u32 = 0;
+/// So many siblings are sorted at first: as many as refuse an agent before one takes it, mostly.
+const AHEAD: usize = 16;
 
 /// A role, a role's own clients, or a client.
 #[derive(Clone, Debug)]
 struct Node {
     parent: u32,
-    /// Its children, in order, begin here in `children`.
+    /// Its children begin here in `children`.
     first: u32,
     children: u32,
+    /// So many of them are in order; the rest, in none, come after them.
+    sorted: u32,
     /// The visit in which nothing more is to be had below it.
     done: u32,
     /// All of its children before this one are done, in the visit `cursor_visit`.
@@ -56,6 +61,9 @@ pub(crate) struct Queue {
     held: Vec<i64>,
     measure: Measure,
     leaves: usize,
+    /// How many more siblings are sorted next. It doubles, so that a cycle that needs all of them
+    /// does not go through the rest for each few.
+    ahead: usize,
 }
 
 /// A node in the order of service, for people.
@@ -81,6 +89,7 @@ impl Queue {
             held: Vec::new(),
             measure,
             leaves: 0,
+            ahead: AHEAD,
         };
         let roots = queue.add_roles(cluster, (counts, ranks), &takes_part);
         queue.add_clients(cluster, (counts, ranks), &takes_part, &roots);
@@ -102,12 +111,12 @@ impl Queue {
             if node.client != NONE {
                 return Some(at);
             }
-            let (from, to) = (node.first as usize, (node.first + node.children) as usize);
+            let (sorted, children) = (node.sorted, node.children);
             let cursor = match node.cursor_visit == visit {
                 true => node.cursor as usize,
                 false => 0,
             };
-            let rest = &self.children[from + cursor..to];
+            let rest = self.sorted(at).get(cursor..).unwrap_or_default();
             let skipped = rest
                 .iter()
                 .take_while(|&&child| self.nodes[child as usize].done == visit)
@@ -118,6 +127,7 @@ impl Queue {
             node.cursor_visit = visit;
             match next {
                 Some(child) => at = child,
+                None if sorted < children => self.sort_more(at, self.ahead),
                 None => {
                     node.done = visit;
                     if at == ROOT {
@@ -182,6 +192,9 @@ impl Queue {
                 siblings[position..].rotate_left(1);
                 let node = &mut self.nodes[parent as usize];
                 node.children -= 1;
+                if position < node.sorted as usize {
+                    node.sorted -= 1;
+                }
                 if position < node.cursor as usize {
                     node.cursor -= 1;
                 }
@@ -224,8 +237,10 @@ impl Queue {
             let position = self.position(at);
             let parent = self.nodes[at as usize].parent;
             let node = &self.nodes[at as usize];
-            let siblings = self.siblings(parent);
-            if let Some(behind) = siblings.get(position + 1..) {
+            let sorted = self.sorted(parent);
+            let mut last = sorted.len();
+            // Whoever is not among the sorted has only gone further away from them.
+            if let Some(behind) = sorted.get(position + 1..) {
                 let is_before = |&other: &u32| order(&self.nodes[other as usize], node).is_lt();
                 // Among equals whoever was served goes to the end.
                 let passed = match behind.last() {
@@ -237,13 +252,22 @@ impl Queue {
                     let siblings = self.siblings_mut(parent);
                     siblings[position..=position + passed].rotate_left(1);
                 }
+                last = position + passed;
+            }
+            // The last of the sorted may belong behind some of the rest.
+            let above = &mut self.nodes[parent as usize];
+            if last + 1 == above.sorted as usize && above.sorted < above.children {
+                above.sorted -= 1;
             }
             at = parent;
         }
     }
 
     /// Everybody in the order of service.
-    pub(super) fn standings(&self) -> Vec<Standing> {
+    pub(super) fn standings(&mut self) -> Vec<Standing> {
+        for index in 0..self.nodes.len() as u32 {
+            self.sort_more(index, usize::MAX);
+        }
         let mut standings = Vec::new();
         let mut stack: Vec<u32> = self.siblings(ROOT).iter().rev().copied().collect();
         while let Some(at) = stack.pop() {
@@ -273,6 +297,23 @@ impl Queue {
         &mut self.children[node.first as usize..][..node.children as usize]
     }
 
+    /// The siblings that are in order.
+    fn sorted(&self, parent: u32) -> &[u32] {
+        let node = &self.nodes[parent as usize];
+        &self.children[node.first as usize..][..node.sorted as usize]
+    }
+
+    /// Puts more of a node's children into order, so many at least.
+    fn sort_more(&mut self, parent: u32, count: usize) {
+        let node = &self.nodes[parent as usize];
+        let rest = (node.first + node.sorted) as usize..(node.first + node.children) as usize;
+        let sorted = sort_first(&self.nodes, &mut self.children[rest.clone()], count);
+        self.nodes[parent as usize].sorted += sorted as u32;
+        if sorted < rest.len() {
+            self.ahead = self.ahead.saturating_mul(2);
+        }
+    }
+
     /// Where a node is among its siblings; past them if it was removed.
     fn position(&self, at: u32) -> usize {
         let parent = &self.nodes[self.nodes[at as usize].parent as usize];
@@ -286,26 +327,24 @@ impl Queue {
         found.unwrap_or(siblings.len())
     }
 
-    /// Works out all shares and sorts all siblings.
+    /// Works out all shares.
     fn weigh(&mut self) {
         let kinds = self.measure.kinds();
         for (index, node) in self.nodes.iter_mut().enumerate() {
             let held = &self.held[index * kinds..][..kinds];
             node.share = self.measure.share(held, node.weight);
         }
-        for node in &self.nodes {
-            let siblings = &mut self.children[node.first as usize..][..node.children as usize];
-            sort(&self.nodes, siblings);
-        }
     }
 }
 
-/// Puts siblings into the order of service. Nearly always they differ in amounts of one kind alone,
-/// which are compared without the nodes.
-fn sort(nodes: &[Node], siblings: &mut [u32]) {
+/// Puts those of some siblings that come first into the order of service, so many at least, and answers
+/// how many. Nearly always they differ in amounts of one kind alone, which are compared without the
+/// nodes.
+fn sort_first(nodes: &[Node], siblings: &mut [u32], count: usize) -> usize {
     let node = |at: &u32| &nodes[*at as usize];
-    let Some(first) = siblings.first().map(node) else {
-        return;
+    let first = match siblings {
+        [] | [_] => return siblings.len(),
+        [first, ..] => node(first),
     };
     let mut shares = siblings.iter().map(|at| &node(at).share);
     let holder = shares.clone().find(|share| share.held() > 0);
@@ -315,11 +354,33 @@ fn sort(nodes: &[Node], siblings: &mut [u32]) {
             .iter()
             .all(|at| node(at).priority == first.priority)
     {
-        let key = |at: &u32| (node(at).share.held(), node(at).count, node(at).rank);
-        siblings.sort_by_cached_key(key);
+        let key = |at: &u32| (node(at).share.held(), node(at).count, node(at).rank, *at);
+        let mut keys: Vec<_> = siblings.iter().map(key).collect();
+        let sorted = sort_first_by(&mut keys, count, Ord::cmp);
+        for (place, (.., at)) in siblings.iter_mut().zip(keys) {
+            *place = at;
+        }
+        sorted
     } else {
-        siblings.sort_unstable_by(|one, other| order(node(one), node(other)));
+        sort_first_by(siblings, count, |one, other| order(node(one), node(other)))
     }
+}
+
+/// Sorts the first of a list, so many at least, and answers how many; the rest are behind them.
+fn sort_first_by<T>(list: &mut [T], count: usize, order: impl Fn(&T, &T) -> Ordering) -> usize {
+    // Of so few more the sorting costs less than to tell them from the rest.
+    let sorted = if count < list.len() / 2 {
+        count
+    } else {
+        list.len()
+    };
+    if sorted < list.len() {
+        list.select_nth_unstable_by(sorted, &order);
+    }
+    if let Some(first) = list.get_mut(..sorted) {
+        first.sort_unstable_by(&order);
+    }
+    sorted
 }
 
 /// The order of siblings. Ranks differ, so no two are equal.
@@ -329,3 +390,6 @@ fn order(one: &Node, other: &Node) -> Ordering {
         .then_with(|| one.count.cmp(&other.count))
         .then_with(|| one.rank.cmp(&other.rank))
 }
+
+#[cfg(test)]
+mod tests;
