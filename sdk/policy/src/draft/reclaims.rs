@@ -69,11 +69,8 @@ impl Draft<'_> {
         let reclaim = |(from, pieces): (u32, Vec<Piece>)| Reclaim {
             client: from,
             agent,
-            tasks: self.cluster.tasks_to_end(
-                (agent, from),
-                (pieces.iter()).map(|piece| (piece.terms, piece.kind, piece.amount.milli())),
-            ),
             pieces,
+            tasks: Vec::new(),
             beneficiary: client,
             demand: demand.handle,
             gang: 0,

@@ -171,7 +171,10 @@ fn cheapest(
         let from = cluster
             .role(role(reclaim.client))
             .map_or("", |role| &role.name);
+        let pieces = reclaim.pieces.iter();
+        let wanted = pieces.map(|piece| (piece.terms, piece.kind, piece.amount.milli()));
         Reclaim {
+            tasks: cluster.tasks_to_end((reclaim.agent, reclaim.client), wanted),
             notice: NOTICE,
             why: format!("{name} has priority over {from}"),
             ..reclaim
