@@ -87,12 +87,17 @@ pub(crate) fn restart(
             status.agents,
             host.resident_mib()?,
         );
-        if plugins.is_some() {
-            run_full(runtime, &host, dir.path(), (agents, tasks))?;
+        match plugins {
+            Some(_) => run_full(runtime, &host, dir.path(), (agents, tasks))?,
+            None => settle(&host)?,
         }
-        std::thread::park_timeout(SETTLED_AFTER);
-        println!("  20 s later: resident {} MiB", host.resident_mib()?);
     }
+    Ok(())
+}
+
+fn settle(host: &Host) -> anyhow::Result<()> {
+    std::thread::park_timeout(SETTLED_AFTER);
+    println!("  20 s later: resident {} MiB", host.resident_mib()?);
     Ok(())
 }
 
@@ -137,11 +142,9 @@ fn run_full(
         asked.name,
         host.resident_mib()?
     );
-    // They stay until whoever measures is done with the host.
-    std::thread::park_timeout(SETTLED_AFTER);
-    println!("  20 s later: resident {} MiB", host.resident_mib()?);
+    let settled = settle(host);
     joined.into_iter().for_each(|group| group.abort());
-    Ok(())
+    settled
 }
 
 /// Keeps a framework's component; its digest.
