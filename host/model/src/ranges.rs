@@ -2,13 +2,15 @@
 
 use std::fmt;
 
+use smallvec::SmallVec;
+
 use crate::Amount;
 
 /// Both ends included; `begin <= end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Range {
-    begin: u64,
-    end: u64,
+    begin: u32,
+    end: u32,
 }
 
 /// Why two numbers are not a range.
@@ -43,43 +45,48 @@ impl Range {
     /// # Errors
     /// If not.
     pub fn new(begin: u64, end: u64) -> Result<Self, InvalidRange> {
-        if begin <= end && end <= Self::END_MAX {
-            Ok(Self { begin, end })
-        } else {
-            Err(InvalidRange { begin, end })
+        match (u32::try_from(begin), u32::try_from(end)) {
+            (Ok(first), Ok(last)) if begin <= end && end <= Self::END_MAX => Ok(Self {
+                begin: first,
+                end: last,
+            }),
+            _ => Err(InvalidRange { begin, end }),
         }
     }
 
     /// First number.
     #[must_use]
     pub const fn begin(self) -> u64 {
-        self.begin
+        self.begin as u64
     }
 
     /// Last number.
     #[must_use]
     pub const fn end(self) -> u64 {
-        self.end
+        self.end as u64
     }
 
     /// How many numbers.
     #[must_use]
     pub const fn count(self) -> u64 {
-        self.end - self.begin + 1
+        (self.end - self.begin) as u64 + 1
     }
 }
 
 /// A set of whole numbers, such as ports. Canonical: equal sets compare equal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ranges(Vec<Range>);
+pub struct Ranges(List);
+
+/// Sorted, disjoint, not adjacent. Two are no larger than where many would be.
+type List = SmallVec<[Range; 2]>;
 
 impl Ranges {
     /// Any ranges, in any order, overlapping or not.
     #[must_use]
     pub fn new(ranges: impl IntoIterator<Item = Range>) -> Self {
-        let mut sorted: Vec<Range> = ranges.into_iter().collect();
+        let mut sorted: List = ranges.into_iter().collect();
         sorted.sort_unstable();
-        let mut merged: Vec<Range> = Vec::with_capacity(sorted.len());
+        let mut merged = List::new();
         for range in sorted {
             match merged.last_mut() {
                 Some(last) if range.begin <= last.end.saturating_add(1) => {
@@ -159,7 +166,7 @@ impl Ranges {
     /// Numbers of `self` that are not in `other`.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Self {
-        let mut left = Vec::with_capacity(self.0.len());
+        let mut left = List::new();
         let mut cuts = other.0.iter().peekable();
         for &range in &self.0 {
             let mut begin = range.begin;
@@ -196,7 +203,7 @@ impl Ranges {
     #[must_use]
     pub fn lowest(&self, count: u64) -> Self {
         let mut wanted = count;
-        let mut taken = Vec::new();
+        let mut taken = List::new();
         for &range in &self.0 {
             if wanted == 0 {
                 break;
@@ -204,7 +211,8 @@ impl Ranges {
             let take = wanted.min(range.count());
             taken.push(Range {
                 begin: range.begin,
-                end: range.begin + take - 1,
+                // At most the range's own end.
+                end: u32::try_from(range.begin() + take - 1).unwrap_or(range.end),
             });
             wanted -= take;
         }

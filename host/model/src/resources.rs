@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::{Amount, Ranges, RoleName};
 
 mod parse;
@@ -76,7 +78,43 @@ pub struct Marks {
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Resources(Option<Arc<Piles>>);
 
-type Piles = Vec<(Terms, Bundle)>;
+/// Nearly always there is one, which then lies with the count of its copies: two lines of a cache.
+type Piles = SmallVec<[Pile; 1]>;
+
+/// The terms of a pile that has none.
+static PLAIN: Terms = Terms {
+    reserved: Vec::new(),
+    label: String::new(),
+    volume: String::new(),
+    disk: String::new(),
+    marks: Marks {
+        dynamic: false,
+        revocable: false,
+        shared: false,
+        indivisible: false,
+    },
+};
+
+/// What is under the same terms.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Pile {
+    /// None if they are plain, as most are, and as none that are here.
+    terms: Option<Arc<Terms>>,
+    bundle: Bundle,
+}
+
+impl Pile {
+    fn new(terms: Terms, bundle: Bundle) -> Self {
+        Self {
+            terms: (!terms.is_plain()).then(|| Arc::new(terms)),
+            bundle,
+        }
+    }
+
+    fn terms(&self) -> &Terms {
+        self.terms.as_deref().unwrap_or(&PLAIN)
+    }
+}
 
 /// What was missing when something did not fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -290,14 +328,14 @@ impl Resources {
         if bundle.is_empty() {
             return Self::none();
         }
-        Self::of(vec![(terms, bundle)])
+        Self::of(smallvec![Pile::new(terms, bundle)])
     }
 
     fn of(piles: Piles) -> Self {
         Self((!piles.is_empty()).then(|| Arc::new(piles)))
     }
 
-    fn as_slice(&self) -> &[(Terms, Bundle)] {
+    fn as_slice(&self) -> &[Pile] {
         self.0.as_ref().map_or(&[], |piles| piles)
     }
 
@@ -319,19 +357,20 @@ impl Resources {
     pub fn piles(&self) -> impl Iterator<Item = (&Terms, &Bundle)> {
         self.as_slice()
             .iter()
-            .map(|(terms, bundle)| (terms, bundle))
+            .map(|pile| (pile.terms(), &pile.bundle))
     }
 
     /// Where the pile under these terms is, or would be.
     fn place(&self, terms: &Terms) -> Result<usize, usize> {
-        self.as_slice().binary_search_by(|(own, _)| own.cmp(terms))
+        self.as_slice()
+            .binary_search_by(|pile| pile.terms().cmp(terms))
     }
 
     /// The pile under these terms, if there is anything in it.
     #[must_use]
     pub fn get(&self, terms: &Terms) -> Option<&Bundle> {
         let place = self.place(terms).ok()?;
-        self.as_slice().get(place).map(|(_, bundle)| bundle)
+        self.as_slice().get(place).map(|pile| &pile.bundle)
     }
 
     /// Whether there is nothing in it.
@@ -351,6 +390,11 @@ impl Resources {
 
     /// Adds a pile.
     pub fn add_pile(&mut self, terms: &Terms, bundle: &Bundle) {
+        self.add_to(terms, bundle, || Pile::new(terms.clone(), bundle.clone()));
+    }
+
+    /// `new` makes the pile, if there is none under these terms.
+    fn add_to(&mut self, terms: &Terms, bundle: &Bundle, new: impl FnOnce() -> Pile) {
         if bundle.is_empty() {
             return;
         }
@@ -358,14 +402,14 @@ impl Resources {
         let piles = self.to_mut();
         match place {
             Ok(place) => {
-                if let Some((_, own)) = piles.get_mut(place) {
-                    own.add(bundle);
+                if let Some(own) = piles.get_mut(place) {
+                    own.bundle.add(bundle);
                 }
             }
             Err(place) => {
                 // Few are ever added to.
                 piles.reserve_exact(1);
-                piles.insert(place, (terms.clone(), bundle.clone()));
+                piles.insert(place, new());
             }
         }
     }
@@ -376,8 +420,8 @@ impl Resources {
             *self = other.clone();
             return;
         }
-        for (terms, bundle) in other.piles() {
-            self.add_pile(terms, bundle);
+        for pile in other.as_slice() {
+            self.add_to(pile.terms(), &pile.bundle, || pile.clone());
         }
     }
 
@@ -426,11 +470,11 @@ impl Resources {
         }
         let piles = self.to_mut();
         for (place, taken) in places {
-            if let Some((_, own)) = piles.get_mut(place) {
-                own.take_down_to_zero(taken);
+            if let Some(own) = piles.get_mut(place) {
+                own.bundle.take_down_to_zero(taken);
             }
         }
-        piles.retain(|(_, bundle)| !bundle.is_empty());
+        piles.retain(|pile| !pile.bundle.is_empty());
         if piles.is_empty() {
             *self = Self::none();
         }
@@ -449,7 +493,7 @@ impl Resources {
             return self.clone();
         }
         let piles = self.as_slice().iter();
-        Self::of(piles.filter(|(terms, _)| passes(terms)).cloned().collect())
+        Self::of(piles.filter(|pile| passes(pile.terms())).cloned().collect())
     }
 
     /// All piles' amounts together, whatever their terms.
