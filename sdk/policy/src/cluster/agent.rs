@@ -30,7 +30,15 @@ impl Pile {
             .saturating_sub(self.taken)
             .saturating_sub(self.kept)
     }
+
+    fn is_nothing(&self) -> bool {
+        self.total == 0 && self.taken == 0 && self.kept == 0
+    }
 }
+
+/// What something was, and what it became.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn<T>(pub(crate) T, pub(crate) T);
 
 /// What one client holds of one pile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +72,17 @@ impl Cell {
 
     fn is_empty(&self) -> bool {
         self.offered == 0 && self.used == 0 && self.kept == 0
+    }
+
+    /// With nothing in it.
+    fn emptied(&self) -> Self {
+        Self {
+            offered: 0,
+            used: 0,
+            kept: 0,
+            counted: 0,
+            ..*self
+        }
     }
 }
 
@@ -163,72 +182,89 @@ impl AgentRow {
         self.kept_cells > 0
     }
 
-    /// The pile of a kind under terms, if there is one.
-    pub(crate) fn pile_of(&self, terms: u32, kind: u32) -> Option<&Pile> {
-        let index = self
-            .piles
-            .binary_search_by(|pile| (pile.terms, pile.kind).cmp(&(terms, kind)));
-        self.piles.get(index.ok()?)
+    /// Where the pile of a kind under terms is, or would be.
+    fn place_of(&self, terms: u32, kind: u32) -> Result<usize, usize> {
+        self.piles
+            .binary_search_by(|pile| (pile.terms, pile.kind).cmp(&(terms, kind)))
     }
 
-    /// Sets a total and answers by how much it grew.
-    pub(crate) fn set_total(&mut self, terms: u32, kind: u32, total: i64) -> i64 {
-        let pile = self.pile(terms, kind);
-        let grown = total.saturating_sub(pile.total);
-        pile.total = total;
-        self.drop_if_empty(terms, kind);
-        grown
+    /// Sets a total. Answers the pile as it was and as it is.
+    pub(crate) fn set_total(&mut self, terms: u32, kind: u32, total: i64) -> Turn<Option<Pile>> {
+        let place = self.place_of(terms, kind);
+        self.change_pile((terms, kind), place, |pile| pile.total = total)
     }
 
-    /// Sets a cell and answers the old one. `shared`: see [`Pile::taken`].
-    pub(crate) fn set_cell(&mut self, new: Cell, shared: bool) -> Cell {
-        let old = match self
+    /// Sets a cell. `shared`: see [`Pile::taken`]. Answers it and its pile as they were and as they
+    /// are.
+    pub(crate) fn set_cell(
+        &mut self,
+        mut new: Cell,
+        shared: bool,
+    ) -> (Turn<Cell>, Turn<Option<Pile>>) {
+        let place = self.place_of(new.terms, new.kind);
+        let pile = place.ok().map(|place| self.piles[place]);
+        new.counted = match pile {
+            // However often it was offered meanwhile.
+            Some(pile) if shared => new.held().min(pile.total),
+            _ => new.held(),
+        };
+        let found = self
             .cells
-            .binary_search_by(|cell| cell.key().cmp(&new.key()))
-        {
+            .binary_search_by(|cell| cell.key().cmp(&new.key()));
+        let old = match found {
             Ok(index) if new.is_empty() => self.cells.remove(index),
-            Ok(index) => match self.cells.get_mut(index) {
-                Some(cell) => std::mem::replace(cell, new),
-                None => return new,
-            },
-            Err(_) if new.is_empty() => return new,
+            Ok(index) => std::mem::replace(&mut self.cells[index], new),
+            Err(_) if new.is_empty() => return (Turn(new, new), Turn(pile, pile)),
             Err(index) => {
                 self.cells.insert(index, new);
-                Cell {
-                    offered: 0,
-                    used: 0,
-                    kept: 0,
-                    counted: 0,
-                    ..new
-                }
+                new.emptied()
             }
         };
-        let taken = |cell: &Cell| if shared { 0 } else { cell.held() };
         self.kept_cells = self
             .kept_cells
             .saturating_add(u32::from(new.kept != 0))
             .saturating_sub(u32::from(old.kept != 0));
-        let pile = self.pile(new.terms, new.kind);
-        pile.taken = pile
-            .taken
-            .saturating_add(taken(&new).saturating_sub(taken(&old)));
-        pile.kept = pile.kept.saturating_add(new.kept.saturating_sub(old.kept));
-        if pile.total == 0 {
-            self.drop_if_empty(new.terms, new.kind);
+        let taken = |cell: &Cell| if shared { 0 } else { cell.held() };
+        let piles = self.change_pile((new.terms, new.kind), place, |pile| {
+            pile.taken = pile
+                .taken
+                .saturating_add(taken(&new).saturating_sub(taken(&old)));
+            pile.kept = pile.kept.saturating_add(new.kept.saturating_sub(old.kept));
+        });
+        (Turn(old, new), piles)
+    }
+
+    /// Changes a pile, which comes when there is anything of it and goes when there is nothing.
+    fn change_pile(
+        &mut self,
+        (terms, kind): (u32, u32),
+        place: Result<usize, usize>,
+        change: impl FnOnce(&mut Pile),
+    ) -> Turn<Option<Pile>> {
+        let before = place.ok().map(|place| self.piles[place]);
+        let mut pile = before.unwrap_or(Pile {
+            terms,
+            kind,
+            total: 0,
+            taken: 0,
+            kept: 0,
+        });
+        change(&mut pile);
+        let after = (!pile.is_nothing()).then_some(pile);
+        match (place, after) {
+            (Ok(place), Some(pile)) => self.piles[place] = pile,
+            (Ok(place), None) => {
+                self.piles.remove(place);
+            }
+            (Err(place), Some(pile)) => self.piles.insert(place, pile),
+            (Err(_), None) => {}
         }
-        old
+        Turn(before, after)
     }
 
     /// The cells of a client, to be set to nothing by the caller.
     pub(crate) fn emptied_cells_of(&self, client: u32) -> Vec<Cell> {
-        let empty = |cell: &Cell| Cell {
-            offered: 0,
-            used: 0,
-            kept: 0,
-            counted: 0,
-            ..*cell
-        };
-        self.cells_of(client).iter().map(empty).collect()
+        self.cells_of(client).iter().map(Cell::emptied).collect()
     }
 
     pub(crate) fn put_refusal(&mut self, refusal: Refusal) {
@@ -278,35 +314,5 @@ impl AgentRow {
 
     pub(super) fn retain_tasks(&mut self, mut stays: impl FnMut(u32) -> bool) {
         self.tasks.retain(|task| stays(*task));
-    }
-
-    fn pile(&mut self, terms: u32, kind: u32) -> &mut Pile {
-        let index = match self
-            .piles
-            .binary_search_by(|pile| (pile.terms, pile.kind).cmp(&(terms, kind)))
-        {
-            Ok(index) => index,
-            Err(index) => {
-                let pile = Pile {
-                    terms,
-                    kind,
-                    total: 0,
-                    taken: 0,
-                    kept: 0,
-                };
-                self.piles.insert(index, pile);
-                index
-            }
-        };
-        &mut self.piles[index]
-    }
-
-    fn drop_if_empty(&mut self, terms: u32, kind: u32) {
-        self.piles.retain(|pile| {
-            (pile.terms, pile.kind) != (terms, kind)
-                || pile.total != 0
-                || pile.taken != 0
-                || pile.kept != 0
-        });
     }
 }

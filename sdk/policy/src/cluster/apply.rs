@@ -4,7 +4,7 @@ use proffer_model::policy::{
     Cells, Changes, ChangesPart, Client, Demand, Filters, Masks, Noun, Removed, Totals,
 };
 
-use super::agent::{AgentRow, Cell, Pile, Refusal};
+use super::agent::{AgentRow, Cell, Pile, Refusal, Turn};
 use super::{ClientRow, Cluster, Open};
 
 impl Cluster {
@@ -125,11 +125,11 @@ impl Cluster {
                 self.ignore(1);
                 continue;
             };
-            let before = row.pile_of(terms, kind).copied();
-            let grown = row.set_total(terms, kind, total);
-            let after = row.pile_of(terms, kind).copied();
+            let piles = row.set_total(terms, kind, total);
+            let before = piles.0.map_or(0, |pile| pile.total);
+            let grown = total.saturating_sub(before);
             self.add_total(kind, grown);
-            self.move_open(terms, kind, (before, after));
+            self.move_open(terms, kind, piles);
             let owner = self
                 .terms
                 .get(terms)
@@ -153,7 +153,7 @@ impl Cluster {
     }
 
     /// A pile became another: what is open of its kind over the pool moves with it.
-    fn move_open(&mut self, terms: u32, kind: u32, (before, after): (Option<Pile>, Option<Pile>)) {
+    fn move_open(&mut self, terms: u32, kind: u32, Turn(before, after): Turn<Option<Pile>>) {
         let counts = self.counts_in_quota(terms);
         let of = |pile: Option<Pile>| -> Open {
             let Some(pile) = pile else {
@@ -210,21 +210,26 @@ impl Cluster {
         if lengths.iter().any(|&length| length != rows) {
             return self.ignore(lengths.into_iter().fold(rows, usize::max));
         }
-        for row in 0..rows {
+        let places = cells.agent.iter().zip(&cells.client);
+        let piles = cells.terms.iter().zip(&cells.kind);
+        let amounts = cells.offered.iter().zip(&cells.used).zip(&cells.kept);
+        for (((&agent, &client), (&terms, &kind)), ((&offered, &used), &kept)) in
+            places.zip(piles).zip(amounts)
+        {
             let cell = Cell {
-                client: cells.client[row],
-                terms: cells.terms[row],
-                kind: cells.kind[row],
-                offered: cells.offered[row],
-                used: cells.used[row],
-                kept: cells.kept[row],
+                client,
+                terms,
+                kind,
+                offered,
+                used,
+                kept,
                 counted: 0,
             };
-            self.set_cell(cells.agent[row], cell);
+            self.set_cell(agent, cell);
         }
     }
 
-    fn set_cell(&mut self, agent: u32, mut cell: Cell) {
+    fn set_cell(&mut self, agent: u32, cell: Cell) {
         let sound = cell.offered >= 0 && cell.used >= 0 && cell.kept >= 0;
         let known = sound && self.kinds.get(cell.kind).is_some();
         let counts = self.counts_in_quota(cell.terms);
@@ -236,18 +241,11 @@ impl Cluster {
         ) else {
             return self.ignore(1);
         };
-        let before = row.pile_of(cell.terms, cell.kind).copied();
-        let shared = terms.marks.shared;
-        cell.counted = match before {
-            // However often it was offered meanwhile.
-            Some(pile) if shared => cell.held().min(pile.total),
-            _ => cell.held(),
-        };
-        let old = row.set_cell(cell, shared);
-        let after = row.pile_of(cell.terms, cell.kind).copied();
-        client.add_held(cell.kind, cell.counted.saturating_sub(old.counted), counts);
-        self.move_open(cell.terms, cell.kind, (before, after));
-        self.note_report(agent, &old, &cell);
+        let (cells, piles) = row.set_cell(cell, terms.marks.shared);
+        let Turn(old, new) = cells;
+        client.add_held(cell.kind, new.counted.saturating_sub(old.counted), counts);
+        self.move_open(cell.terms, cell.kind, piles);
+        self.note_report(agent, &old, &new);
     }
 
     /// Use that grew while no offer became less was reported by an agent. What became less elsewhere
@@ -400,7 +398,7 @@ impl Cluster {
         };
         for pile in row.piles() {
             self.add_total(pile.kind, pile.total.saturating_neg());
-            self.move_open(pile.terms, pile.kind, (Some(*pile), None));
+            self.move_open(pile.terms, pile.kind, Turn(Some(*pile), None));
             let owner = self
                 .terms
                 .get(pile.terms)
@@ -442,10 +440,8 @@ impl Cluster {
                     .terms
                     .get(cell.terms)
                     .is_some_and(|terms| terms.marks.shared);
-                let before = agent.pile_of(cell.terms, cell.kind).copied();
-                agent.set_cell(cell, shared);
-                let after = agent.pile_of(cell.terms, cell.kind).copied();
-                moved.push((cell.terms, cell.kind, (before, after)));
+                let (_, piles) = agent.set_cell(cell, shared);
+                moved.push((cell.terms, cell.kind, piles));
             }
             let gone: Vec<u32> = agent
                 .refusals_of(handle)
