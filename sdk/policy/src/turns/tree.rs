@@ -10,6 +10,7 @@
 //! end by one rotation, or behind what is sorted, and nothing that is sorted is sorted again.
 
 mod build;
+mod siblings;
 
 use std::cmp::Ordering;
 
@@ -29,7 +30,9 @@ const AHEAD: usize = 16;
 #[derive(Clone, Debug)]
 struct Node {
     parent: u32,
-    /// Its children begin here in `children`.
+    /// Its part of `children`: here it begins, and before that it ends.
+    part: (u32, u32),
+    /// Its children begin here in its part.
     first: u32,
     children: u32,
     /// So many of them are in order; the rest, in none, come after them.
@@ -56,10 +59,13 @@ struct Node {
 #[derive(Debug)]
 pub(crate) struct Queue {
     nodes: Vec<Node>,
+    /// By parent, with some room in each part.
     children: Vec<u32>,
     /// By node and kind of the measure.
     held: Vec<i64>,
     measure: Measure,
+    /// By kind of the measure: what was gained last. Kept for its memory.
+    gained: Vec<i64>,
     leaves: usize,
     /// How many more siblings are sorted next. It doubles, so that a cycle that needs all of them
     /// does not go through the rest for each few.
@@ -87,6 +93,7 @@ impl Queue {
             nodes: Vec::new(),
             children: Vec::new(),
             held: Vec::new(),
+            gained: vec![0; measure.kinds()],
             measure,
             leaves: 0,
             ahead: AHEAD,
@@ -210,14 +217,18 @@ impl Queue {
     /// [`Queue::settle`]. `first`: it is its first gain in this visit, which counts as an
     /// allocation.
     pub(crate) fn charge(&mut self, leaf: u32, gained: &[(u32, i64)], first: bool) {
+        self.gained.fill(0);
+        for &(kind, amount) in gained {
+            if let Some(index) = self.measure.index_of(kind) {
+                self.gained[index] = self.gained[index].saturating_add(amount);
+            }
+        }
         let kinds = self.measure.kinds();
         let mut at = leaf;
         loop {
             let held = &mut self.held[at as usize * kinds..][..kinds];
-            for &(kind, amount) in gained {
-                if let Some(index) = self.measure.index_of(kind) {
-                    held[index] = held[index].saturating_add(amount);
-                }
+            for (held, &amount) in held.iter_mut().zip(&self.gained) {
+                *held = held.saturating_add(amount);
             }
             // The root has no siblings to be compared with.
             if at == ROOT {
@@ -249,8 +260,7 @@ impl Queue {
                 };
                 if passed > 0 {
                     // Who moves is not done, or the visit is over: the cursor stands.
-                    let siblings = self.siblings_mut(parent);
-                    siblings[position..=position + passed].rotate_left(1);
+                    self.move_behind(parent, position, passed);
                 }
                 last = position + passed;
             }
@@ -287,46 +297,6 @@ impl Queue {
         standings
     }
 
-    fn siblings(&self, parent: u32) -> &[u32] {
-        let node = &self.nodes[parent as usize];
-        &self.children[node.first as usize..][..node.children as usize]
-    }
-
-    fn siblings_mut(&mut self, parent: u32) -> &mut [u32] {
-        let node = &self.nodes[parent as usize];
-        &mut self.children[node.first as usize..][..node.children as usize]
-    }
-
-    /// The siblings that are in order.
-    fn sorted(&self, parent: u32) -> &[u32] {
-        let node = &self.nodes[parent as usize];
-        &self.children[node.first as usize..][..node.sorted as usize]
-    }
-
-    /// Puts more of a node's children into order, so many at least.
-    fn sort_more(&mut self, parent: u32, count: usize) {
-        let node = &self.nodes[parent as usize];
-        let rest = (node.first + node.sorted) as usize..(node.first + node.children) as usize;
-        let sorted = sort_first(&self.nodes, &mut self.children[rest.clone()], count);
-        self.nodes[parent as usize].sorted += sorted as u32;
-        if sorted < rest.len() {
-            self.ahead = self.ahead.saturating_mul(2);
-        }
-    }
-
-    /// Where a node is among its siblings; past them if it was removed.
-    fn position(&self, at: u32) -> usize {
-        let parent = &self.nodes[self.nodes[at as usize].parent as usize];
-        let siblings = self.siblings(self.nodes[at as usize].parent);
-        // Whoever is served is the first that is not done, so it stands at the cursor.
-        let cursor = parent.cursor as usize;
-        if siblings.get(cursor) == Some(&at) {
-            return cursor;
-        }
-        let found = siblings.iter().position(|&other| other == at);
-        found.unwrap_or(siblings.len())
-    }
-
     /// Works out all shares.
     fn weigh(&mut self) {
         let kinds = self.measure.kinds();
@@ -335,52 +305,6 @@ impl Queue {
             node.share = self.measure.share(held, node.weight);
         }
     }
-}
-
-/// Puts those of some siblings that come first into the order of service, so many at least, and answers
-/// how many. Nearly always they differ in amounts of one kind alone, which are compared without the
-/// nodes.
-fn sort_first(nodes: &[Node], siblings: &mut [u32], count: usize) -> usize {
-    let node = |at: &u32| &nodes[*at as usize];
-    let first = match siblings {
-        [] | [_] => return siblings.len(),
-        [first, ..] => node(first),
-    };
-    let mut shares = siblings.iter().map(|at| &node(at).share);
-    let holder = shares.clone().find(|share| share.held() > 0);
-    let one_kind = holder.is_none_or(|holder| shares.all(|share| share.is_like(holder)));
-    if one_kind
-        && siblings
-            .iter()
-            .all(|at| node(at).priority == first.priority)
-    {
-        let key = |at: &u32| (node(at).share.held(), node(at).count, node(at).rank, *at);
-        let mut keys: Vec<_> = siblings.iter().map(key).collect();
-        let sorted = sort_first_by(&mut keys, count, Ord::cmp);
-        for (place, (.., at)) in siblings.iter_mut().zip(keys) {
-            *place = at;
-        }
-        sorted
-    } else {
-        sort_first_by(siblings, count, |one, other| order(node(one), node(other)))
-    }
-}
-
-/// Sorts the first of a list, so many at least, and answers how many; the rest are behind them.
-fn sort_first_by<T>(list: &mut [T], count: usize, order: impl Fn(&T, &T) -> Ordering) -> usize {
-    // Of so few more the sorting costs less than to tell them from the rest.
-    let sorted = if count < list.len() / 2 {
-        count
-    } else {
-        list.len()
-    };
-    if sorted < list.len() {
-        list.select_nth_unstable_by(sorted, &order);
-    }
-    if let Some(first) = list.get_mut(..sorted) {
-        first.sort_unstable_by(&order);
-    }
-    sorted
 }
 
 /// The order of siblings. Ranks differ, so no two are equal.

@@ -7,6 +7,33 @@ use crate::cluster::Cluster;
 use crate::turns::counts::{Counts, Ranks};
 use crate::turns::share::{Share, Weight};
 
+/// So many siblings are not moved about one by one.
+const MANY: u32 = 16;
+
+impl Node {
+    /// A role's, without anybody in it. `standing`: its rank and count.
+    fn new(parent: u32, role: u32, standing: (u32, u64)) -> Self {
+        Self {
+            parent,
+            part: (0, 0),
+            first: 0,
+            children: 0,
+            sorted: 0,
+            done: NEVER,
+            cursor: 0,
+            cursor_visit: NEVER,
+            client: NONE,
+            role,
+            direct: false,
+            priority: 0,
+            rank: standing.0,
+            weight: Weight::ONE,
+            share: Share::NOTHING,
+            count: standing.1,
+        }
+    }
+}
+
 impl Queue {
     fn add_node(&mut self, node: Node) -> u32 {
         let index = u32::try_from(self.nodes.len()).unwrap_or(NONE);
@@ -25,24 +52,7 @@ impl Queue {
     ) -> Vec<u32> {
         let bound = cluster.roles_bound();
         let alive = alive_roles(cluster, ranks, takes_part);
-        let node = |parent, role, rank, weight, count| Node {
-            parent,
-            first: 0,
-            children: 0,
-            sorted: 0,
-            done: NEVER,
-            cursor: 0,
-            cursor_visit: NEVER,
-            client: NONE,
-            role,
-            direct: false,
-            priority: 0,
-            rank,
-            weight,
-            share: Share::NOTHING,
-            count,
-        };
-        self.add_node(node(ROOT, NONE, 0, Weight::ONE, 0));
+        self.add_node(Node::new(ROOT, NONE, (0, 0)));
         let mut of_role = vec![NONE; bound];
         let mut of_clients = vec![NONE; bound];
         // From the top down, so that a parent's node is there before its children's.
@@ -57,20 +67,18 @@ impl Queue {
                 .parent(role)
                 .and_then(|parent| of_role.get(parent as usize));
             let parent = parent.copied().filter(|&parent| parent != NONE);
-            let count = counts.of_role(role);
-            let weight = Weight::from_milli(row.weight.milli());
-            let rank = ranks.of_role(role).0;
+            let (count, rank) = (counts.of_role(role), ranks.of_role(role));
             let index = self.add_node(Node {
                 priority: ranks.priority(role),
-                ..node(parent.unwrap_or(ROOT), role, rank, weight, count.0)
+                weight: Weight::from_milli(row.weight.milli()),
+                ..Node::new(parent.unwrap_or(ROOT), role, (rank.0, count.0))
             });
             of_role[role as usize] = index;
             of_clients[role as usize] = index;
             if own && below {
-                let rank = ranks.of_role(role).1;
                 let direct = self.add_node(Node {
                     direct: true,
-                    ..node(index, role, rank, Weight::ONE, count.1)
+                    ..Node::new(index, role, (rank.1, count.1))
                 });
                 of_clients[role as usize] = direct;
             }
@@ -116,22 +124,13 @@ impl Queue {
             let mut at = parent;
             if takes_part(client.handle) && own != NONE {
                 self.leaves += 1;
+                let (rank, count) = (
+                    ranks.of_client(client.handle),
+                    counts.of_client(client.handle),
+                );
                 at = self.add_node(Node {
-                    parent,
-                    first: 0,
-                    children: 0,
-                    sorted: 0,
-                    done: NEVER,
-                    cursor: 0,
-                    cursor_visit: NEVER,
                     client: client.handle,
-                    role: client.role,
-                    direct: false,
-                    priority: 0,
-                    rank: ranks.of_client(client.handle),
-                    weight: Weight::ONE,
-                    share: Share::NOTHING,
-                    count: counts.of_client(client.handle),
+                    ..Node::new(parent, client.role, (rank, count))
                 });
             }
             loop {
@@ -147,7 +146,7 @@ impl Queue {
         }
     }
 
-    /// Gives each node its part of `children`.
+    /// Gives each node its part of `children`, with as much room again where they are many.
     pub(super) fn link(&mut self) {
         for index in 1..self.nodes.len() {
             let parent = self.nodes[index].parent as usize;
@@ -157,6 +156,10 @@ impl Queue {
         for node in &mut self.nodes {
             node.first = next;
             next += node.children;
+            if node.children >= MANY {
+                next += node.children;
+            }
+            node.part = (node.first, next);
             node.children = 0;
         }
         self.children = vec![0; next as usize];
