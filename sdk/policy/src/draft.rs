@@ -139,14 +139,15 @@ impl<'a> Draft<'a> {
         // Twice the same agent would be two visits, and the second one's merging of rows is lost.
         order.sort_unstable();
         order.dedup();
-        // All agents are looked at in the order in which they lie in memory; visiting them in random
-        // order then finds them in the cache.
+        // All agents are looked at in the order in which they lie in memory, and then laid out in that
+        // in which they will be visited.
         let mut room = Room::new(cluster);
         for &agent in &order {
             room.enter(cluster, rules, agent);
         }
         let mut random = Random::new(cycle.seed);
         random.shuffle(&mut order);
+        room.lay_out(&order);
         let left = (0..cluster.demands_bound()).map(|handle| {
             let demand = cluster.demand(handle as u32);
             demand.map_or(0, |demand| demand.count.saturating_sub(demand.offered))
@@ -156,6 +157,8 @@ impl<'a> Draft<'a> {
             DemandUse::Honour => least_of_all(cluster, &left),
             DemandUse::Ignore => Vec::new(),
         };
+        // About one for each agent.
+        let rows = order.len().min(cycle.grants_max as usize);
         Self {
             cluster,
             rules,
@@ -179,8 +182,8 @@ impl<'a> Draft<'a> {
             put_by: BTreeMap::new(),
             rows_put_by: 0,
             round: Round::Only,
-            grants: Grants::default(),
-            times: Vec::new(),
+            grants: rows::columns(rows),
+            times: Vec::with_capacity(rows),
             grants_max: cycle.grants_max as usize,
             gangs: 0,
             reclaims: Vec::new(),

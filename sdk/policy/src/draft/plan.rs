@@ -14,6 +14,8 @@ pub(super) struct Plan {
     pub(super) takes: Vec<(usize, i64)>,
     /// It is all that the client may have there.
     pub(super) everything: bool,
+    /// By kind: what of it quota counts.
+    of_quota: Vec<(u32, i64)>,
 }
 
 /// In which order the piles of a kind are used up: what nobody else can have first, what may be
@@ -39,13 +41,12 @@ impl Draft<'_> {
         // Several visits' pieces are added up: each then says what it is.
         self.plan.everything = self.round == Round::Only && !self.roams;
         let mut counted = false;
-        for index in 0..self.room.spots(site).len() {
-            let pile = self.room.spots(site)[index];
-            let available = self.room.available(self.cluster, site, client, index);
+        for (index, spot) in self.room.spots(site).iter().enumerate() {
+            let available = (self.room).available(self.cluster, site, client, (index, spot));
             if available <= 0 {
                 continue;
             }
-            let Some(class) = class_for(self.cluster, row, pile.terms) else {
+            let Some(class) = class_for(self.cluster, row, spot.terms) else {
                 continue;
             };
             let wanted = match revocable {
@@ -87,18 +88,12 @@ impl Draft<'_> {
     /// In the round for guarantees: nothing of it is what the role lacks.
     fn cut_to_quota(&mut self, row: &ClientRow, site: Site) -> Result<bool, Verdict> {
         let role = row.client.role;
-        let mut kinds: Vec<u32> = Vec::new();
-        for &(index, _) in &self.plan.takes {
-            let kind = self.room.spots(site)[index].kind;
-            if self.is_quota_of(site, index) && !kinds.contains(&kind) {
-                kinds.push(kind);
-            }
-        }
+        self.sum_up_quota(site);
         let first_round = self.round == Round::First;
         let mut lacked = 0_i64;
         let mut cut = false;
-        for kind in kinds {
-            let planned = self.plain_planned(site, kind);
+        for at in 0..self.plan.of_quota.len() {
+            let (kind, planned) = self.plan.of_quota[at];
             let lacking = match first_round {
                 true => self.quotas.unmet(role, kind).min(planned),
                 false => 0,
@@ -134,8 +129,8 @@ impl Draft<'_> {
     fn cut_kind(&mut self, site: Site, kind: u32, targets: [i64; 2]) -> i64 {
         let mut pieces: Vec<usize> = (0..self.plan.takes.len())
             .filter(|&take| {
-                let index = self.plan.takes[take].0;
-                self.room.spots(site)[index].kind == kind && self.is_quota_of(site, index)
+                let spot = self.room.spots(site)[self.plan.takes[take].0];
+                spot.kind == kind && is_quota_of(self.cluster, spot)
             })
             .collect();
         self.random.shuffle(&mut pieces);
@@ -163,22 +158,23 @@ impl Draft<'_> {
         to_first
     }
 
-    /// What is planned of a kind that quota counts.
-    fn plain_planned(&self, site: Site, kind: u32) -> i64 {
-        let takes = self.plan.takes.iter().filter(|take| {
-            self.room.spots(site)[take.0].kind == kind && self.is_quota_of(site, take.0)
-        });
-        total(takes.map(|take| take.1))
-    }
-
-    /// Whether quota counts a pile: neither reserved, nor revocable, nor counted by items.
-    fn is_quota_of(&self, site: Site, index: usize) -> bool {
-        let spot = self.room.spots(site)[index];
-        let counted = self
-            .cluster
-            .kind(spot.kind)
-            .is_some_and(|kind| kind.counted);
-        !counted && self.cluster.counts_in_quota(spot.terms)
+    /// Sums up by kind what is planned that quota counts.
+    fn sum_up_quota(&mut self, site: Site) {
+        let Plan {
+            takes, of_quota, ..
+        } = &mut self.plan;
+        of_quota.clear();
+        let spots = self.room.spots(site);
+        for &(index, amount) in takes.iter() {
+            let spot = spots[index];
+            if !is_quota_of(self.cluster, spot) {
+                continue;
+            }
+            match of_quota.iter_mut().find(|sum| sum.0 == spot.kind) {
+                Some(sum) => sum.1 = sum.1.saturating_add(amount),
+                None => of_quota.push((spot.kind, amount)),
+            }
+        }
     }
 
     fn is_indivisible(&self, site: Site, index: usize) -> bool {
@@ -229,18 +225,16 @@ impl Draft<'_> {
         what: (u32, u32),
     ) -> i64 {
         let (mut plain, mut other) = (0_i64, 0_i64);
-        for index in 0..self.room.spots(site).len() {
-            let pile = self.room.spots(site)[index];
-            if pile.kind != what.1 {
+        for (index, spot) in self.room.spots(site).iter().enumerate() {
+            if spot.kind != what.1 {
                 continue;
             }
-            let available = self
-                .room
-                .available(self.cluster, site, row.client.handle, index);
+            let client = row.client.handle;
+            let available = (self.room).available(self.cluster, site, client, (index, spot));
             if available <= 0 {
                 continue;
             }
-            match self.class_in(row, demand, what.0, pile.terms) {
+            match self.class_in(row, demand, what.0, spot.terms) {
                 Some(Class::Plain) => plain = plain.saturating_add(available),
                 Some(_) => other = other.saturating_add(available),
                 None => {}
@@ -299,9 +293,8 @@ impl Draft<'_> {
                 let planned = |take: &&mut (usize, i64)| take.0 == index;
                 let already = self.plan.takes.iter_mut().find(planned);
                 let taken = already.as_ref().map_or(0, |take| take.1);
-                let available = self
-                    .room
-                    .available(self.cluster, site, row.client.handle, index);
+                let client = row.client.handle;
+                let available = (self.room).available(self.cluster, site, client, (index, &pile));
                 let amount = available.saturating_sub(taken).min(wanted);
                 if amount <= 0 {
                     continue;
@@ -411,6 +404,12 @@ impl Draft<'_> {
             .binary_search_by(|piece| (piece.0, piece.1).cmp(&key));
         found.is_ok_and(|index| amount <= refusal.pieces[index].2)
     }
+}
+
+/// Whether quota counts a pile: neither reserved, nor revocable, nor counted by items.
+fn is_quota_of(cluster: &Cluster, spot: Spot) -> bool {
+    let counted = cluster.kind(spot.kind).is_some_and(|kind| kind.counted);
+    !counted && cluster.counts_in_quota(spot.terms)
 }
 
 /// Whether a client may have a pile under these terms at all, and when it is used.

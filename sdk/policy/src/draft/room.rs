@@ -91,6 +91,30 @@ impl Room {
         });
     }
 
+    /// Lays the agents in the order in which they will be visited: whoever goes from one to the next
+    /// finds it in the cache. Each is named once.
+    pub(super) fn lay_out(&mut self, order: &[u32]) {
+        let mut sites = Vec::with_capacity(self.sites.len());
+        let mut spots = Vec::with_capacity(self.spots.len());
+        for &agent in order {
+            let Some(site) = self.site(agent) else {
+                continue;
+            };
+            let from = spots.len() as u32;
+            spots.extend(self.spots(site).iter().copied());
+            if let Some(at) = self.at.get_mut(agent as usize) {
+                *at = sites.len() as u32;
+            }
+            sites.push(Site {
+                from,
+                to: spots.len() as u32,
+                ..site
+            });
+        }
+        self.sites = sites;
+        self.spots = spots;
+    }
+
     /// An agent that was copied in.
     pub(super) fn site(&self, agent: u32) -> Option<Site> {
         let at = self.at.get(agent as usize).copied()?;
@@ -147,13 +171,13 @@ impl Room {
         cluster: &Cluster,
         site: Site,
         client: u32,
-        index: usize,
+        (index, spot): (usize, &Spot),
     ) -> i64 {
-        let free = self.spots(site)[index].free;
         if !site.kept {
-            return free;
+            return spot.free;
         }
-        free.saturating_add(self.kept(cluster, site, client, index))
+        spot.free
+            .saturating_add(self.kept(cluster, site, client, index))
     }
 
     /// What is still kept for a client of a pile.

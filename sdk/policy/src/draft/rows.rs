@@ -1,5 +1,7 @@
 //! The rows of a proposal: one for each client and demand on an agent, however many turns it had.
 
+use proffer_model::policy::Grants;
+
 use super::room::Site;
 use super::{Draft, Round};
 
@@ -14,6 +16,20 @@ pub(super) struct OpenRow {
     pub(super) pieces: Vec<(u32, u32, i64)>,
     /// How often the client was served in it: an allocation each in whole rests.
     pub(super) times: u32,
+}
+
+/// No grants, with room for so many of all that their clients may have.
+pub(super) fn columns(rows: usize) -> Grants {
+    let column = || Vec::with_capacity(rows);
+    Grants {
+        agent: column(),
+        client: column(),
+        demand: column(),
+        gang: column(),
+        lease: column(),
+        pieces: column(),
+        ..Grants::default()
+    }
 }
 
 impl OpenRow {
