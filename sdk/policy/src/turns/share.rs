@@ -2,9 +2,10 @@
 //!
 //! A share is a fraction of whole numbers: held / (total × weight). An exact comparison multiplies
 //! across, which needs 128 bits and more, and that is what makes a policy three times slower in
-//! Wasm than native. So: within one kind and equal weights the amounts alone are compared; else two
-//! 64-bit quotients, which are known to be wrong by no more than a bound; and only if they are
-//! closer than that, the exact fractions, in 64 bits where they fit.
+//! Wasm than native. So: within one kind and equal weights the amounts alone are compared; else, where
+//! the pool's totals are too large or too unlike for products of 64 bits, two 64-bit quotients, which
+//! are known to be wrong by no more than a bound; and only if they are closer than that, the exact
+//! fractions.
 
 use std::cmp::Ordering;
 
@@ -27,6 +28,9 @@ const WEIGHT_ONE: u64 = 1_000;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Measure {
     scales: Vec<Scale>,
+    /// Products of what is held and another's total over its weight mostly fit 64 bits: no quotient,
+    /// which is a division, is worked out.
+    is_exact: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -68,9 +72,13 @@ impl Measure {
                 shifted: total >> shift,
             }
         };
-        Self {
-            scales: totals.into_iter().map(scale).collect(),
-        }
+        let scales: Vec<Scale> = totals.into_iter().map(scale).collect();
+        let bits = |of: fn(&Scale) -> u64| {
+            let largest = scales.iter().map(of).max().unwrap_or(0);
+            u64::BITS - largest.leading_zeros()
+        };
+        let is_exact = bits(|scale| scale.total) + bits(|scale| scale.reduced) + WEIGHT_BITS <= 64;
+        Self { scales, is_exact }
     }
 
     /// How many kinds count.
@@ -104,7 +112,11 @@ impl Measure {
         let Some((held, scale)) = dominant else {
             return Share::NOTHING;
         };
-        let quotient = match scale.quotient(held) {
+        let quotient = match self.is_exact {
+            true => u64::MAX,
+            false => scale.quotient(held),
+        };
+        let quotient = match quotient {
             u64::MAX => u64::MAX,
             quotient if weight.0 == WEIGHT_ONE => quotient << WEIGHT_BITS,
             quotient => ((quotient * WEIGHT_ONE) << WEIGHT_BITS) / weight.0,
@@ -165,7 +177,7 @@ impl Weight {
 /// A dominant share over a weight.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Share {
-    /// About held / total / weight; [`u64::MAX`]: unknown.
+    /// About held / total / weight; [`u64::MAX`]: unknown, or not needed.
     quotient: u64,
     /// By how much `quotient` may be wrong.
     error: u64,
@@ -205,14 +217,18 @@ impl Share {
         if !unknown && !close(self.quotient, other.quotient, self.error + other.error) {
             return self.quotient.cmp(&other.quotient);
         }
-        let divisor = |share: &Self| u128::from(share.reduced) * u128::from(share.weight);
-        match (u64::try_from(divisor(self)), u64::try_from(divisor(other))) {
-            (Ok(own), Ok(others)) => compare_products((self.held, others), (other.held, own)),
-            _ => compare_fractions(
-                (u128::from(self.held), divisor(self)),
-                (u128::from(other.held), divisor(other)),
-            ),
+        let divisor = |share: &Self| {
+            fits((share.reduced, share.weight)).then(|| share.reduced * share.weight)
+        };
+        match (divisor(self), divisor(other)) {
+            (Some(own), Some(others)) => compare_products((self.held, others), (other.held, own)),
+            _ => compare_fractions(self.fraction(), other.fraction()),
         }
+    }
+
+    fn fraction(&self) -> (u128, u128) {
+        let divisor = u128::from(self.reduced) * u128::from(self.weight);
+        (u128::from(self.held), divisor)
     }
 }
 

@@ -64,8 +64,8 @@ pub(crate) struct Queue {
     /// By node and kind of the measure.
     held: Vec<i64>,
     measure: Measure,
-    /// By kind of the measure: what was gained last. Kept for its memory.
-    gained: Vec<i64>,
+    /// What was gained last, by kind of the measure. Kept for its memory.
+    gained: Vec<(usize, i64)>,
     leaves: usize,
     /// How many more siblings are sorted next. It doubles, so that a cycle that needs all of them
     /// does not go through the rest for each few.
@@ -89,19 +89,21 @@ impl Queue {
         (counts, ranks): (&Counts, &Ranks),
         takes_part: impl Fn(u32) -> bool,
     ) -> Self {
+        let room = 1 + 2 * cluster.roles_bound() + cluster.clients_bound();
         let mut queue = Self {
-            nodes: Vec::new(),
+            nodes: Vec::with_capacity(room),
             children: Vec::new(),
-            held: Vec::new(),
-            gained: vec![0; measure.kinds()],
+            held: Vec::with_capacity(room * measure.kinds()),
+            gained: Vec::new(),
             measure,
             leaves: 0,
             ahead: AHEAD,
         };
-        let roots = queue.add_roles(cluster, (counts, ranks), &takes_part);
-        queue.add_clients(cluster, (counts, ranks), &takes_part, &roots);
+        let part = build::TakingPart::of(cluster, ranks, takes_part);
+        let roots = queue.add_roles(cluster, (counts, ranks), &part);
+        queue.add_clients(cluster, (counts, ranks), &part, &roots);
+        queue.sum_up();
         queue.link();
-        queue.weigh();
         queue
     }
 
@@ -217,18 +219,17 @@ impl Queue {
     /// [`Queue::settle`]. `first`: it is its first gain in this visit, which counts as an
     /// allocation.
     pub(crate) fn charge(&mut self, leaf: u32, gained: &[(u32, i64)], first: bool) {
-        self.gained.fill(0);
+        self.gained.clear();
         for &(kind, amount) in gained {
-            if let Some(index) = self.measure.index_of(kind) {
-                self.gained[index] = self.gained[index].saturating_add(amount);
-            }
+            let index = self.measure.index_of(kind);
+            self.gained.extend(index.map(|index| (index, amount)));
         }
         let kinds = self.measure.kinds();
         let mut at = leaf;
         loop {
             let held = &mut self.held[at as usize * kinds..][..kinds];
-            for (held, &amount) in held.iter_mut().zip(&self.gained) {
-                *held = held.saturating_add(amount);
+            for &(index, amount) in &self.gained {
+                held[index] = held[index].saturating_add(amount);
             }
             // The root has no siblings to be compared with.
             if at == ROOT {
@@ -295,15 +296,6 @@ impl Queue {
             }
         }
         standings
-    }
-
-    /// Works out all shares.
-    fn weigh(&mut self) {
-        let kinds = self.measure.kinds();
-        for (index, node) in self.nodes.iter_mut().enumerate() {
-            let held = &self.held[index * kinds..][..kinds];
-            node.share = self.measure.share(held, node.weight);
-        }
     }
 }
 

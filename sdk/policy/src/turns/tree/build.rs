@@ -34,12 +34,59 @@ impl Node {
     }
 }
 
+/// Who takes part.
+pub(super) struct TakingPart {
+    /// By client handle.
+    clients: Vec<bool>,
+    /// By role handle: whether anybody does in it, and whether anybody does below it.
+    roles: Vec<(bool, bool)>,
+}
+
+impl TakingPart {
+    pub(super) fn of(cluster: &Cluster, ranks: &Ranks, takes_part: impl Fn(u32) -> bool) -> Self {
+        let mut part = Self {
+            clients: vec![false; cluster.clients_bound()],
+            roles: vec![(false, false); cluster.roles_bound()],
+        };
+        for row in cluster.clients() {
+            let client = row.client.handle;
+            let takes = takes_part(client);
+            if let Some(place) = part.clients.get_mut(client as usize) {
+                *place = takes;
+            }
+            // Its role and those around it may be known to have somebody already.
+            let own = part.roles.get(row.client.role as usize);
+            if !takes || own.is_some_and(|own| own.0) {
+                continue;
+            }
+            for (step, role) in ranks.way_up(row.client.role).enumerate() {
+                if let Some(role) = part.roles.get_mut(role as usize) {
+                    role.0 |= step == 0;
+                    role.1 |= step > 0;
+                }
+            }
+        }
+        part
+    }
+
+    fn takes(&self, client: u32) -> bool {
+        self.clients.get(client as usize).copied().unwrap_or(false)
+    }
+}
+
 impl Queue {
-    fn add_node(&mut self, node: Node) -> u32 {
+    /// Adds a node that holds so much of each kind.
+    fn add_node(&mut self, node: Node, held: impl Iterator<Item = i64>) -> u32 {
         let index = u32::try_from(self.nodes.len()).unwrap_or(NONE);
         self.nodes.push(node);
-        self.held.resize(self.nodes.len() * self.measure.kinds(), 0);
+        self.held.extend(held);
         index
+    }
+
+    /// Adds a node that holds nothing itself.
+    fn add_empty(&mut self, node: Node) -> u32 {
+        let kinds = self.measure.kinds();
+        self.add_node(node, std::iter::repeat_n(0, kinds))
     }
 
     /// Adds the root, the roles that have somebody who takes part in or below them, and their own
@@ -48,16 +95,15 @@ impl Queue {
         &mut self,
         cluster: &Cluster,
         (counts, ranks): (&Counts, &Ranks),
-        takes_part: &impl Fn(u32) -> bool,
+        part: &TakingPart,
     ) -> Vec<u32> {
         let bound = cluster.roles_bound();
-        let alive = alive_roles(cluster, ranks, takes_part);
-        self.add_node(Node::new(ROOT, NONE, (0, 0)));
+        self.add_empty(Node::new(ROOT, NONE, (0, 0)));
         let mut of_role = vec![NONE; bound];
         let mut of_clients = vec![NONE; bound];
         // From the top down, so that a parent's node is there before its children's.
         for &role in ranks.downwards() {
-            let Some(&(own, below)) = alive.get(role as usize) else {
+            let Some(&(own, below)) = part.roles.get(role as usize) else {
                 continue;
             };
             let Some(row) = cluster.role(role).filter(|_| own || below) else {
@@ -68,7 +114,7 @@ impl Queue {
                 .and_then(|parent| of_role.get(parent as usize));
             let parent = parent.copied().filter(|&parent| parent != NONE);
             let (count, rank) = (counts.of_role(role), ranks.of_role(role));
-            let index = self.add_node(Node {
+            let index = self.add_empty(Node {
                 priority: ranks.priority(role),
                 weight: Weight::from_milli(row.weight.milli()),
                 ..Node::new(parent.unwrap_or(ROOT), role, (rank.0, count.0))
@@ -76,7 +122,7 @@ impl Queue {
             of_role[role as usize] = index;
             of_clients[role as usize] = index;
             if own && below {
-                let direct = self.add_node(Node {
+                let direct = self.add_empty(Node {
                     direct: true,
                     ..Node::new(index, role, (rank.1, count.1))
                 });
@@ -86,12 +132,12 @@ impl Queue {
         of_clients
     }
 
-    /// Adds the clients that take part, and charges everybody's holdings to the roles.
+    /// Adds the clients that take part, with what they hold; what others hold is their roles'.
     pub(super) fn add_clients(
         &mut self,
         cluster: &Cluster,
         (counts, ranks): (&Counts, &Ranks),
-        takes_part: &impl Fn(u32) -> bool,
+        part: &TakingPart,
         of_clients: &[u32],
     ) {
         let kinds: Vec<u32> = self.measure.handles().collect();
@@ -121,37 +167,50 @@ impl Queue {
                 NONE => above().unwrap_or(ROOT),
                 own => own,
             };
-            let mut at = parent;
-            if takes_part(client.handle) && own != NONE {
+            let amounts = kinds.iter().map(|&kind| row.held(kind));
+            if own != NONE && part.takes(client.handle) {
                 self.leaves += 1;
                 let (rank, count) = (
                     ranks.of_client(client.handle),
                     counts.of_client(client.handle),
                 );
-                at = self.add_node(Node {
+                let leaf = Node {
                     client: client.handle,
                     ..Node::new(parent, client.role, (rank, count))
-                });
-            }
-            loop {
-                let held = &mut self.held[at as usize * kinds.len()..][..kinds.len()];
-                for (held, &kind) in held.iter_mut().zip(&kinds) {
-                    *held = held.saturating_add(row.held(kind));
+                };
+                self.add_node(leaf, amounts);
+            } else {
+                let held = &mut self.held[parent as usize * kinds.len()..][..kinds.len()];
+                for (held, amount) in held.iter_mut().zip(amounts) {
+                    *held = held.saturating_add(amount);
                 }
-                if at == ROOT {
-                    break;
-                }
-                at = self.nodes[at as usize].parent;
             }
+        }
+    }
+
+    /// Charges what is held to all roles around, works out shares, and counts children.
+    pub(super) fn sum_up(&mut self) {
+        let kinds = self.measure.kinds();
+        // From the bottom up: what is below a node was summed up before it.
+        for index in (0..self.nodes.len()).rev() {
+            let (above, below) = self.held.split_at_mut(index * kinds);
+            let held = &below[..kinds];
+            let node = &mut self.nodes[index];
+            node.share = self.measure.share(held, node.weight);
+            let parent = node.parent as usize;
+            if index == ROOT as usize {
+                break;
+            }
+            let sums = &mut above[parent * kinds..][..kinds];
+            for (sum, &held) in sums.iter_mut().zip(held) {
+                *sum = sum.saturating_add(held);
+            }
+            self.nodes[parent].children += 1;
         }
     }
 
     /// Gives each node its part of `children`, with as much room again where they are many.
     pub(super) fn link(&mut self) {
-        for index in 1..self.nodes.len() {
-            let parent = self.nodes[index].parent as usize;
-            self.nodes[parent].children += 1;
-        }
         let mut next = 0;
         for node in &mut self.nodes {
             node.first = next;
@@ -171,25 +230,4 @@ impl Queue {
             self.children[place as usize] = u32::try_from(index).unwrap_or(NONE);
         }
     }
-}
-
-/// Per role: whether anybody takes part in it, and whether anybody does below it.
-fn alive_roles(
-    cluster: &Cluster,
-    ranks: &Ranks,
-    takes_part: &impl Fn(u32) -> bool,
-) -> Vec<(bool, bool)> {
-    let mut alive = vec![(false, false); cluster.roles_bound()];
-    for row in cluster.clients() {
-        if !takes_part(row.client.handle) {
-            continue;
-        }
-        for (step, role) in ranks.way_up(row.client.role).enumerate() {
-            if let Some(alive) = alive.get_mut(role as usize) {
-                alive.0 |= step == 0;
-                alive.1 |= step > 0;
-            }
-        }
-    }
-    alive
 }

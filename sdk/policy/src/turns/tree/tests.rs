@@ -124,7 +124,31 @@ fn who_comes_next_does_not_depend_on_how_far_siblings_are_sorted() {
             }
             for queue in &mut queues {
                 late.iter().rev().for_each(|leaf| queue.settle(*leaf));
+                check_order(queue, seed);
             }
         }
+    }
+}
+
+/// Those that are sorted stand in the order of service before all others, and everybody stands once.
+fn check_order(queue: &Queue, seed: u64) {
+    for parent in 0..queue.nodes.len() as u32 {
+        let node = |at: u32| &queue.nodes[at as usize];
+        let (sorted, all) = (queue.sorted(parent), queue.siblings(parent));
+        let in_order = sorted.is_sorted_by(|&one, &other| order(node(one), node(other)).is_lt());
+        assert!(in_order, "seed {seed}, below {parent}");
+        if let Some(&last) = sorted.last() {
+            let mut rest = all[sorted.len()..].iter();
+            let before = rest.all(|&other| order(node(last), node(other)).is_lt());
+            assert!(before, "seed {seed}, below {parent}");
+        }
+        let mut once = all.to_vec();
+        once.sort_unstable();
+        once.dedup();
+        assert_eq!(once.len(), all.len(), "seed {seed}, below {parent}");
+        assert!(
+            all.iter().all(|&child| node(child).parent == parent),
+            "seed {seed}, below {parent}"
+        );
     }
 }
