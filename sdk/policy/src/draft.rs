@@ -387,7 +387,7 @@ impl<'a> Draft<'a> {
         demand.pieces.iter().filter_map(lacking).collect()
     }
 
-    /// What the last [`Draft::serve`] granted: kind and amount, on all agents of a gang together.
+    /// What the last [`Draft::serve`] granted: amounts by kind, on all agents of a gang together.
     #[must_use]
     pub fn gained(&self) -> &[(u32, i64)] {
         &self.gained
@@ -464,10 +464,7 @@ impl<'a> Draft<'a> {
                 self.quotas.take(role, kind, amount);
             }
             self.room.take(self.cluster, site, client, (index, amount));
-            match self.gained.iter_mut().find(|gained| gained.0 == kind) {
-                Some(gained) => gained.1 = gained.1.saturating_add(amount),
-                None => self.gained.push((kind, amount)),
-            }
+            add_amount(&mut self.gained, kind, amount);
         }
         if self.round != Round::Second {
             self.quotas.look_again();
@@ -484,6 +481,23 @@ pub enum Served {
     Units(u32),
     /// So many units of a demand on this and later agents, together or not at all.
     Gang(u32),
+}
+
+/// Adds to the sum of a kind. Kinds nearly always come in ascending order, and once each: then nothing
+/// is searched.
+fn add_amount(sums: &mut Vec<(u32, i64)>, kind: u32, amount: i64) {
+    if sums.last().is_none_or(|last| last.0 < kind) {
+        sums.push((kind, amount));
+    } else {
+        add_among(sums, kind, amount);
+    }
+}
+
+fn add_among(sums: &mut Vec<(u32, i64)>, kind: u32, amount: i64) {
+    match sums.binary_search_by_key(&kind, |sum| sum.0) {
+        Ok(place) => sums[place].1 = sums[place].1.saturating_add(amount),
+        Err(place) => sums.insert(place, (kind, amount)),
+    }
 }
 
 /// A sum that stops at the ends of its range, for the host's numbers may be wrong.

@@ -60,8 +60,8 @@ pub struct Cell {
 }
 
 impl Cell {
-    fn key(&self) -> (u32, u32, u32) {
-        (self.client, self.terms, self.kind)
+    fn key(&self) -> (u32, u64) {
+        (self.client, joined(self.terms, self.kind))
     }
 
     /// Offered and used.
@@ -84,6 +84,11 @@ impl Cell {
             ..*self
         }
     }
+}
+
+/// Terms and kind as one number: compared at once.
+fn joined(terms: u32, kind: u32) -> u64 {
+    (u64::from(terms) << 32) | u64::from(kind)
 }
 
 /// What a client refused on an agent.
@@ -185,7 +190,7 @@ impl AgentRow {
     /// Where the pile of a kind under terms is, or would be.
     fn place_of(&self, terms: u32, kind: u32) -> Result<usize, usize> {
         self.piles
-            .binary_search_by(|pile| (pile.terms, pile.kind).cmp(&(terms, kind)))
+            .binary_search_by_key(&joined(terms, kind), |pile| joined(pile.terms, pile.kind))
     }
 
     /// Sets a total. Answers the pile as it was and as it is.

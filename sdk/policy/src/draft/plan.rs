@@ -4,7 +4,7 @@ use proffer_model::RevocableUse;
 use proffer_model::policy::{Demand, NONE, TERMS_PLAIN};
 
 use super::room::{Site, Spot};
-use super::{DemandUse, Draft, Round, Verdict, total};
+use super::{DemandUse, Draft, Round, Verdict, add_amount};
 use crate::cluster::{ClientRow, Cluster, Refusal};
 
 /// What is about to be granted on one agent.
@@ -76,7 +76,7 @@ impl Draft<'_> {
                 false => Verdict::BelowMinimum,
             });
         }
-        if self.is_refused(row, site) {
+        if site.refused && self.is_refused(row, site) {
             return Err(Verdict::Filtered);
         }
         Ok(())
@@ -120,7 +120,9 @@ impl Draft<'_> {
         if first_round && lacked == 0 {
             return Err(Verdict::NoFit);
         }
-        self.plan.takes.retain(|take| take.1 > 0);
+        if cut {
+            self.plan.takes.retain(|take| take.1 > 0);
+        }
         Ok(cut)
     }
 
@@ -170,10 +172,7 @@ impl Draft<'_> {
             if !is_quota_of(self.cluster, spot) {
                 continue;
             }
-            match of_quota.iter_mut().find(|sum| sum.0 == spot.kind) {
-                Some(sum) => sum.1 = sum.1.saturating_add(amount),
-                None => of_quota.push((spot.kind, amount)),
-            }
+            add_amount(of_quota, spot.kind, amount);
         }
     }
 
@@ -350,24 +349,31 @@ impl Draft<'_> {
     /// Whether what is planned reaches one of the smallest amounts that are worth an offer.
     fn is_worth_an_offer(&self, row: &ClientRow, site: Site) -> bool {
         let spots = self.room.spots(site);
-        let planned = |kind: u32| -> i64 {
-            let takes = self.plan.takes.iter();
-            let of_kind = takes.filter(|take| spots[take.0].kind == kind);
-            total(of_kind.map(|take| take.1))
+        let reaches = |kind: u32, amount: i64| -> bool {
+            let mut takes = self.plan.takes.iter();
+            let mut left = amount;
+            while left > 0
+                && let Some(&(index, amount)) = takes.next()
+            {
+                if spots[index].kind == kind {
+                    left = left.saturating_sub(amount);
+                }
+            }
+            left <= 0
         };
         match &row.client.least {
             None => {
                 self.minimum.is_empty()
                     || self.minimum.iter().any(|alternative| {
                         let mut pieces = alternative.iter();
-                        pieces.all(|&(kind, amount)| planned(kind) >= amount)
+                        pieces.all(|&(kind, amount)| reaches(kind, amount))
                     })
             }
             Some(least) => {
                 least.is_empty()
                     || least.iter().any(|alternative| {
                         let mut pieces = alternative.iter();
-                        pieces.all(|piece| planned(piece.kind) >= piece.amount.milli())
+                        pieces.all(|piece| reaches(piece.kind, piece.amount.milli()))
                     })
             }
         }

@@ -274,6 +274,9 @@ impl Quotas {
     /// What everybody else may be granted in Mesos's second round: nothing of what is held ready,
     /// not even for itself.
     pub(super) fn rest_allowance(&self, role: u32, kind: u32) -> i64 {
+        if self.rows.is_empty() {
+            return self.surplus(kind);
+        }
         self.surplus(kind).min(self.limit_left(role, kind))
     }
 
