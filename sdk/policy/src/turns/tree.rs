@@ -7,7 +7,7 @@
 //!
 //! Siblings are sorted as far as they are looked at: when one agent of many comes free, the first few
 //! are all that matter. Within a cycle shares only grow, so a node that was served moves towards the
-//! end by one rotation, or behind what is sorted, and nothing that is sorted is sorted again.
+//! end, or behind what is sorted, and nothing that is sorted is sorted again.
 
 mod build;
 mod siblings;
@@ -198,8 +198,12 @@ impl Queue {
             let position = self.position(at);
             let siblings = self.siblings_mut(parent);
             if position < siblings.len() {
-                siblings[position..].rotate_left(1);
+                // The first is taken off at the front.
+                if position > 0 {
+                    siblings[position..].rotate_left(1);
+                }
                 let node = &mut self.nodes[parent as usize];
+                node.first += u32::from(position == 0);
                 node.children -= 1;
                 if position < node.sorted as usize {
                     node.sorted -= 1;
