@@ -51,6 +51,8 @@ pub struct Cluster {
     complete: bool,
     /// Grows when roles or clients come, go or change: what is derived from them is then stale.
     structure: u64,
+    /// How often it has begun anew with a snapshot: handles of before name nothing any more.
+    generation: u64,
 }
 
 /// What is not reserved, not revocable and not held, of one kind over the pool.
@@ -137,6 +139,7 @@ impl Default for Cluster {
             ignored: 0,
             complete: false,
             structure: 0,
+            generation: 0,
         }
     }
 }
@@ -288,6 +291,12 @@ impl Cluster {
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.complete
+    }
+
+    /// How often a snapshot has come after a whole one: what was kept by handles of before is void.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Grows when roles or clients come, go or change.

@@ -466,8 +466,8 @@ impl<'a> Draft<'a> {
             self.room.take(self.cluster, site, client, (index, amount));
             add_amount(&mut self.gained, kind, amount);
         }
-        if self.round != Round::Second {
-            self.quotas.look_again();
+        if let Some(role) = role.filter(|_| self.round != Round::Second) {
+            self.quotas.look_again(role);
         }
     }
 }

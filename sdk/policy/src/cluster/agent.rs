@@ -38,7 +38,7 @@ impl Pile {
 
 /// What something was, and what it became.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Turn<T>(pub(crate) T, pub(crate) T);
+pub(crate) struct Moved<T>(pub(crate) T, pub(crate) T);
 
 /// What one client holds of one pile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,7 +194,7 @@ impl AgentRow {
     }
 
     /// Sets a total. Answers the pile as it was and as it is.
-    pub(crate) fn set_total(&mut self, terms: u32, kind: u32, total: i64) -> Turn<Option<Pile>> {
+    pub(crate) fn set_total(&mut self, terms: u32, kind: u32, total: i64) -> Moved<Option<Pile>> {
         let place = self.place_of(terms, kind);
         self.change_pile((terms, kind), place, |pile| pile.total = total)
     }
@@ -205,7 +205,7 @@ impl AgentRow {
         &mut self,
         mut new: Cell,
         shared: bool,
-    ) -> (Turn<Cell>, Turn<Option<Pile>>) {
+    ) -> (Moved<Cell>, Moved<Option<Pile>>) {
         let place = self.place_of(new.terms, new.kind);
         let pile = place.ok().map(|place| self.piles[place]);
         new.counted = match pile {
@@ -219,7 +219,7 @@ impl AgentRow {
         let old = match found {
             Ok(index) if new.is_empty() => self.cells.remove(index),
             Ok(index) => std::mem::replace(&mut self.cells[index], new),
-            Err(_) if new.is_empty() => return (Turn(new, new), Turn(pile, pile)),
+            Err(_) if new.is_empty() => return (Moved(new, new), Moved(pile, pile)),
             Err(index) => {
                 self.cells.insert(index, new);
                 new.emptied()
@@ -236,7 +236,7 @@ impl AgentRow {
                 .saturating_add(taken(&new).saturating_sub(taken(&old)));
             pile.kept = pile.kept.saturating_add(new.kept.saturating_sub(old.kept));
         });
-        (Turn(old, new), piles)
+        (Moved(old, new), piles)
     }
 
     /// Changes a pile, which comes when there is anything of it and goes when there is nothing.
@@ -245,7 +245,7 @@ impl AgentRow {
         (terms, kind): (u32, u32),
         place: Result<usize, usize>,
         change: impl FnOnce(&mut Pile),
-    ) -> Turn<Option<Pile>> {
+    ) -> Moved<Option<Pile>> {
         let before = place.ok().map(|place| self.piles[place]);
         let mut pile = before.unwrap_or(Pile {
             terms,
@@ -264,7 +264,7 @@ impl AgentRow {
             (Err(place), Some(pile)) => self.piles.insert(place, pile),
             (Err(_), None) => {}
         }
-        Turn(before, after)
+        Moved(before, after)
     }
 
     /// The cells of a client, to be set to nothing by the caller.

@@ -4,7 +4,7 @@ use proffer_model::policy::{
     Cells, Changes, ChangesPart, Client, Demand, Filters, Masks, Noun, Removed, Totals,
 };
 
-use super::agent::{AgentRow, Cell, Pile, Refusal, Turn};
+use super::agent::{AgentRow, Cell, Moved, Pile, Refusal};
 use super::{ClientRow, Cluster, Open};
 
 impl Cluster {
@@ -12,9 +12,13 @@ impl Cluster {
     /// twice. A snapshot after a whole snapshot begins anew.
     pub fn apply(&mut self, changes: &Changes) {
         if changes.part != ChangesPart::Delta && self.complete {
-            let ignored = self.ignored;
-            *self = Self::default();
-            self.ignored = ignored;
+            *self = Self {
+                ignored: self.ignored,
+                // Whoever worked something out of the old roles and clients sees that these are others.
+                structure: self.structure.wrapping_add(1),
+                generation: self.generation.wrapping_add(1),
+                ..Self::default()
+            };
         }
         self.reported.clear();
         for removed in &changes.removed {
@@ -24,9 +28,7 @@ impl Cluster {
         self.set_masks(&changes.masks);
         self.set_totals(&changes.totals);
         self.set_cells(&changes.cells);
-        for demand in &changes.demands {
-            self.put_demand(demand);
-        }
+        self.put_demands(&changes.demands);
         self.put_filters(&changes.filters);
         self.put_tasks(&changes.tasks);
         if changes.part == ChangesPart::SnapshotLast {
@@ -153,7 +155,7 @@ impl Cluster {
     }
 
     /// A pile became another: what is open of its kind over the pool moves with it.
-    fn move_open(&mut self, terms: u32, kind: u32, Turn(before, after): Turn<Option<Pile>>) {
+    fn move_open(&mut self, terms: u32, kind: u32, Moved(before, after): Moved<Option<Pile>>) {
         let counts = self.counts_in_quota(terms);
         let of = |pile: Option<Pile>| -> Open {
             let Some(pile) = pile else {
@@ -242,7 +244,7 @@ impl Cluster {
             return self.ignore(1);
         };
         let (cells, piles) = row.set_cell(cell, terms.marks.shared);
-        let Turn(old, new) = cells;
+        let Moved(old, new) = cells;
         client.add_held(cell.kind, new.counted.saturating_sub(old.counted), counts);
         self.move_open(cell.terms, cell.kind, piles);
         self.note_report(agent, &old, &new);
@@ -261,42 +263,53 @@ impl Cluster {
         }
     }
 
-    fn put_demand(&mut self, demand: &Demand) {
-        let sound = demand.pieces.iter().all(|piece| piece.amount.milli() >= 0);
-        if !sound || self.clients.get(demand.client).is_none() {
-            return self.ignore(1);
-        }
-        let mut demand = demand.clone();
-        // Nothing of a kind is no condition.
-        demand.pieces.retain(|piece| !piece.amount.is_zero());
-        demand.near.sort_unstable();
-        let handle = demand.handle;
-        let mut touched = vec![demand.client];
-        match self.demands.place(handle) {
-            Some(place) => {
-                let old = place.replace(Box::new(demand));
-                touched.extend(old.map(|old| old.client));
+    fn put_demands(&mut self, demands: &[Demand]) {
+        // (client, demand) whose place among the client's may be another.
+        let mut touched: Vec<(u32, u32)> = Vec::with_capacity(demands.len());
+        for demand in demands {
+            let sound = demand.pieces.iter().all(|piece| piece.amount.milli() >= 0);
+            if !sound || self.clients.get(demand.client).is_none() {
+                self.ignore(1);
+                continue;
             }
-            None => return self.ignore(1),
+            let mut demand = demand.clone();
+            // Nothing of a kind is no condition.
+            demand.pieces.retain(|piece| !piece.amount.is_zero());
+            demand.near.sort_unstable();
+            let (client, handle) = (demand.client, demand.handle);
+            let Some(place) = self.demands.place(handle) else {
+                self.ignore(1);
+                continue;
+            };
+            let old = place.replace(Box::new(demand));
+            touched.push((client, handle));
+            touched.extend(old.map(|old| (old.client, handle)));
         }
-        for client in touched {
-            self.sort_demands(client, handle);
+        touched.sort_unstable();
+        touched.dedup();
+        for of_client in touched.chunk_by(|one, other| one.0 == other.0) {
+            self.sort_demands(of_client);
         }
     }
 
-    /// Puts a demand that is new, changed or gone into its place among its client's.
-    fn sort_demands(&mut self, client: u32, handle: u32) {
+    /// Puts demands of one client that are new, changed or gone into their places among its others.
+    /// `touched`: the client and a demand, by demand.
+    fn sort_demands(&mut self, touched: &[(u32, u32)]) {
         let demands = &self.demands;
-        let Some(row) = self.clients.get_mut(client) else {
+        let Some((row, client)) = touched
+            .first()
+            .and_then(|&(client, _)| Some((self.clients.get_mut(client)?, client)))
+        else {
             return;
         };
-        row.demands.retain(|&other| other != handle);
-        if demands
-            .get(handle)
-            .is_some_and(|demand| demand.client == client)
-        {
-            row.demands.push(handle);
-        }
+        let is_touched = |handle: &u32| touched.binary_search(&(client, *handle)).is_ok();
+        row.demands.retain(|handle| !is_touched(handle));
+        let own = touched.iter().map(|&(_, handle)| handle);
+        let own = own.filter(|&handle| {
+            let demand = demands.get(handle);
+            demand.is_some_and(|demand| demand.client == client)
+        });
+        row.demands.extend(own);
         row.demands.sort_by_key(|&handle| {
             let demand = demands.get(handle);
             (
@@ -368,7 +381,7 @@ impl Cluster {
             // These three go with their client and agent, perhaps before the host says so.
             Noun::Demand => {
                 if let Some(demand) = self.demands.remove(handle) {
-                    self.sort_demands(demand.client, handle);
+                    self.sort_demands(&[(demand.client, handle)]);
                 }
                 true
             }
@@ -398,7 +411,7 @@ impl Cluster {
         };
         for pile in row.piles() {
             self.add_total(pile.kind, pile.total.saturating_neg());
-            self.move_open(pile.terms, pile.kind, Turn(Some(*pile), None));
+            self.move_open(pile.terms, pile.kind, Moved(Some(*pile), None));
             let owner = self
                 .terms
                 .get(pile.terms)

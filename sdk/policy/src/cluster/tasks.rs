@@ -26,7 +26,7 @@ pub struct Task {
 impl Task {
     fn holds(&self, terms: u32, kind: u32) -> i64 {
         let of_pile = (self.pieces.iter()).filter(|piece| (piece.0, piece.1) == (terms, kind));
-        of_pile.map(|piece| piece.2).sum()
+        of_pile.fold(0, |sum, piece| sum.saturating_add(piece.2))
     }
 }
 

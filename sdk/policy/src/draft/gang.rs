@@ -2,8 +2,17 @@
 
 use proffer_model::policy::Demand;
 
+use super::plan::Plan;
+use super::room::Site;
 use super::{Draft, Served, Verdict};
 use crate::cluster::ClientRow;
+
+/// What of a gang goes on one agent.
+struct Member {
+    site: Site,
+    units: u32,
+    plan: Plan,
+}
 
 impl Draft<'_> {
     /// Grants one gang over the agent at hand and those not yet visited. If it does not fit, the
@@ -21,7 +30,7 @@ impl Draft<'_> {
             true => self.place_gang(row, demand, gang),
             false => Vec::new(),
         };
-        let whole: u32 = placed.iter().map(|place| place.1).sum();
+        let whole: u32 = placed.iter().map(|member| member.units).sum();
         if self.dry {
             return match whole < gang {
                 true => Err(Verdict::GangShort),
@@ -42,29 +51,21 @@ impl Draft<'_> {
             self.close_rows();
         }
         self.gangs += 1;
-        for (agent, units) in placed {
-            let Some(site) = self.room.site(agent) else {
-                continue;
-            };
-            // Planned a moment ago, with nothing taken since on this agent.
-            let planned = match demand.pieces.is_empty() {
-                true => self.plan_whole(row, site, demand.handle).is_ok(),
-                false => self.plan_units(row, site, demand, units),
-            };
-            if planned {
-                self.take_plan(site, row.client.handle);
-                let pieces = self.planned_pieces(site);
-                let whom = (agent, row.client.handle, demand.handle);
-                self.push_grant(whom, self.gangs, &pieces);
-                self.note_given(agent, demand, units);
-            }
+        for member in placed {
+            let agent = member.site.agent;
+            self.plan = member.plan;
+            self.take_plan(member.site, row.client.handle);
+            let pieces = self.planned_pieces(member.site);
+            let whom = (agent, row.client.handle, demand.handle);
+            self.push_grant(whom, self.gangs, &pieces);
+            self.note_given(agent, demand, member.units);
         }
         Ok(Served::Gang(gang))
     }
 
-    /// Agents and units of a gang; fewer than a gang if it does not fit.
-    fn place_gang(&mut self, row: &ClientRow, demand: &Demand, gang: u32) -> Vec<(u32, u32)> {
-        let mut placed = Vec::new();
+    /// Where a gang goes; fewer units than a gang if it does not fit.
+    fn place_gang(&mut self, row: &ClientRow, demand: &Demand, gang: u32) -> Vec<Member> {
+        let mut placed: Vec<Member> = Vec::new();
         let mut missing = gang;
         let from = match self.roams {
             true => 0,
@@ -88,13 +89,35 @@ impl Draft<'_> {
                 }
             };
             if units > 0 {
-                placed.push((agent, units));
+                let plan = self.plan.clone();
+                // What one has of a quota the others have not.
+                self.charge_quota(row, (site, &plan), 1);
+                placed.push(Member { site, units, plan });
                 missing -= units;
             }
             if missing == 0 {
                 break;
             }
         }
+        for member in &placed {
+            self.charge_quota(row, (member.site, &member.plan), -1);
+        }
         placed
+    }
+
+    /// Charges what is planned to the client's role, so many times: that it is not taken yet is of no
+    /// account.
+    fn charge_quota(&mut self, row: &ClientRow, (site, plan): (Site, &Plan), times: i64) {
+        if !self.quotas.binds() {
+            return;
+        }
+        for &(index, amount) in &plan.takes {
+            let spot = self.room.spots(site)[index];
+            if self.cluster.counts_in_quota(spot.terms) {
+                let amount = amount.saturating_mul(times);
+                self.quotas.take(row.client.role, spot.kind, amount);
+            }
+        }
+        self.quotas.look_again(row.client.role);
     }
 }

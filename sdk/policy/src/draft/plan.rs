@@ -4,11 +4,11 @@ use proffer_model::RevocableUse;
 use proffer_model::policy::{Demand, NONE, TERMS_PLAIN};
 
 use super::room::{Site, Spot};
-use super::{DemandUse, Draft, Round, Verdict, add_amount};
+use super::{DemandUse, Draft, Round, Verdict, add_amount, total};
 use crate::cluster::{ClientRow, Cluster, Refusal};
 
 /// What is about to be granted on one agent.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Plan {
     /// Pile's index and amount.
     pub(super) takes: Vec<(usize, i64)>,
@@ -280,6 +280,10 @@ impl Draft<'_> {
     ) -> bool {
         let (terms, kind, mut wanted) = what;
         for class in [Class::Reserved, Class::Plain, Class::Revocable] {
+            let mut bound = match class {
+                Class::Plain if self.quotas.binds() => self.plain_left(row, site, kind),
+                _ => i64::MAX,
+            };
             for index in 0..self.room.spots(site).len() {
                 let pile = self.room.spots(site)[index];
                 if wanted == 0 {
@@ -294,11 +298,12 @@ impl Draft<'_> {
                 let taken = already.as_ref().map_or(0, |take| take.1);
                 let client = row.client.handle;
                 let available = (self.room).available(self.cluster, site, client, (index, &pile));
-                let amount = available.saturating_sub(taken).min(wanted);
+                let amount = available.saturating_sub(taken).min(wanted).min(bound);
                 if amount <= 0 {
                     continue;
                 }
                 wanted -= amount;
+                bound -= amount;
                 match already {
                     Some(take) => take.1 += amount,
                     None => self.plan.takes.push((index, amount)),
@@ -306,6 +311,19 @@ impl Draft<'_> {
             }
         }
         wanted == 0
+    }
+
+    /// What quota leaves of a kind beside what is planned already, of what is neither reserved nor
+    /// revocable.
+    fn plain_left(&self, row: &ClientRow, site: Site, kind: u32) -> i64 {
+        let spots = self.room.spots(site);
+        let of_plain = self.plan.takes.iter().filter(|take| {
+            let spot = spots[take.0];
+            spot.kind == kind && class_for(self.cluster, row, spot.terms) == Some(Class::Plain)
+        });
+        let planned = total(of_plain.map(|take| take.1));
+        let allowed = self.quotas.allowance(row.client.role, kind);
+        allowed.saturating_sub(planned)
     }
 
     /// Plans so many units; false if they are not free, or what they come to was refused.

@@ -34,6 +34,10 @@ struct Row {
     consumed: Vec<i64>,
     guarantee: Vec<i64>,
     limit: Vec<i64>,
+    /// What is held ready for the rows below it.
+    below: Vec<i64>,
+    /// What is held ready for it and those below it: its guarantee is there for theirs.
+    needs: Vec<i64>,
 }
 
 impl Row {
@@ -41,6 +45,11 @@ impl Row {
         self.guarantee[kind]
             .saturating_sub(self.consumed[kind])
             .max(0)
+    }
+
+    /// What it lacks beyond what is held ready for those below it: anybody within it may have that.
+    fn claim(&self, kind: usize) -> i64 {
+        self.unmet(kind).saturating_sub(self.below[kind]).max(0)
     }
 }
 
@@ -68,7 +77,9 @@ impl Quotas {
         if !quotas.rows.is_empty() {
             quotas.place_roles(cluster);
             quotas.consume(cluster);
-            quotas.look_again();
+            for row in 0..quotas.rows.len() as u32 {
+                quotas.look_again_from(row);
+            }
         }
         quotas
     }
@@ -85,6 +96,8 @@ impl Quotas {
                 consumed: vec![0; self.kinds],
                 guarantee: vec![0; self.kinds],
                 limit: vec![UNBOUND; self.kinds],
+                below: vec![0; self.kinds],
+                needs: vec![0; self.kinds],
             };
             for quota in &role.quotas {
                 let kind = quota.kind as usize;
@@ -155,10 +168,11 @@ impl Quotas {
         self.nearest.get(role as usize).copied().unwrap_or(NONE)
     }
 
-    /// The row of a role itself.
-    fn own_row(&self, role: u32) -> Option<&Row> {
-        let row = self.rows.get(self.row_around(role) as usize)?;
-        (row.role == role).then_some(row)
+    /// The row that a role has its guarantee from: in Mesos a sub-role has none.
+    fn guaranteed_by(&self, role: u32) -> u32 {
+        let row = self.row_around(role);
+        let own = self.rows.get(row as usize).map(|row| row.role) == Some(role);
+        if own || self.nested { row } else { NONE }
     }
 
     fn charge_up(&mut self, from: u32, kind: usize, amount: i64) {
@@ -175,29 +189,30 @@ impl Quotas {
         }
     }
 
-    /// Works out anew what all roles lack: a parent's guarantee is there for its children's.
-    pub(super) fn look_again(&mut self) {
-        if self.rows.is_empty() {
-            return;
-        }
-        for kind in 0..self.kinds {
-            let top = (0..self.rows.len()).filter(|&row| self.rows[row].parent == NONE);
-            self.required[kind] = top
-                .map(|row| self.required_by(row as u32, kind, self.rows.len()))
-                .fold(0, i64::saturating_add);
-        }
+    /// Works out anew what is held ready, after a role was charged.
+    pub(super) fn look_again(&mut self, role: u32) {
+        self.look_again_from(self.guaranteed_by(role));
     }
 
-    fn required_by(&self, row: u32, kind: usize, depth: usize) -> i64 {
-        let own = self.rows[row as usize].unmet(kind);
-        if depth == 0 || !self.nested {
-            return own;
+    /// The same of one row and those around it.
+    fn look_again_from(&mut self, row: u32) {
+        for kind in 0..self.kinds {
+            let mut at = row;
+            for _ in 0..self.rows.len() {
+                let Some(row) = self.rows.get_mut(at as usize) else {
+                    break;
+                };
+                let needs = row.unmet(kind).max(row.below[kind]);
+                let more = needs.saturating_sub(row.needs[kind]);
+                row.needs[kind] = needs;
+                at = row.parent;
+                let around = match self.rows.get_mut(at as usize) {
+                    Some(row) => &mut row.below[kind],
+                    None => &mut self.required[kind],
+                };
+                *around = around.saturating_add(more);
+            }
         }
-        let below = (0..self.rows.len()).filter(|&child| self.rows[child].parent == row);
-        let below = below
-            .map(|child| self.required_by(child as u32, kind, depth - 1))
-            .fold(0, i64::saturating_add);
-        own.max(below)
     }
 
     /// Whether any role lacks anything.
@@ -215,17 +230,33 @@ impl Quotas {
         rows.collect()
     }
 
-    /// Whether a role lacks something of its own guarantee.
+    /// Whether a role lacks something of what it is guaranteed.
     pub(super) fn is_unmet(&self, role: u32) -> bool {
-        self.own_row(role)
-            .is_some_and(|row| (0..self.kinds).any(|kind| row.unmet(kind) > 0))
+        (0..self.kinds).any(|kind| self.claim(role, kind) > 0)
     }
 
-    /// What a role lacks of its own guarantee of a kind, within the limits around it.
+    /// What a role lacks of a kind of what it is guaranteed, within the limits around it.
     pub(super) fn unmet(&self, role: u32, kind: u32) -> i64 {
-        let own = self.own_row(role).filter(|_| (kind as usize) < self.kinds);
-        own.map_or(0, |row| row.unmet(kind as usize))
+        if kind as usize >= self.kinds {
+            return 0;
+        }
+        self.claim(role, kind as usize)
             .min(self.limit_left(role, kind))
+    }
+
+    /// What a role may have of what is held ready: by its own quota and by those around it, of each what
+    /// is not for somebody else below it.
+    fn claim(&self, role: u32, kind: usize) -> i64 {
+        let mut claim = 0_i64;
+        let mut at = self.guaranteed_by(role);
+        for _ in 0..self.rows.len() {
+            let Some(row) = self.rows.get(at as usize) else {
+                break;
+            };
+            claim = claim.saturating_add(row.claim(kind));
+            at = row.parent;
+        }
+        claim
     }
 
     /// What limits leave to a role of a kind.
@@ -289,10 +320,7 @@ impl Quotas {
         if self.rows.is_empty() {
             return;
         }
-        let row = self.row_around(role);
-        if self.nested || self.own_row(role).is_some() {
-            self.charge_up(row, kind as usize, amount);
-        }
+        self.charge_up(self.guaranteed_by(role), kind as usize, amount);
     }
 
     /// Whether a role is at a limit: the reason, if nothing of a kind can be granted.

@@ -134,16 +134,13 @@ impl Room {
         let Some(site) = self.site(agent) else {
             return;
         };
-        for index in site.from as usize..site.to as usize {
-            let spot = self.spots[index];
-            self.add_rest(spot.kind, spot.free);
-        }
-        if site.kept
-            && let Some(row) = cluster.agent(agent)
-        {
-            for pile in row.piles() {
-                self.add_rest(pile.kind, pile.kept);
-            }
+        let row = cluster.agent(agent).filter(|_| site.kept);
+        let piles = row.map_or(&[][..], |row| row.piles());
+        for index in 0..(site.to - site.from) as usize {
+            let spot = self.spots[site.from as usize + index];
+            let kept = piles.get(index).map_or(0, |pile| pile.kept);
+            // Of a pile of which more is held than there is nothing is free, and of the others no less.
+            self.add_rest(spot.kind, spot.free.saturating_add(kept).max(0));
         }
     }
 

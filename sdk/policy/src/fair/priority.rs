@@ -33,6 +33,8 @@ pub struct StrictPriority {
     set: bool,
     /// By demand: how many units are on their way, and until when that is believed.
     asked: BTreeMap<u32, (u32, Timestamp)>,
+    /// Of which [`Cluster::generation`].
+    generation: u64,
 }
 
 impl Placement for StrictPriority {
@@ -65,7 +67,11 @@ impl Placement for StrictPriority {
         self.set
     }
 
-    fn changed(&mut self, _: &Cluster, changes: &Changes, _: &Turns) {
+    fn changed(&mut self, cluster: &Cluster, changes: &Changes, _: &Turns) {
+        if self.generation != cluster.generation() {
+            self.generation = cluster.generation();
+            self.asked.clear();
+        }
         let gone = changes.removed.iter();
         for gone in gone.filter(|gone| gone.what == Noun::Demand) {
             self.asked.remove(&gone.handle);

@@ -250,6 +250,24 @@ fn revocable_is_for_those_who_take_it() {
 }
 
 #[test]
+fn revocable_resources_of_which_too_much_is_held_hide_nothing() {
+    let mut case = Case::new();
+    let marks = TermsMarks {
+        revocable: true,
+        ..TermsMarks::default()
+    };
+    let revocable = case.terms(&[], marks);
+    let a = case.agent("a", "cpus:4");
+    case.more(a, revocable, "cpus:2");
+    let f1 = case.client("*", "f1");
+    let f2 = case.client_with("*", "f2", |client| client.marks.revocable = true);
+    // Eight of two: the estimate was higher when they were given.
+    case.hold(a, f2, revocable, kind::CPUS, (0, 8_000, 0));
+    case.wants(f1, "d", "cpus:1", 9);
+    assert_eq!(case.step(), ["a f1 cpus:4"]);
+}
+
+#[test]
 fn agents_with_gpus_are_for_those_who_ask() {
     let mut case = Case::new();
     let plain = case.client("*", "plain");

@@ -79,6 +79,26 @@ fn one_history_gives_one_proposal_however_it_is_fed() {
 }
 
 #[test]
+fn after_another_snapshot_nothing_of_the_first_is_left() {
+    for name in native_names() {
+        let config = CONFIGS[2](name);
+        for seed in 0..SEEDS / 40 {
+            let mut random = Random::new(seed);
+            let mut old = Case::named(name, config);
+            Scene::Rich.describe(&mut old, &mut random);
+            old.decide();
+            let mut new = Case::named(name, config);
+            Scene::Rich.describe(&mut new, &mut random);
+            let snapshot = new.pending.clone();
+            let wanted = new.decide();
+            let mut again = Case::with(old.policy, config);
+            again.pending = snapshot;
+            assert_eq!(again.decide(), wanted, "{name}, seed {seed}");
+        }
+    }
+}
+
+#[test]
 fn malformed_changes_are_left_out_and_counted() {
     let names: Vec<&str> = native_names().collect();
     for seed in 0..SEEDS / 2 {

@@ -2,12 +2,69 @@
 
 use std::collections::BTreeMap;
 
+use proffer_model::RevocableUse;
+use proffer_model::policy::TermsMarks;
 use proffer_policy::{NativePolicy, Random, native_names};
 
 use crate::case::Case;
 
 const SEEDS: u64 = 400;
 const ROLES: [&str; 5] = ["eng", "eng/a", "eng/b", "ops", "free"];
+
+#[test]
+fn what_a_limit_leaves_out_is_taken_from_what_it_does_not_count() {
+    let mut case = Case::new();
+    let marks = TermsMarks {
+        revocable: true,
+        ..TermsMarks::default()
+    };
+    let revocable = case.terms(&[], marks);
+    let a = case.agent("a", "cpus:10");
+    case.more(a, revocable, "cpus:10");
+    case.quota("eng", "", Some("cpus:2"));
+    let f1 = case.client_with("eng", "f1", |client| client.marks.revocable = true);
+    case.demand_with(f1, "d", "cpus:1", 12, |demand| {
+        demand.revocable = RevocableUse::Also;
+    });
+    assert_eq!(case.step(), ["a f1 cpus:2;cpus(1):10"]);
+}
+
+#[test]
+fn a_guarantee_is_for_all_within_the_role_but_what_sub_roles_are_guaranteed() {
+    let mut case = Case::new();
+    case.agent("a", "cpus:6");
+    case.quota("eng", "cpus:5", None);
+    case.quota("eng/a", "cpus:2", None);
+    let within = case.client("eng/b", "within");
+    let free = case.client("ops", "free");
+    for (client, key) in [(within, "w"), (free, "f")] {
+        case.wants(client, key, "cpus:1", 9);
+    }
+    // Three of eng's five may be had by all within it, and one of six is nobody's.
+    assert_eq!(case.step(), ["a free cpus:1", "a within cpus:3"]);
+}
+
+#[test]
+fn a_gang_is_within_its_limit_as_a_whole() {
+    for (shape, limit, expected) in [
+        ("cpus:2", "cpus:2", 0),
+        ("cpus:2", "cpus:3", 0),
+        ("cpus:2", "cpus:4", 2),
+        // Whole agents.
+        ("", "cpus:2;mem:100", 0),
+        ("", "cpus:4;mem:200", 2),
+    ] {
+        let mut case = Case::new();
+        for name in ["a", "b"] {
+            case.agent(name, "cpus:2;mem:100");
+        }
+        case.quota("eng", "", Some(limit));
+        let f1 = case.client("eng", "f1");
+        case.demand_with(f1, "d", shape, 2, |demand| demand.gang = 2);
+        let words = case.step();
+        assert_eq!(words.len(), expected, "{shape} of {limit}: {words:?}");
+    }
+}
 
 /// A role's guarantee and limit, in processors.
 type Quotas = BTreeMap<&'static str, (i64, Option<i64>)>;
@@ -61,7 +118,10 @@ fn describe(case: &mut Case<NativePolicy>, random: &mut Random) -> Quotas {
     for (number, role) in ROLES.iter().enumerate() {
         let client = case.client(role, &format!("client{number}"));
         let shape = format!("cpus:{};mem:1", 1 + random.below(2));
-        case.wants(client, role, &shape, random.below(12));
+        let gang = [0, 0, 2, 3][random.below(4) as usize];
+        case.demand_with(client, role, &shape, random.below(12), |demand| {
+            demand.gang = gang;
+        });
     }
     quotas
 }

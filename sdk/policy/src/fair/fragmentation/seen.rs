@@ -7,18 +7,26 @@ use crate::cluster::Cluster;
 /// Shapes that are remembered, the most frequent: each is compared with each agent at every turn.
 const SHAPES_MAX: usize = 64;
 
-/// Shapes by how many units of them were asked for since this instance was made.
+/// Shapes by how many units of them were asked for since the snapshot.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
     /// Kinds and amounts, and units.
     pub(super) shapes: Vec<(Vec<(u32, i64)>, i64)>,
     /// By demand handle: how many units it asked for last.
     counts: Vec<u32>,
+    /// Of which [`Cluster::generation`].
+    generation: u64,
 }
 
 impl Seen {
     /// Counts what demands have grown by.
     pub(super) fn add(&mut self, cluster: &Cluster, changes: &Changes) {
+        if self.generation != cluster.generation() {
+            *self = Self {
+                generation: cluster.generation(),
+                ..Self::default()
+            };
+        }
         let gone = changes.removed.iter();
         for gone in gone.filter(|gone| gone.what == Noun::Demand) {
             self.set_count(gone.handle, 0);
