@@ -328,8 +328,9 @@ impl Quotas {
         (0..self.kinds).any(|kind| self.limit_left(role, kind as u32) == 0)
     }
 
-    /// What a role, and each around it, holds of a kind beyond what it is guaranteed.
-    pub(super) fn above_guarantee(&self, role: u32, kind: u32) -> i64 {
+    /// What a role, and each around it, holds of a kind beyond what it is guaranteed. `lost`: what
+    /// somebody within a role has lost of it.
+    pub(super) fn above_guarantee(&self, role: u32, kind: u32, lost: impl Fn(u32) -> i64) -> i64 {
         let mut above = UNBOUND;
         let mut at = self.row_around(role);
         for _ in 0..self.rows.len() {
@@ -341,7 +342,8 @@ impl Quotas {
                 row.guarantee.get(kind as usize),
             ) && guarantee > 0
             {
-                above = above.min(consumed.saturating_sub(guarantee).max(0));
+                let left = consumed.saturating_sub(lost(row.role));
+                above = above.min(left.saturating_sub(guarantee).max(0));
             }
             at = row.parent;
         }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use proffer_model::Amount;
 use proffer_model::policy::{Demand, NONE, Piece, Reclaim};
 
-use super::Draft;
 use super::plan::Class;
+use super::{Draft, total};
 use crate::cluster::ClientRow;
 
 /// Whoever may be taken from, and what of it.
@@ -17,6 +17,8 @@ struct Victim {
     terms: u32,
     kind: u32,
     used: i64,
+    /// If a guarantee may cover it: of which role.
+    role: Option<u32>,
 }
 
 impl Draft<'_> {
@@ -45,6 +47,8 @@ impl Draft<'_> {
             (!revocable, victim.client, victim.terms, victim.kind)
         });
         let mut taken: BTreeMap<u32, Vec<Piece>> = BTreeMap::new();
+        // Role, kind and amount: what a guarantee covers does not grow with the victims.
+        let mut lost: Vec<(u32, u32, i64)> = Vec::new();
         for piece in lacking {
             let mut missing = piece.amount.milli();
             for victim in &victims {
@@ -52,7 +56,12 @@ impl Draft<'_> {
                 {
                     continue;
                 }
-                let amount = victim.used.min(missing);
+                let mut amount = victim.used.min(missing);
+                if let Some(role) = victim.role {
+                    let above = self.above_guarantee(role, victim.kind, &lost);
+                    amount = amount.min(above);
+                    lost.push((role, victim.kind, amount));
+                }
                 missing -= amount;
                 if amount > 0 {
                     taken.entry(victim.client).or_default().push(Piece {
@@ -81,9 +90,46 @@ impl Draft<'_> {
         Some(taken.into_iter().map(reclaim).collect())
     }
 
-    /// Adds to what the proposal takes back.
-    pub(crate) fn propose_reclaims(&mut self, reclaims: Vec<Reclaim>) {
+    /// What a role may lose of a kind, having lost so much.
+    fn above_guarantee(&self, role: u32, kind: u32, lost: &[(u32, u32, i64)]) -> i64 {
+        self.quotas.above_guarantee(role, kind, |around| {
+            let within = lost.iter().filter(|(role, other, _)| {
+                *other == kind && self.cluster.is_at_or_below(*role, around)
+            });
+            total(within.map(|lost| lost.2))
+        })
+    }
+
+    /// Adds what is taken back for one unit of a demand to the proposal, and charges it: what is taken
+    /// back after it is within the same guarantees and limits.
+    pub(crate) fn propose_reclaims(&mut self, demand: u32, reclaims: Vec<Reclaim>) {
+        for reclaim in &reclaims {
+            let pieces = reclaim.pieces.iter();
+            let counted = pieces.filter(|piece| self.cluster.counts_in_quota(piece.terms));
+            let lost: Vec<(u32, i64)> = counted
+                .map(|piece| (piece.kind, piece.amount.milli().saturating_neg()))
+                .collect();
+            self.charge_client(reclaim.client, &lost);
+        }
+        if let Some(demand) = self.cluster.demand(demand) {
+            let pieces = demand.pieces.iter();
+            let won: Vec<(u32, i64)> = pieces
+                .map(|piece| (piece.kind, piece.amount.milli()))
+                .collect();
+            self.charge_client(demand.client, &won);
+        }
         self.reclaims.extend(reclaims);
+    }
+
+    fn charge_client(&mut self, client: u32, amounts: &[(u32, i64)]) {
+        let Some(row) = self.cluster.client(client) else {
+            return;
+        };
+        let role = row.client.role;
+        for &(kind, amount) in amounts {
+            self.quotas.take(role, kind, amount);
+        }
+        self.quotas.look_again(role);
     }
 
     fn victims(
@@ -105,16 +151,13 @@ impl Draft<'_> {
                 continue;
             };
             let role = self.cluster.client(cell.client).map(|row| row.client.role);
-            let mut used = cell.used;
-            if let Some(role) = role.filter(|_| self.cluster.counts_in_quota(cell.terms)) {
-                used = used.min(self.quotas.above_guarantee(role, cell.kind));
-            }
             victims.push(Victim {
                 client: cell.client,
                 class,
                 terms: cell.terms,
                 kind: cell.kind,
-                used,
+                used: cell.used,
+                role: role.filter(|_| self.cluster.counts_in_quota(cell.terms)),
             });
         }
         victims

@@ -94,7 +94,7 @@ impl StrictPriority {
         let cluster = draft.cluster();
         // One unit per agent and cycle: what it took there is not in the cluster yet.
         let mut used = vec![false; cluster.agents_bound()];
-        let mut reclaims: Vec<Reclaim> = Vec::new();
+        let mut reclaims = 0;
         for client in turns.clients_in_order(draft) {
             let Some(row) = cluster.client(client) else {
                 continue;
@@ -105,20 +105,20 @@ impl StrictPriority {
                     continue;
                 }
                 let mut left = self.not_asked(draft, demand);
-                while left > 0 && reclaims.len() < RECLAIMS_MAX {
+                while left > 0 && reclaims < RECLAIMS_MAX {
                     let Some(found) = cheapest(draft, turns, (client, demand), &used) else {
                         break;
                     };
                     if let Some(used) = used.get_mut(found[0].agent as usize) {
                         *used = true;
                     }
-                    reclaims.extend(found);
+                    reclaims += found.len();
+                    draft.propose_reclaims(demand, found);
                     self.note_asked(draft.now(), demand);
                     left -= 1;
                 }
             }
         }
-        draft.propose_reclaims(reclaims);
     }
 
     /// Units of a demand that are neither granted nor on their way.

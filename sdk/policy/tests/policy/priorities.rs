@@ -164,3 +164,45 @@ fn without_priorities_nothing_is_taken_back() {
     case.wants(high, "high", "cpus:2;mem:10", 3);
     assert_eq!(case.decide().reclaims, []);
 }
+
+#[test]
+fn all_that_is_taken_back_is_within_guarantees_and_limits_together() {
+    for (guarantee, limit, expected) in [
+        ("cpus:0", "cpus:9", 2),
+        // Two of four are batch's own.
+        ("cpus:2", "cpus:9", 1),
+        ("cpus:3", "cpus:9", 0),
+        // More than this prod may not have.
+        ("cpus:0", "cpus:3", 1),
+    ] {
+        let mut case = case();
+        let high = case.client("prod", "high");
+        for (agent, client) in [("a", "one"), ("b", "other")] {
+            let agent = case.agent(agent, "cpus:2;mem:400");
+            let client = case.client("batch", client);
+            case.hold(agent, client, TERMS_PLAIN, kind::CPUS, (0, 2_000, 0));
+        }
+        case.quota("batch", guarantee, None);
+        case.quota("prod", "", Some(limit));
+        case.wants(high, "high", "cpus:2;mem:10", 2);
+        let proposal = case.decide();
+        let lines = reclaims(&case, &proposal);
+        assert_eq!(lines.len(), expected, "{guarantee} {limit}: {lines:?}");
+    }
+}
+
+#[test]
+fn two_of_one_role_lose_no_more_than_is_above_its_guarantee() {
+    let mut case = case();
+    let high = case.client("prod", "high");
+    let agent = case.agent("a", "cpus:4;mem:400");
+    for client in ["one", "other"] {
+        let client = case.client("batch", client);
+        case.hold(agent, client, TERMS_PLAIN, kind::CPUS, (0, 2_000, 0));
+    }
+    case.quota("batch", "cpus:2", None);
+    case.wants(high, "high", "cpus:3;mem:10", 1);
+    assert_eq!(case.decide().reclaims, []);
+    case.wants(high, "high", "cpus:2;mem:10", 1);
+    assert_eq!(case.decide().reclaims.len(), 1);
+}
