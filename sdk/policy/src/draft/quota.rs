@@ -47,7 +47,7 @@ impl Row {
             .max(0)
     }
 
-    /// What it lacks beyond what is held ready for those below it: anybody within it may have that.
+    /// What it lacks beyond what is held ready for those below it.
     fn claim(&self, kind: usize) -> i64 {
         self.unmet(kind).saturating_sub(self.below[kind]).max(0)
     }
@@ -168,8 +168,8 @@ impl Quotas {
         self.nearest.get(role as usize).copied().unwrap_or(NONE)
     }
 
-    /// The row that a role has its guarantee from: in Mesos a sub-role has none.
-    fn guaranteed_by(&self, role: u32) -> u32 {
+    /// The row that a role is charged to: in Mesos a sub-role to none until the next cycle counts anew.
+    fn charged_to(&self, role: u32) -> u32 {
         let row = self.row_around(role);
         let own = self.rows.get(row as usize).map(|row| row.role) == Some(role);
         if own || self.nested { row } else { NONE }
@@ -191,7 +191,7 @@ impl Quotas {
 
     /// Works out anew what is held ready, after a role was charged.
     pub(super) fn look_again(&mut self, role: u32) {
-        self.look_again_from(self.guaranteed_by(role));
+        self.look_again_from(self.charged_to(role));
     }
 
     /// The same of one row and those around it.
@@ -244,19 +244,12 @@ impl Quotas {
             .min(self.limit_left(role, kind))
     }
 
-    /// What a role may have of what is held ready: by its own quota and by those around it, of each what
-    /// is not for somebody else below it.
+    /// What a role may have of what is held ready: of its own guarantee what is not for somebody below
+    /// it. What a role around it is guaranteed is for that role's own.
     fn claim(&self, role: u32, kind: usize) -> i64 {
-        let mut claim = 0_i64;
-        let mut at = self.guaranteed_by(role);
-        for _ in 0..self.rows.len() {
-            let Some(row) = self.rows.get(at as usize) else {
-                break;
-            };
-            claim = claim.saturating_add(row.claim(kind));
-            at = row.parent;
-        }
-        claim
+        let row = self.rows.get(self.row_around(role) as usize);
+        let own = row.filter(|row| row.role == role);
+        own.map_or(0, |row| row.claim(kind))
     }
 
     /// What limits leave to a role of a kind.
@@ -320,7 +313,7 @@ impl Quotas {
         if self.rows.is_empty() {
             return;
         }
-        self.charge_up(self.guaranteed_by(role), kind as usize, amount);
+        self.charge_up(self.charged_to(role), kind as usize, amount);
     }
 
     /// Whether a role is at a limit: the reason, if nothing of a kind can be granted.

@@ -30,18 +30,15 @@ fn what_a_limit_leaves_out_is_taken_from_what_it_does_not_count() {
 }
 
 #[test]
-fn a_guarantee_is_for_all_within_the_role_but_what_sub_roles_are_guaranteed() {
+fn a_parents_own_have_nothing_of_what_a_sub_role_is_guaranteed() {
     let mut case = Case::new();
     case.agent("a", "cpus:6");
     case.quota("eng", "cpus:5", None);
     case.quota("eng/a", "cpus:2", None);
-    let within = case.client("eng/b", "within");
-    let free = case.client("ops", "free");
-    for (client, key) in [(within, "w"), (free, "f")] {
-        case.wants(client, key, "cpus:1", 9);
-    }
-    // Three of eng's five may be had by all within it, and one of six is nobody's.
-    assert_eq!(case.step(), ["a free cpus:1", "a within cpus:3"]);
+    let own = case.client("eng", "own");
+    case.wants(own, "w", "cpus:1", 9);
+    // Three of eng's five, and the sixth, which is nobody's.
+    assert_eq!(case.step(), ["a own cpus:4"]);
 }
 
 #[test]
